@@ -1,0 +1,253 @@
+# What the executor (or the simulator) sees of the core: commands and completions in, actions out.
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef enum:
+    MAX_MEDIA = 16  # of one volume: legs, filling saves, a recover's source
+    MAX_HOST = 1024  # host commands of one volume under way; host tags are below this
+    COPY_BUFFERS = 8
+    COPY_BYTES = 1048576  # the size of each
+    SLOT_BYTES = 4096
+
+# Host commands, and what becomes of them.
+cdef enum:
+    HOST_READ = 1
+    HOST_WRITE = 2
+    HOST_FLUSH = 3
+    HOST_FUA = 1  # flag
+
+cdef enum:
+    STATUS_GOOD = 0
+    STATUS_READ_ERROR = 1  # MEDIUM ERROR 11h/00h
+    STATUS_WRITE_ERROR = 2  # MEDIUM ERROR 0Ch/00h
+    STATUS_NO_LEG = 3  # NOT READY 04h/00h: no medium to serve it from
+
+# Actions.
+cdef enum:
+    ACT_READ = 1  # complete() is owed for these three
+    ACT_WRITE = 2
+    ACT_FLUSH = 3
+    ACT_ANSWER = 4  # a host command is over
+    ACT_DONE = 5  # a request from above is over
+    ACT_EVENT = 6  # something that those above want to know
+
+cdef enum:
+    BUFFER_HOST = 1  # number: the host tag; buffer_offset: into its data
+    BUFFER_COPY = 2  # number: below COPY_BUFFERS; buffer_offset: into it
+    BUFFER_META = 3  # address: memory of the core, SLOT_BYTES aligned, constant until completed
+
+cdef enum:
+    ACT_DURABLE = 1  # flag of ACT_WRITE: on stable storage when it completes (RWF_DSYNC)
+
+cdef enum:
+    EVENT_LEG_STALE = 1
+    EVENT_LEG_IN_SYNC = 2
+    EVENT_SAVE_WHOLE = 3
+    EVENT_SAVE_BROKEN = 4
+    EVENT_RECOVERED = 5
+    EVENT_RECOVER_FAILED = 6
+    EVENT_PAUSED = 7  # host commands are held from here on; for whoever measures the pause
+    EVENT_RESUMED = 8
+
+ctypedef struct action_t:
+    uint8_t kind  # ACT_*
+    uint8_t buffer  # BUFFER_*
+    uint8_t medium  # index into the volume's media (READ, WRITE, FLUSH, EVENT)
+    uint8_t flags  # ACT_DURABLE
+    uint32_t number  # host tag (ANSWER, BUFFER_HOST), copy buffer, request (DONE), EVENT_*
+    int32_t status  # ANSWER: STATUS_*; DONE: 0 or an errno
+    uint32_t length  # bytes
+    uint64_t offset  # bytes on the medium
+    uint64_t buffer_offset  # bytes into the buffer
+    uint64_t tag  # to be given back with complete()
+    uint8_t *address  # BUFFER_META
+
+ctypedef struct medium_spec_t:
+    uint8_t uuid[16]
+    uint64_t data_size  # bytes
+    uint64_t record_offset  # of the first of two record slots
+    uint64_t maps_offset  # of the first map area
+    uint32_t map_slots  # in each area
+
+# A point: what save, recover and swap have in common.
+cdef enum:
+    POINT_SPLIT = 1
+    POINT_COPY = 2
+    POINT_RECOVER = 3
+    POINT_SWAP = 4
+
+# A map of extents and how much of it is on disk.
+ctypedef struct map_t:
+    uint64_t *words
+    uint64_t bits
+    uint64_t count  # bits that are set
+    uint32_t slots  # of SLOT_BITS bits each
+    uint32_t tag  # generation that its slots on disk carry; a slot with another tag is void
+    uint8_t area
+    uint8_t *dirty  # a byte a slot: differs from what is on disk
+    uint32_t *sequence  # a number a slot: how often it was written
+
+ctypedef struct medium_t:
+    uint8_t used
+    uint8_t role  # ROLE_*
+    uint8_t state  # of a leg LEG_*, of a save SAVE_*
+    uint8_t present
+    uint8_t syncing  # a leg that is brought in: SYNC_*
+    uint8_t flushing
+    uint32_t in_flight
+    uint32_t copies  # background copies under way
+    uint32_t generation  # of a save
+    uint32_t flush_started
+    uint32_t flush_wanted
+    uint64_t cursor  # of the background copier
+    medium_spec_t spec
+    map_t map  # a save's "has it"; a leg's "still to copy"
+
+ctypedef struct task_t:
+    uint8_t kind
+    uint8_t step
+    uint8_t flags
+    uint8_t queue  # the list it stands in
+    uint8_t locked
+    uint8_t in_locks
+    uint8_t buffer
+    uint8_t medium  # of a copy: what it copies to (recover: from)
+    uint8_t source
+    uint8_t background
+    uint8_t logged
+    int32_t status
+    uint32_t number  # host tag, or request
+    uint32_t waiting  # I/O under way
+    uint32_t failed  # media whose I/O failed, a bit each
+    uint32_t tried  # legs that could not be read
+    uint32_t issued
+    uint32_t flush_mask
+    uint32_t flush_need[16]
+    uint64_t need  # the record, or the round, that it waits for
+    uint64_t offset  # bytes: what it is about, and locks
+    uint64_t length
+    uint64_t part  # bytes: what a copy is moving now
+    uint64_t part_length
+    int32_t next
+    int32_t previous
+    int32_t lock_next
+    int32_t lock_previous
+
+ctypedef struct list_t:
+    int32_t first
+    int32_t last
+    uint32_t count
+
+ctypedef struct region_t:
+    uint32_t region
+    uint32_t users
+    uint32_t touched
+    uint64_t record  # the record that makes it durable
+
+cdef class Core:
+    # --- for the executor, without the GIL -------------------------------------------------
+    # A host command; tag < MAX_HOST and not in use; offset and length in bytes, inside the volume.
+    cdef void submit(self, uint32_t tag, uint8_t op, uint64_t offset, uint32_t length, uint8_t flags) noexcept nogil
+    # The result of an action: 0 or the bytes done, or -errno.
+    cdef void complete(self, uint64_t tag, int32_t result) noexcept nogil
+    # The next action, or NULL. Valid until the next call into the core.
+    cdef action_t *next_action(self) noexcept nogil
+    # Moves everything on as far as it goes; call it after each batch of the above, then drain next_action.
+    cdef void drive(self) noexcept nogil
+    # Requests; each is over when ACT_DONE with its number comes. 0, or a negative errno at once (then no ACT_DONE comes).
+    cdef int medium_add(self, const medium_spec_t *spec) noexcept nogil  # its index, or -errno
+    cdef int find(self, const uint8_t *uuid) noexcept nogil  # its index, or -1
+    cdef int point(self, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t source_generation, const uint8_t *base, uint64_t op) noexcept nogil
+    cdef int sync(self, uint32_t request, uint32_t medium, const uint8_t *pending) noexcept nogil
+    cdef int drop(self, uint32_t request, uint32_t medium) noexcept nogil
+    cdef int checkpoint(self, uint32_t request, int close) noexcept nogil
+    # True when nothing is under way or queued.
+    cdef int idle(self) noexcept nogil
+
+    # --- the start (Python) -----------------------------------------------------------------
+    cdef start_new(self, bint same_content)
+    cdef start_again(self, bytes block, slots)
+    cdef int known(self, bytes uuid) except -1
+    cdef load_slots(self, slots)
+
+    # --- state ------------------------------------------------------------------------------
+    cdef readonly uint64_t size
+    cdef readonly uint32_t extent_shift
+    cdef readonly uint64_t extents
+    cdef readonly uint32_t generation
+    cdef readonly uint32_t parent
+    cdef readonly uint64_t events
+    cdef readonly uint64_t op
+    cdef readonly uint64_t pending_total
+    cdef readonly uint32_t frozen_generation
+    cdef readonly uint32_t host_active
+    cdef readonly uint32_t copy_active
+    cdef readonly bint paused
+    cdef uint8_t uuid[16]
+    cdef medium_t media[16]
+    cdef map_t live  # written in this generation
+    cdef map_t missed  # what stale legs missed
+    cdef map_t pending  # what a recover has still to copy
+    cdef uint8_t *frozen  # the live map of the generation frozen last
+    cdef uint64_t counters[8]
+    # tasks
+    cdef task_t *tasks
+    cdef list_t lists[16]
+    cdef list_t locks
+    cdef uint32_t lock_waiters
+    # actions
+    cdef action_t *actions
+    cdef uint64_t action_head
+    cdef uint64_t action_tail
+    cdef uint64_t action_room
+    cdef action_t current
+    cdef uint32_t buffers_free
+    # activity log
+    cdef region_t *regions
+    cdef uint16_t *region_index
+    cdef uint64_t region_total
+    cdef uint32_t region_count
+    cdef uint8_t cleaning
+    # record
+    cdef uint8_t *record_buffer
+    cdef uint64_t record_started
+    cdef uint64_t record_done
+    cdef uint64_t record_wanted
+    cdef uint64_t guard_record  # what host answers wait for: legs stale, saves broken
+    cdef uint32_t record_waiting
+    cdef uint32_t record_failed
+    cdef uint32_t record_extra  # media that are leaving and are told so
+    cdef uint8_t clean
+    cdef uint32_t missed_tag
+    # recover
+    cdef uint8_t recovering
+    cdef uint8_t recover_failed
+    cdef uint8_t recover_source
+    cdef uint32_t recover_generation
+    cdef uint64_t recover_cursor
+    cdef uint32_t recover_copies
+    # rounds
+    cdef uint8_t *slot_memory
+    cdef uint32_t slot_free
+    cdef uint32_t slot_waiting[8]
+    cdef uint64_t round_started
+    cdef uint64_t round_done
+    cdef uint64_t round_wanted
+    cdef uint8_t round_class
+    cdef uint8_t round_next
+    cdef uint8_t round_running
+    cdef uint8_t round_phase
+    cdef uint8_t round_failed
+    cdef uint32_t round_media  # saves whose map could not be written
+    cdef uint32_t round_map
+    cdef uint32_t round_slot
+    # points
+    cdef int32_t point_task
+    cdef uint8_t point_kind
+    cdef uint32_t point_mask
+    cdef uint32_t point_source
+    cdef uint32_t point_generation
+    cdef uint64_t point_op
+    cdef const uint8_t *point_base
+    cdef uint8_t closing
+    cdef uint8_t booting

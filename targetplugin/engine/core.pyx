@@ -1,0 +1,743 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The engine's core: a state machine that decides what is done with a volume's media, and in which order.
+
+It does no I/O and has no clock, thread or descriptor. A host command, a completion or a request goes in; actions come
+out. Whoever performs them (the executor on io_uring, or a model) gives each one's result back. The rules of order stand
+here, once, and are named by number where they are kept; docs/explanation.md lists them.
+"""
+
+from libc.errno cimport EBUSY, EINVAL, EIO, ENOENT, ENOMEM, ENOSPC
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport abort, calloc, free
+from libc.string cimport memcmp, memcpy, memset
+
+from targetplugin.engine.record import LegRecord, LegState, Record, SaveRecord, SaveState
+from targetplugin.errors import Reason, Refused
+
+cdef extern from "zlib.h" nogil:
+    unsigned long crc32(unsigned long crc, const unsigned char *data, unsigned int length)
+
+cdef extern from *:
+    int __builtin_ctzll(unsigned long long) nogil
+    int __builtin_ctz(unsigned int) nogil
+    int __builtin_popcountll(unsigned long long) nogil
+    int __builtin_popcount(unsigned int) nogil
+
+cdef extern from "errno.h" nogil:
+    int ECANCELED
+
+cdef extern from "stdlib.h" nogil:
+    int posix_memalign(void **pointer, size_t alignment, size_t size)
+
+cdef const char *RECORD_MAGIC = b"TPLGVOL1"
+cdef const char *SLOT_MAGIC = b"TPM1"
+
+cdef enum:
+    SLOT_WORDS = 508  # 4 KiB less 32 bytes of header
+    SLOT_BITS = 32512
+    REGION_SHIFT = 22  # 4 MiB
+    LOG_REGIONS = 848  # as many as a record has room for
+    MAX_LEGS = 8
+    MAX_SAVES = 15
+    MAX_SLOT_BUFFERS = 8
+    TASKS = 3072
+    TASKS_SPARE = 1088  # kept for host commands and requests
+    NO_BUFFER = 255
+    BACKGROUND_COPIES = 2  # of one transfer under way
+
+cdef enum:
+    AREA_LIVE_EVEN = 0
+    AREA_LIVE_ODD = 1
+    AREA_MISSED = 2
+    AREA_PENDING = 3
+    AREA_HAS = 4
+
+cdef enum:
+    ROLE_NONE = 0
+    ROLE_LEG = 1
+    ROLE_SAVE = 2
+    ROLE_SOURCE = 3
+
+cdef enum:
+    LEG_IN_SYNC = 1
+    LEG_STALE = 2  # lacks what the missed map says
+    LEG_FRESH = 3  # lacks everything
+    SAVE_FILLING = 1
+    SAVE_WHOLE = 2
+    SAVE_BROKEN = 3
+    SYNC_NO = 0
+    SYNC_COPYING = 1
+    SYNC_ENDING = 2
+
+cdef enum:
+    TASK_READ = 1
+    TASK_WRITE = 2
+    TASK_FLUSH = 3
+    TASK_FILL = 4
+    TASK_SYNC = 5
+    TASK_RECOVER = 6
+    TASK_JOIN = 7
+    TASK_POINT = 8
+    TASK_BRING = 9
+    TASK_DROP = 10
+    TASK_CLEAN = 11
+    TASK_BOOT = 12
+
+cdef enum:
+    STEP_BEGIN = 0
+    STEP_LOCKED = 1
+    STEP_LOGGED = 2
+    STEP_READ = 3
+    STEP_WRITTEN = 4
+    STEP_FLUSHED = 5
+    STEP_RECORDED = 6
+    STEP_DURABLE = 7
+    STEP_ANSWER = 8
+    STEP_PREPARED = 9
+    STEP_DRAINED = 10
+    STEP_FLUSHED_AGAIN = 11
+    STEP_FAILED = 12
+    STEP_DONE = 13
+
+cdef enum:
+    Q_NONE = 0
+    Q_FREE = 1
+    Q_READY = 2
+    Q_HOLD = 3  # host commands while writes are paused
+    Q_LOG = 4  # until the log has room
+    Q_RECORD = 5
+    Q_FLUSH = 6
+    Q_ROUND = 7
+    Q_BUFFER = 8
+    Q_TASK = 9  # until tasks are free
+    Q_DRAIN = 10
+
+cdef enum:
+    FLAG_FAILED = 2
+    FLAG_CLOSE = 4
+    CLASS_MARKS = 1  # live and missed maps
+    CLASS_COPIES = 2  # a recover's pending map, saves' "has it" maps
+
+cdef enum:
+    COUNT_READS = 0
+    COUNT_WRITES = 1
+    COUNT_FLUSHES = 2
+    COUNT_RECORDS = 3
+    COUNT_SLOTS = 4
+    COUNT_RECOVERED = 5
+    COUNT_SYNCED = 6
+    COUNT_FILLED = 7
+
+cdef uint64_t TAG_TASK = <uint64_t>1 << 56
+cdef uint64_t TAG_RECORD = <uint64_t>2 << 56
+cdef uint64_t TAG_SLOT = <uint64_t>3 << 56
+cdef uint64_t TAG_FLUSH = <uint64_t>4 << 56
+cdef uint32_t NO_REQUEST = 0xFFFFFFFF
+
+
+cdef inline void put16(uint8_t *at, uint16_t value) noexcept nogil:
+    memcpy(at, &value, 2)
+
+
+cdef inline void put32(uint8_t *at, uint32_t value) noexcept nogil:
+    memcpy(at, &value, 4)
+
+
+cdef inline void put64(uint8_t *at, uint64_t value) noexcept nogil:
+    memcpy(at, &value, 8)
+
+
+cdef inline uint32_t get32(const uint8_t *at) noexcept nogil:
+    cdef uint32_t value
+    memcpy(&value, at, 4)
+    return value
+
+
+include "bitmap.pxi"
+include "tasks.pxi"
+include "log.pxi"
+include "record.pxi"
+include "rounds.pxi"
+include "commands.pxi"
+include "copies.pxi"
+include "points.pxi"
+
+
+cdef void advance(Core c, task_t *t) noexcept nogil:
+    dequeue(c, t)
+    if t.kind == TASK_WRITE:
+        write_advance(c, t)
+    elif t.kind == TASK_READ:
+        read_advance(c, t)
+    elif t.kind == TASK_FLUSH:
+        flush_advance(c, t)
+    elif t.kind <= TASK_RECOVER:
+        copy_advance(c, t)
+    elif t.kind == TASK_JOIN:
+        join_advance(c, t)
+    elif t.kind == TASK_POINT:
+        point_advance(c, t)
+    elif t.kind == TASK_BRING:
+        sync_advance(c, t)
+    elif t.kind == TASK_DROP:
+        drop_advance(c, t)
+    elif t.kind == TASK_CLEAN:
+        clean_advance(c, t)
+    elif t.kind == TASK_BOOT:
+        boot_advance(c, t)
+
+
+cdef class Core:
+    """The state of one volume and what is under way on it.
+
+    Args:
+        uuid: of the volume, 16 bytes.
+        size: bytes, a multiple of 512.
+        extent_shift: 12 (4 KiB) to 20 (1 MiB).
+    Raises:
+        ValueError: an argument is out of range. MemoryError: no room for the maps.
+    """
+
+    def __cinit__(self, bytes uuid, uint64_t size, uint32_t extent_shift):
+        cdef int i
+        if len(uuid) != 16 or size == 0 or size % 512 or not 12 <= extent_shift <= 20:
+            raise ValueError("a volume has a uuid of 16 bytes, a size in blocks of 512 and extents of 4 KiB to 1 MiB")
+        memcpy(self.uuid, <const uint8_t *>uuid, 16)
+        self.size = size
+        self.extent_shift = extent_shift
+        self.extents = (size + (<uint64_t>1 << extent_shift) - 1) >> extent_shift
+        self.region_total = (size + (<uint64_t>1 << REGION_SHIFT) - 1) >> REGION_SHIFT
+        self.action_room = 1024
+        self.tasks = <task_t *>calloc(TASKS, sizeof(task_t))
+        self.actions = <action_t *>calloc(self.action_room, sizeof(action_t))
+        self.regions = <region_t *>calloc(LOG_REGIONS, sizeof(region_t))
+        self.region_index = <uint16_t *>calloc(self.region_total, 2)
+        if (self.tasks == NULL or self.actions == NULL or self.regions == NULL or self.region_index == NULL
+                or posix_memalign(<void **>&self.record_buffer, SLOT_BYTES, SLOT_BYTES)
+                or posix_memalign(<void **>&self.slot_memory, SLOT_BYTES, SLOT_BYTES * MAX_SLOT_BUFFERS)
+                or map_make(&self.live, self.extents, AREA_LIVE_ODD, 1)
+                or map_make(&self.missed, self.extents, AREA_MISSED, 0)
+                or map_make(&self.pending, self.extents, AREA_PENDING, 0)):
+            raise MemoryError(f"no memory for the maps of {self.extents} extents")
+        self.frozen = <uint8_t *>calloc(self.live.slots * SLOT_WORDS, 8)
+        if self.frozen == NULL:
+            raise MemoryError(f"no memory for the maps of {self.extents} extents")
+        for i in range(16):
+            self.lists[i].first = self.lists[i].last = -1
+        self.locks.first = self.locks.last = -1
+        for i in range(TASKS):
+            self.tasks[i].queue = Q_NONE
+            enqueue(self, &self.tasks[i], Q_FREE)
+        self.buffers_free = (<uint32_t>1 << COPY_BUFFERS) - 1
+        self.slot_free = (<uint32_t>1 << MAX_SLOT_BUFFERS) - 1
+        self.point_task = -1
+        self.recover_source = NO_BUFFER
+        self.booting = 1
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(MAX_MEDIA):
+            map_free(&self.media[i].map)
+        map_free(&self.live)
+        map_free(&self.missed)
+        map_free(&self.pending)
+        free(self.frozen)
+        free(self.tasks)
+        free(self.actions)
+        free(self.regions)
+        free(self.region_index)
+        free(self.record_buffer)
+        free(self.slot_memory)
+
+    # --- for the executor -----------------------------------------------------------------------
+
+    cdef void submit(self, uint32_t tag, uint8_t op, uint64_t offset, uint32_t length, uint8_t flags) noexcept nogil:
+        cdef task_t *t = task_new(self, op, STEP_BEGIN)  # HOST_* and TASK_* are the same numbers
+        cdef action_t *a
+        if t == NULL:
+            a = emit(self, ACT_ANSWER)
+            a.number = tag
+            a.status = STATUS_NO_LEG
+            return
+        t.number = tag
+        t.offset = offset
+        t.length = length
+        t.flags = flags & HOST_FUA
+        if self.paused or self.booting or self.closing:
+            enqueue(self, t, Q_HOLD)
+        else:
+            host_begin(self, t)
+
+    cdef void complete(self, uint64_t tag, int32_t result) noexcept nogil:
+        cdef uint32_t medium = tag & 0xFF
+        cdef uint64_t kind = tag & (<uint64_t>0xFF << 56)
+        cdef task_t *t
+        self.media[medium].in_flight -= 1
+        if kind == TAG_TASK:
+            t = &self.tasks[<uint32_t>(tag >> 8)]
+            t.waiting -= 1
+            if result < 0:
+                t.failed |= <uint32_t>1 << medium
+            if not t.waiting:
+                ready(self, t)
+        elif kind == TAG_RECORD:
+            record_written(self, medium, result)
+        elif kind == TAG_SLOT:
+            slot_written(self, (tag >> 8) & 0xFF, medium, result)
+        else:
+            flushed(self, medium, result)
+
+    cdef void drive(self) noexcept nogil:
+        cdef bint more = True
+        while more:
+            while self.lists[Q_READY].first >= 0:
+                advance(self, &self.tasks[self.lists[Q_READY].first])
+            drains_check(self)
+            clean_when_full(self)
+            background(self)
+            more = False
+            if self.record_wanted > self.record_started and not self.record_waiting:
+                record_start(self)
+                more = True
+            if round_start(self):
+                more = True
+            if flushes_start(self):
+                more = True
+            if self.lists[Q_READY].first >= 0:
+                more = True
+
+    cdef action_t *next_action(self) noexcept nogil:
+        if self.action_head == self.action_tail:
+            return NULL
+        self.current = self.actions[self.action_head & (self.action_room - 1)]
+        self.action_head += 1
+        return &self.current
+
+    cdef int medium_add(self, const medium_spec_t *spec) noexcept nogil:
+        cdef int i
+        if self.find(spec.uuid) >= 0:
+            return -EBUSY
+        if <uint64_t>spec.map_slots * SLOT_BITS < self.extents or spec.data_size < self.size:
+            return -ENOSPC
+        for i in range(MAX_MEDIA):
+            if not self.media[i].used:
+                memset(&self.media[i], 0, sizeof(medium_t))
+                self.media[i].used = 1
+                self.media[i].present = 1
+                self.media[i].spec = spec[0]
+                return i
+        return -ENOSPC
+
+    cdef int find(self, const uint8_t *uuid) noexcept nogil:
+        cdef int i
+        for i in range(MAX_MEDIA):
+            if self.media[i].used and not memcmp(self.media[i].spec.uuid, uuid, 16):
+                return i
+        return -1
+
+    cdef int point(self, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t source_generation,
+                   const uint8_t *base, uint64_t op) noexcept nogil:
+        cdef int error = point_check(self, kind, mask, source)
+        cdef task_t *t
+        if error:
+            return error
+        if kind == POINT_COPY:
+            map_free(&self.media[source].map)
+            if map_make(&self.media[source].map, self.extents, AREA_HAS, self.generation):
+                return -ENOMEM
+        t = task_new(self, TASK_POINT, STEP_BEGIN)
+        if t == NULL:
+            return -EBUSY
+        t.number = request
+        self.point_task = index_of(self, t)
+        self.point_kind = <uint8_t>kind
+        self.point_mask = mask
+        self.point_source = source
+        self.point_generation = source_generation
+        self.point_base = base
+        self.point_op = op
+        ready(self, t)
+        return 0
+
+    cdef int sync(self, uint32_t request, uint32_t medium, const uint8_t *pending) noexcept nogil:
+        cdef medium_t *m
+        cdef task_t *t
+        cdef uint32_t i, legs = 0
+        if medium >= MAX_MEDIA or not self.media[medium].used:
+            return -EINVAL
+        m = &self.media[medium]
+        for i in range(MAX_MEDIA):
+            legs += 1 if self.media[i].used and self.media[i].role == ROLE_LEG else 0
+        if self.booting or self.closing or self.point_task >= 0:
+            return -EBUSY
+        if m.role == ROLE_LEG:
+            if m.state == LEG_IN_SYNC or m.syncing != SYNC_NO or m.in_flight:
+                return -EBUSY
+        elif m.role != ROLE_NONE:
+            return -EBUSY
+        elif legs >= MAX_LEGS:
+            return -ENOSPC
+        t = task_new(self, TASK_BRING, STEP_BEGIN)
+        if t == NULL:
+            return -EBUSY
+        t.number = request
+        t.medium = <uint8_t>medium
+        if m.role == ROLE_NONE:
+            m.role = ROLE_LEG
+            m.state = LEG_FRESH if pending == NULL else LEG_STALE
+            self.events += 1
+            if pending != NULL:
+                missed_begin(self)
+                map_or_bytes(&self.missed, pending)
+                map_or(&self.missed, self.live.words)
+        ready(self, t)
+        return 0
+
+    cdef int drop(self, uint32_t request, uint32_t medium) noexcept nogil:
+        cdef medium_t *m
+        cdef task_t *t
+        if medium >= MAX_MEDIA or not self.media[medium].used:
+            return -ENOENT
+        m = &self.media[medium]
+        if self.point_task >= 0 or self.booting:
+            return -EBUSY
+        if self.recovering and medium == self.recover_source:
+            return -EBUSY
+        if m.role == ROLE_LEG and m.state == LEG_IN_SYNC and not legs_in_sync(self) & ~(<uint32_t>1 << medium):
+            return -EBUSY
+        t = task_new(self, TASK_DROP, STEP_BEGIN)
+        if t == NULL:
+            return -EBUSY
+        t.number = request
+        t.medium = <uint8_t>medium
+        if m.role == ROLE_LEG:
+            self.events += 1
+        m.role = ROLE_NONE
+        m.syncing = SYNC_NO
+        if not leg_absent(self) and legs_in_sync(self) == legs_written(self):
+            self.missed_tag = 0
+            map_reset(&self.missed, AREA_MISSED, 0)
+        ready(self, t)
+        return 0
+
+    cdef int checkpoint(self, uint32_t request, int close) noexcept nogil:
+        cdef task_t *t
+        if self.booting or (close and (self.closing or self.point_task >= 0)):
+            return -EBUSY
+        t = task_new(self, TASK_CLEAN, STEP_BEGIN)
+        if t == NULL:
+            return -EBUSY
+        t.number = request
+        if close:
+            t.flags = FLAG_CLOSE
+            self.closing = 1
+        ready(self, t)
+        return 0
+
+    cdef int idle(self) noexcept nogil:
+        return (self.host_active == 0 and self.copy_active == 0 and self.point_task < 0 and not self.record_waiting
+                and not self.round_running and self.lists[Q_FREE].count == TASKS)
+
+    # --- the start --------------------------------------------------------------------------------
+
+    def attach(self, bytes uuid, uint64_t data_size, uint64_t record_offset, uint64_t maps_offset, uint32_t map_slots):
+        """Makes a medium that is there known, before start(). Returns its index; ValueError when it does not fit."""
+        cdef medium_spec_t spec
+        cdef int index
+        if len(uuid) != 16:
+            raise ValueError("a medium's uuid has 16 bytes")
+        memcpy(spec.uuid, <const uint8_t *>uuid, 16)
+        spec.data_size = data_size
+        spec.record_offset = record_offset
+        spec.maps_offset = maps_offset
+        spec.map_slots = map_slots
+        index = self.medium_add(&spec)
+        if index < 0:
+            raise ValueError(f"medium {uuid.hex()} can't be attached: it is too small, known already or one too many")
+        return index
+
+    def start(self, record, slots=(), bint same_content=False):
+        """Takes up the state that was left on the media; then host commands may come.
+
+        Args:
+            record: the newest valid record block (4096 bytes), or None for a new volume: its legs are what is attached,
+                the first in sync, the others too if same_content, else brought in from the first.
+            slots: map slots (4096 bytes each) read from the record's in-sync legs and filling saves, in any order.
+        Raises:
+            Refused: the record is of another volume or format, or no leg in sync is there.
+        """
+        cdef task_t *t
+        if not self.booting or self.lists[Q_FREE].count != TASKS:
+            raise ValueError("the volume was started already")
+        if record is None:
+            self.start_new(same_content)
+        else:
+            self.start_again(record, slots)
+        t = task_new(self, TASK_BOOT, STEP_BEGIN)
+        ready(self, t)
+
+    cdef start_new(self, bint same_content):
+        cdef int i
+        cdef bint first = True
+        self.generation = 1
+        self.events = 1
+        for i in range(MAX_MEDIA):
+            if not self.media[i].used:
+                continue
+            self.media[i].role = ROLE_LEG
+            self.media[i].state = LEG_IN_SYNC if first or same_content else LEG_FRESH
+            first = False
+        if first:
+            raise Refused(Reason.STATE, "a volume can't be started without a medium", hint="attach a leg")
+
+    cdef start_again(self, bytes block, slots):
+        cdef uint32_t i, keep
+        cdef int index
+        cdef bint torn
+        record = decode_record(block)
+        if record is None:
+            raise Refused(Reason.ENVIRONMENT, "the volume record is damaged", hint="read another leg's")
+        if record.volume != self.uuid[:16] or record.size != self.size or record.extent_shift != self.extent_shift:
+            raise Refused(Reason.ENVIRONMENT, "the volume record is that of another volume")
+        self.events = record.events + 1
+        self.record_started = self.record_done = self.record_wanted = record.sequence
+        self.op = record.op
+        self.generation = record.generation
+        self.parent = record.parent
+        for leg in record.legs:
+            index = self.known(leg.uuid)
+            self.media[index].role = ROLE_LEG
+            self.media[index].state = {LegState.IN_SYNC: LEG_IN_SYNC, LegState.STALE: LEG_STALE,
+                                       LegState.SYNCING: LEG_FRESH}[leg.state]
+        for save in record.saves:
+            index = self.known(save.uuid)
+            self.media[index].role = ROLE_SAVE
+            self.media[index].generation = save.generation
+            self.media[index].state = SAVE_FILLING if save.state is SaveState.FILLING else SAVE_BROKEN
+            if map_make(&self.media[index].map, self.extents, AREA_HAS, save.generation):
+                raise MemoryError("no memory for a save's map")
+        if record.recover is not None:
+            self.recovering = 1
+            self.recover_generation = record.recover[1]
+            index = self.known(record.recover[0])
+            self.recover_source = <uint8_t>index
+            if self.media[index].role == ROLE_NONE:
+                self.media[index].role = ROLE_SOURCE
+            if not self.media[index].present:
+                self.recover_failed = 1
+        map_reset(&self.live, AREA_LIVE_EVEN if self.generation % 2 == 0 else AREA_LIVE_ODD, self.generation)
+        map_reset(&self.missed, AREA_MISSED, record.missed_tag)
+        map_reset(&self.pending, AREA_PENDING, self.generation)
+        self.missed_tag = record.missed_tag
+        self.load_slots(slots)
+        for region in record.regions:
+            if region >= self.region_total or self.region_count == LOG_REGIONS or self.region_index[region]:
+                continue
+            self.regions[self.region_count].region = region
+            self.region_count += 1
+            self.region_index[region] = <uint16_t>self.region_count
+        log_or_into(self, &self.live)
+        if self.missed_tag:
+            log_or_into(self, &self.missed)
+        self.pending_total = self.pending.count
+        keep = 0
+        torn = self.region_count > 0 and not record.clean
+        for i in range(MAX_MEDIA):
+            if not self.media[i].used:
+                continue
+            if self.media[i].role == ROLE_LEG and self.media[i].state == LEG_IN_SYNC:
+                # After a crash legs may differ in the logged regions: one is believed, the others follow it.
+                if not self.media[i].present or (keep and torn):
+                    self.media[i].state = LEG_STALE
+                    missed_begin(self)
+                else:
+                    keep = 1
+            elif self.media[i].role == ROLE_SAVE and self.media[i].state == SAVE_FILLING and not self.media[i].present:
+                save_break(self, i)
+        if not keep:
+            raise Refused(Reason.STATE, "no leg in sync is there", hint="bring back the medium that was in sync last")
+
+    cdef int known(self, bytes uuid) except -1:
+        """The index of a medium that a record names, which may not be there."""
+        cdef medium_spec_t spec
+        cdef int index = self.find(<const uint8_t *>uuid)
+        if index >= 0:
+            return index
+        memset(&spec, 0, sizeof(spec))
+        memcpy(spec.uuid, <const uint8_t *>uuid, 16)
+        spec.data_size = self.size
+        spec.map_slots = self.live.slots
+        index = self.medium_add(&spec)
+        if index < 0:
+            raise Refused(Reason.STATE, "the volume has more media than can be attached")
+        self.media[index].present = 0
+        return index
+
+    cdef load_slots(self, slots):
+        cdef map_t *m
+        cdef int i
+        for block in slots:
+            decoded = decode_map_slot(block)
+            if decoded is None or block[24:32] != self.uuid[:8]:
+                continue
+            area, slot, tag, sequence, payload = decoded
+            m = NULL
+            if area == self.live.area and tag == self.live.tag:
+                m = &self.live
+            elif area == AREA_MISSED and tag == self.missed_tag and tag:
+                m = &self.missed
+            elif area == AREA_PENDING and self.recovering and tag == self.pending.tag:
+                m = &self.pending
+            elif area == AREA_HAS:
+                for i in range(MAX_MEDIA):
+                    if (self.media[i].used and self.media[i].role == ROLE_SAVE and self.media[i].map.words != NULL
+                            and self.media[i].generation == tag):
+                        m = &self.media[i].map
+            if m == NULL or slot >= m.slots or sequence <= m.sequence[slot]:
+                continue
+            m.sequence[slot] = sequence
+            memcpy(m.words + <uint64_t>slot * SLOT_WORDS, <const uint8_t *>payload, SLOT_WORDS * 8)
+        map_recount(&self.live)
+        map_recount(&self.missed)
+        map_recount(&self.pending)
+        for i in range(MAX_MEDIA):
+            if self.media[i].map.words != NULL:
+                map_recount(&self.media[i].map)
+
+    # --- looking at it; call these only while no other thread is in the core ----------------------------
+
+    def status(self):
+        """What is known now, as a dict; extents are counts. Keys: see docs/reference.md, `engine status`."""
+        legs, saves = {}, {}
+        cdef int i
+        cdef medium_t *m
+        for i in range(MAX_MEDIA):
+            m = &self.media[i]
+            if not m.used:
+                continue
+            if m.role == ROLE_LEG:
+                if m.state == LEG_IN_SYNC:
+                    state, missed = "in_sync", 0
+                elif m.syncing != SYNC_NO:
+                    state, missed = "syncing", m.map.count
+                else:
+                    state = "stale" if m.present else "missing"
+                    missed = self.extents if m.state == LEG_FRESH else self.missed.count
+                legs[m.spec.uuid[:16]] = {"state": state, "missed": missed}
+            elif m.role == ROLE_SAVE:
+                saves[m.spec.uuid[:16]] = {
+                    "generation": m.generation,
+                    "state": {SAVE_FILLING: "filling", SAVE_WHOLE: "whole", SAVE_BROKEN: "broken"}[m.state],
+                    "has": m.map.count,
+                }
+        recover = None
+        if self.recovering:
+            source = self.media[self.recover_source].spec.uuid[:16]
+            recover = {"source": source, "generation": self.recover_generation, "pending": self.pending.count,
+                       "total": self.pending_total, "copied": self.pending_total - self.pending.count,
+                       "failed": bool(self.recover_failed)}
+        names = ("reads", "writes", "flushes", "records", "slots", "recovered", "synced", "filled")
+        return {
+            "generation": self.generation, "parent": self.parent, "events": self.events, "op": self.op,
+            "extents": self.extents, "changed": self.live.count, "regions": self.region_count,
+            "legs": legs, "saves": saves, "recover": recover, "paused": bool(self.paused),
+            "failed": legs_in_sync(self) == 0, **{names[i]: self.counters[i] for i in range(8)},
+        }
+
+    def live_bytes(self):
+        """The map of this generation: ceil(extents / 8) bytes, lowest bit first."""
+        return (<uint8_t *>self.live.words)[:(self.extents + 7) >> 3]
+
+    def frozen_bytes(self):
+        """The map of the generation that was frozen last."""
+        return self.frozen[:(self.extents + 7) >> 3]
+
+    def pending_count(self):
+        return self.pending.count
+
+    # --- the same door for Python: models and tests ------------------------------------------------------
+
+    def command(self, uint32_t tag, uint8_t op, uint64_t offset, uint32_t length, uint8_t flags=0):
+        self.submit(tag, op, offset, length, flags)
+
+    def completed(self, uint64_t tag, int32_t result):
+        self.complete(tag, result)
+
+    def take(self):
+        """Drives the core and takes its actions: a list of dicts, in order."""
+        cdef action_t *a
+        self.drive()
+        taken = []
+        while True:
+            a = self.next_action()
+            if a == NULL:
+                return taken
+            taken.append({
+                "kind": a.kind, "buffer": a.buffer, "medium": a.medium, "durable": bool(a.flags & ACT_DURABLE),
+                "number": a.number, "status": a.status, "length": a.length, "offset": a.offset,
+                "buffer_offset": a.buffer_offset, "tag": a.tag,
+                "data": None if a.address == NULL else a.address[:a.length],
+            })
+
+    def request(self, str verb, uint32_t number, *, uint32_t medium=0, uint32_t mask=0, uint32_t generation=0,
+                bytes base=None, uint64_t op=0):
+        """Starts a request; returns 0 or a negative errno. `base` must live until the request is done."""
+        cdef const uint8_t *data = NULL if base is None else <const uint8_t *>base
+        kinds = {"split": POINT_SPLIT, "copy": POINT_COPY, "recover": POINT_RECOVER, "swap": POINT_SWAP}
+        if base is not None and <uint64_t>len(base) < (self.extents + 7) >> 3:
+            raise ValueError("the map is too short")
+        if verb in kinds:
+            return self.point(number, kinds[verb], mask, medium, generation, data, op)
+        if verb == "sync":
+            return self.sync(number, medium, data)
+        if verb == "drop":
+            return self.drop(number, medium)
+        if verb in ("checkpoint", "close"):
+            return self.checkpoint(number, verb == "close")
+        raise ValueError(f"no request {verb}")
+
+
+# --- reading what is on disk ------------------------------------------------------------------------------
+
+def _checked(bytes block, bytes magic, uint32_t crc_at):
+    """Whether a 4 KiB block has the magic and the right checksum."""
+    if len(block) != SLOT_BYTES or block[:len(magic)] != magic:
+        return False
+    blank = block[:crc_at] + b"\0\0\0\0" + block[crc_at + 4:]
+    return crc32(0, <const uint8_t *>blank, SLOT_BYTES) == get32(<const uint8_t *>block + crc_at)
+
+
+def decode_record(bytes block):
+    """A record block's Record, or None where it is damaged or no record.
+
+    Raises:
+        Refused: it is whole, but of a later format.
+    """
+    if not _checked(block, b"TPLGVOL1", 8):
+        return None
+    word = lambda at, size: int.from_bytes(block[at:at + size], "little")  # noqa: E731
+    if word(12, 2) != 1 or word(16, 8):
+        raise Refused(Reason.ENVIRONMENT, "the volume record was written by a later version",
+                      hint="install the version of targetplugin that wrote it, or a later one")
+    legs, saves = [], []
+    states = {LEG_IN_SYNC: LegState.IN_SYNC, LEG_STALE: LegState.STALE, LEG_FRESH: LegState.SYNCING}
+    fills = {SAVE_FILLING: SaveState.FILLING, SAVE_WHOLE: SaveState.WHOLE, SAVE_BROKEN: SaveState.BROKEN}
+    for at in range(112, 112 + 24 * min(block[81], MAX_LEGS), 24):
+        legs.append(LegRecord(block[at:at + 16], states[block[at + 16]]))
+    for at in range(304, 304 + 24 * min(block[82], MAX_SAVES), 24):
+        saves.append(SaveRecord(block[at:at + 16], word(at + 16, 4), fills[block[at + 20]]))
+    flags = word(14, 2)
+    return Record(
+        volume=block[24:40], events=word(40, 8), sequence=word(48, 8), op=word(56, 8), size=word(64, 8),
+        generation=word(72, 4), parent=word(76, 4), extent_shift=block[80], clean=bool(flags & 1), legs=legs, saves=saves,
+        recover=(block[88:104], word(104, 4)) if flags & 2 else None, missed_tag=word(84, 4),
+        regions=[word(688 + 4 * i, 4) for i in range(min(word(108, 4), LOG_REGIONS))],
+    )
+
+
+def decode_map_slot(bytes block):
+    """A map slot as (area, slot, tag, sequence, bits: 4064 bytes), or None where it is damaged or none."""
+    if not _checked(block, b"TPM1", 4) or block[9] != 1:
+        return None
+    word = lambda at: int.from_bytes(block[at:at + 4], "little")  # noqa: E731
+    return block[8], word(12), word(16), word(20), block[32:]

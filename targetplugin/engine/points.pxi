@@ -1,0 +1,315 @@
+# Requests from above, each a task: a point (save, recover, swap), bringing a leg in, dropping a medium, cleaning the log,
+# and the start. A point: make durable beforehand what can be, hold hosts, drain, make durable the little that was added,
+# switch in memory, write the record (which is the commit), let hosts go on.
+
+
+cdef void hosts_release(Core c) noexcept nogil:
+    cdef task_t *t
+    while c.lists[Q_HOLD].first >= 0:
+        t = &c.tasks[c.lists[Q_HOLD].first]
+        host_begin(c, t)
+
+
+cdef void hosts_pause(Core c) noexcept nogil:
+    c.paused = True
+    emit_event(c, EVENT_PAUSED, 0)
+
+
+cdef bint drained(Core c, task_t *t) noexcept nogil:
+    if t.kind == TASK_DROP:
+        return c.media[t.medium].in_flight == 0
+    if t.kind == TASK_CLEAN:
+        return c.host_active == 0 and c.copy_active == 0
+    return c.host_active == 0
+
+
+cdef void drains_check(Core c) noexcept nogil:
+    cdef int32_t at = c.lists[Q_DRAIN].first
+    cdef int32_t following
+    while at >= 0:
+        following = c.tasks[at].next
+        if drained(c, &c.tasks[at]):
+            ready(c, &c.tasks[at])
+        at = following
+
+
+# --- points -------------------------------------------------------------------------------------
+
+cdef int point_check(Core c, int kind, uint32_t mask, uint32_t source) noexcept nogil:
+    """0, or the errno for which this point can't be: -EBUSY, -EINVAL."""
+    cdef uint32_t sync = legs_in_sync(c)
+    cdef uint32_t i
+    if c.point_task >= 0 or c.booting or c.closing or c.recovering:
+        return -EBUSY
+    if not sync:
+        return -EIO
+    if kind == POINT_SPLIT:
+        return 0 if mask and (mask & sync) == mask and sync & ~mask else -EINVAL
+    if kind == POINT_SWAP:
+        if not mask:
+            return -EINVAL
+        for i in range(MAX_MEDIA):
+            if (mask >> i) & 1 and not (c.media[i].used and c.media[i].role == ROLE_NONE):
+                return -EINVAL
+            if c.media[i].used and c.media[i].role == ROLE_SAVE and c.media[i].state == SAVE_FILLING:
+                return -EBUSY
+        return 0
+    if source >= MAX_MEDIA or not c.media[source].used or c.media[source].role == ROLE_LEG:
+        return -EINVAL
+    if kind == POINT_COPY:
+        return 0 if c.media[source].role == ROLE_NONE else -EINVAL
+    if kind == POINT_RECOVER:
+        return -EINVAL if c.media[source].role == ROLE_SAVE and c.media[source].state == SAVE_BROKEN else 0
+    return -EINVAL
+
+
+cdef void pending_collect(Core c) noexcept nogil:
+    """Rule 13: what differs, but for what the save looks up in a leg anyway. Grows only, so it may be collected twice."""
+    cdef medium_t *source = &c.media[c.point_source]
+    cdef uint64_t index, word, base
+    cdef uint64_t size = (c.extents + 7) >> 3
+    cdef uint64_t room
+    cdef bint filling = source.role == ROLE_SAVE
+    for index in range((c.extents + 63) >> 6):
+        word = c.live.words[index]
+        if c.point_base != NULL:
+            base = 0
+            room = size - (index << 3)
+            memcpy(&base, c.point_base + (index << 3), 8 if room > 8 else room)
+            word |= base
+        if filling:
+            word &= source.map.words[index]
+        if word:
+            map_or_word(&c.pending, index, word)
+
+
+cdef void point_switch(Core c) noexcept nogil:
+    cdef uint32_t i
+    cdef medium_t *m
+    memcpy(c.frozen, c.live.words, <size_t>c.live.slots * SLOT_WORDS * 8)
+    c.frozen_generation = c.generation
+    c.parent = c.generation
+    c.generation += 1
+    c.events += 1
+    c.op = c.point_op
+    # All legs were flushed and all marks are durable: the log starts empty.
+    while c.region_count:
+        log_forget(c, c.region_count - 1)
+    map_reset(&c.live, AREA_LIVE_EVEN if c.generation % 2 == 0 else AREA_LIVE_ODD, c.generation)
+    if c.point_kind == POINT_SPLIT:
+        c.record_extra = c.point_mask
+        for i in range(MAX_MEDIA):
+            if (c.point_mask >> i) & 1:
+                c.media[i].role = ROLE_NONE
+    elif c.point_kind == POINT_COPY:
+        m = &c.media[c.point_source]
+        m.role = ROLE_SAVE
+        m.state = SAVE_FILLING
+        m.generation = c.frozen_generation
+        m.cursor = 0
+    elif c.point_kind == POINT_RECOVER:
+        c.parent = c.point_generation
+        c.recovering = 1
+        c.recover_failed = 0
+        c.recover_source = <uint8_t>c.point_source
+        c.recover_generation = c.point_generation
+        c.recover_cursor = 0
+        c.pending_total = c.pending.count
+        if c.media[c.point_source].role == ROLE_NONE:
+            c.media[c.point_source].role = ROLE_SOURCE
+        if leg_absent(c):
+            map_or(&c.missed, c.pending.words)
+    elif c.point_kind == POINT_SWAP:
+        c.parent = c.point_generation
+        for i in range(MAX_MEDIA):
+            m = &c.media[i]
+            if m.used and m.role == ROLE_LEG:
+                if m.state == LEG_IN_SYNC:
+                    c.record_extra |= <uint32_t>1 << i
+                m.role = ROLE_NONE
+                m.syncing = SYNC_NO
+        for i in range(MAX_MEDIA):
+            if (c.point_mask >> i) & 1:
+                c.media[i].role = ROLE_LEG
+                c.media[i].state = LEG_IN_SYNC
+                c.media[i].present = 1
+        c.missed_tag = 0
+        map_reset(&c.missed, AREA_MISSED, 0)
+
+
+cdef void point_advance(Core c, task_t *t) noexcept nogil:
+    cdef uint8_t classes = CLASS_MARKS
+    if c.point_kind == POINT_RECOVER:
+        classes |= CLASS_COPIES
+    if t.step == STEP_BEGIN:
+        flush(c, t, legs_written(c), STEP_FLUSHED)
+        return
+    if t.step == STEP_FLUSHED:
+        if c.point_kind == POINT_RECOVER:
+            map_reset(&c.pending, AREA_PENDING, c.generation + 1)
+            pending_collect(c)
+        round_wait(c, t, classes, STEP_PREPARED)
+        return
+    if t.step == STEP_PREPARED:
+        if t.status:
+            point_over(c, t, t.status)
+            return
+        hosts_pause(c)
+        t.step = STEP_DRAINED
+        enqueue(c, t, Q_DRAIN)
+        return
+    if t.step == STEP_DRAINED:
+        # Rule 6: every leg that the point rests on.
+        flush(c, t, legs_written(c), STEP_FLUSHED_AGAIN)
+        return
+    if t.step == STEP_FLUSHED_AGAIN:
+        if point_lost(c, t):
+            return
+        if c.point_kind == POINT_RECOVER:
+            pending_collect(c)
+        round_wait(c, t, classes, STEP_DURABLE)
+        return
+    if t.step == STEP_DURABLE:
+        if t.status:
+            point_over(c, t, t.status)
+            return
+        if point_lost(c, t):
+            return
+        point_switch(c)
+        if wait_record(c, t, record_want(c), STEP_DONE):
+            return
+    point_over(c, t, t.status)
+
+
+cdef bint point_lost(Core c, task_t *t) noexcept nogil:
+    """Ends a point whose legs failed in the meantime, before anything was switched."""
+    cdef uint32_t sync = legs_in_sync(c)
+    if not sync & ~t.failed:
+        point_over(c, t, -EIO)
+        return True
+    if c.point_kind == POINT_SPLIT and ((c.point_mask & sync) != c.point_mask or not sync & ~c.point_mask):
+        point_over(c, t, -EIO)
+        return True
+    return False
+
+
+cdef void point_over(Core c, task_t *t, int32_t status) noexcept nogil:
+    cdef bint paused = c.paused
+    c.point_task = -1
+    c.point_base = NULL
+    c.paused = False
+    if paused:
+        emit_event(c, EVENT_RESUMED, 0)
+    hosts_release(c)
+    emit_done(c, t.number, status)
+    task_end(c, t)
+
+
+# --- bringing a leg in, dropping a medium -----------------------------------------------------------
+
+cdef void sync_advance(Core c, task_t *t) noexcept nogil:
+    cdef medium_t *m = &c.media[t.medium]
+    if t.step == STEP_BEGIN:
+        if m.state == LEG_STALE:
+            round_wait(c, t, CLASS_MARKS, STEP_DURABLE)
+            return
+        t.step = STEP_DURABLE
+    if t.step == STEP_DURABLE:
+        # Rule 11: the record says that it is a leg, and out of sync, before its first byte is overwritten.
+        if not t.status and wait_record(c, t, record_want(c), STEP_RECORDED):
+            return
+    if t.status or m.role != ROLE_LEG:
+        emit_done(c, t.number, t.status if t.status else -ECANCELED)
+        task_end(c, t)
+        return
+    m.present = 1
+    sync_begin(c, t.medium)
+    emit_done(c, t.number, 0)
+    task_end(c, t)
+
+
+cdef void drop_advance(Core c, task_t *t) noexcept nogil:
+    cdef medium_t *m = &c.media[t.medium]
+    if t.step == STEP_BEGIN:
+        if wait_record(c, t, record_want(c), STEP_RECORDED):
+            return
+    if t.step == STEP_RECORDED:
+        t.step = STEP_DRAINED
+        enqueue(c, t, Q_DRAIN)
+        return
+    map_free(&m.map)
+    memset(m, 0, sizeof(medium_t))
+    emit_done(c, t.number, 0)
+    task_end(c, t)
+
+
+# --- cleaning the log, closing ----------------------------------------------------------------------
+
+cdef void clean_advance(Core c, task_t *t) noexcept nogil:
+    if t.step == STEP_BEGIN:
+        if c.closing and t.flags & FLAG_CLOSE:
+            t.step = STEP_DRAINED
+            enqueue(c, t, Q_DRAIN)
+            return
+        t.step = STEP_DRAINED
+    if t.step == STEP_DRAINED:
+        log_untouch(c)
+        flush(c, t, legs_written(c), STEP_FLUSHED)
+        return
+    if t.step == STEP_FLUSHED:
+        if not legs_in_sync(c) & ~t.failed:
+            clean_over(c, t, -EIO)
+            return
+        round_wait(c, t, CLASS_MARKS | (CLASS_COPIES if t.flags & FLAG_CLOSE else 0), STEP_DURABLE)
+        return
+    if t.step == STEP_DURABLE:
+        if t.status:
+            clean_over(c, t, t.status)
+            return
+        log_evict(c)
+        if t.number != NO_REQUEST:
+            c.clean = 1 if t.flags & FLAG_CLOSE else 0
+            if wait_record(c, t, record_want(c), STEP_RECORDED):
+                return
+    clean_over(c, t, t.status)
+
+
+cdef void clean_over(Core c, task_t *t, int32_t status) noexcept nogil:
+    cdef int32_t at = c.lists[Q_LOG].first
+    while status and at >= 0:
+        # There is no room for their regions and there will be none.
+        c.tasks[at].status = status
+        ready(c, &c.tasks[at])
+        at = c.lists[Q_LOG].first
+    c.cleaning = 0
+    if t.number != NO_REQUEST:
+        emit_done(c, t.number, status)
+    task_end(c, t)
+
+
+cdef void clean_when_full(Core c) noexcept nogil:
+    cdef task_t *t
+    if c.cleaning or c.booting or c.closing:
+        return
+    if c.region_count * 4 < LOG_REGIONS * 3 and c.lists[Q_LOG].first < 0:
+        return
+    t = task_new(c, TASK_CLEAN, STEP_BEGIN)
+    if t != NULL:
+        c.cleaning = 1
+        t.number = NO_REQUEST
+        ready(c, t)
+
+
+# --- the start ----------------------------------------------------------------------------------
+
+cdef void boot_advance(Core c, task_t *t) noexcept nogil:
+    cdef uint32_t i
+    if t.step == STEP_BEGIN:
+        if wait_record(c, t, record_want(c), STEP_RECORDED):
+            return
+    c.booting = 0
+    for i in range(MAX_MEDIA):
+        if c.media[i].used and c.media[i].role == ROLE_LEG and c.media[i].present and c.media[i].state != LEG_IN_SYNC:
+            sync_begin(c, i)
+    hosts_release(c)
+    task_end(c, t)

@@ -1,0 +1,59 @@
+"""What a volume record says, as values. Owns the shapes; the bytes are the core's (record.pxi)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class LegState(str, Enum):
+    """Of a leg, as the record has it."""
+
+    IN_SYNC = "in_sync"
+    STALE = "stale"  # it lacks what the missed map says
+    SYNCING = "syncing"  # it is new, and lacks everything that was not copied yet
+
+
+class SaveState(str, Enum):
+    """Of a save that fills, as the record has it."""
+
+    FILLING = "filling"
+    WHOLE = "whole"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True)
+class LegRecord:
+    """A leg: the medium's uuid (16 bytes) and its state."""
+
+    uuid: bytes
+    state: LegState
+
+
+@dataclass(frozen=True)
+class SaveRecord:
+    """A save that fills or broke: the medium's uuid (16 bytes), its generation and state."""
+
+    uuid: bytes
+    generation: int
+    state: SaveState
+
+
+@dataclass(frozen=True)
+class Record:
+    """A volume record. Of several, the one with the highest (events, sequence) counts."""
+
+    volume: bytes
+    events: int
+    sequence: int
+    op: int
+    generation: int
+    parent: int
+    size: int
+    extent_shift: int
+    clean: bool
+    legs: list[LegRecord] = field(default_factory=list)
+    saves: list[SaveRecord] = field(default_factory=list)
+    recover: tuple[bytes, int] | None = None
+    missed_tag: int = 0
+    regions: list[int] = field(default_factory=list)
