@@ -1,0 +1,1 @@
+"""The lab: two virtual machines, a target and an initiator, on a real kernel."""

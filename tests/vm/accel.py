@@ -1,0 +1,58 @@
+"""Whether this machine can run the lab's machines with KVM, found by booting one.
+
+/dev/kvm being there proves nothing. The answer is kept until this machine boots anew.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from .state import cache_dir, progress
+
+PROBE_SECONDS = 20
+QEMU = "qemu-system-x86_64"
+
+
+def arguments(kernel: Path, initrd: Path) -> list[str]:
+    """QEMU's arguments for the fastest way that works here."""
+    if works("kvm", kernel, initrd):
+        return ["-accel", "kvm", "-cpu", "host"]
+    return ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max"]
+
+
+def works(name: str, kernel: Path, initrd: Path) -> bool:
+    """Whether a kernel boots with that accelerator."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    known = cache_dir() / f"accel-{name}.json"
+    question = [boot, os.getuid()]
+    try:
+        asked, answer = json.loads(known.read_text())
+        if asked == question:
+            return bool(answer)
+    except (FileNotFoundError, ValueError):
+        pass
+    answer = _boots(name, kernel, initrd)
+    known.write_text(json.dumps([question, answer]))
+    progress(f"{name} {'works' if answer else 'does not work'} here (probed by booting)")
+    return answer
+
+
+def _boots(name: str, kernel: Path, initrd: Path) -> bool:
+    if name == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    command = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"]
+    command += ["-M", "q35", "-accel", name, "-cpu", "max", "-m", "256", "-no-reboot"]
+    command += ["-kernel", str(kernel), "-initrd", str(initrd)]
+    command += ["-append", "console=ttyS0 quiet panic=-1 lab.role=probe"]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=PROBE_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return b"the probe has booted" in done.stdout

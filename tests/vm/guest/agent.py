@@ -1,0 +1,243 @@
+"""The guest's end of the exec channel: runs what the host asks for over virtio serial ports.
+
+One thread serves one port, and a port carries one command at a time. The protocol is told in
+`tests/vm/channel.py`. This file imports nothing but the standard library and does not know what
+the commands are for.
+"""
+
+import base64
+import collections
+import contextlib
+import glob
+import json
+import os
+import select
+import signal
+import subprocess
+import threading
+
+CHUNK = 24 * 1024
+INPUT_LIMIT = 256 * 1024
+PATIENCE_SECONDS = 1.0
+
+
+class Port:
+    """One virtio serial port: lines in, lines out, and whether the host's end is open."""
+
+    def __init__(self, path: str) -> None:
+        self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        self.lines: collections.deque[list[bytes]] = collections.deque()
+        self._partial = b""
+
+    def receive(self) -> None:
+        """Takes in what has arrived, as far as there is room for it."""
+        while len(self._partial) < INPUT_LIMIT:
+            try:
+                data = os.read(self.fd, 65536)
+            except BlockingIOError:
+                break
+            if not data:
+                break
+            self._partial += data
+        *whole, self._partial = self._partial.split(b"\n")
+        for line in whole:
+            words = line.split()
+            if len(words) >= 2:
+                self.lines.append(words)
+
+    def wait_for_line(self) -> list[bytes]:
+        """The next line. A port without a host always polls as hung up, so edges are waited for."""
+        with select.epoll() as edges:
+            edges.register(self.fd, select.EPOLLIN | select.EPOLLET)
+            self.receive()
+            while not self.lines:
+                edges.poll()
+                self.receive()
+        return self.lines.popleft()
+
+    def host_is_there(self) -> bool:
+        poll = select.poll()
+        poll.register(self.fd, 0)
+        return not any(event & select.POLLHUP for _, event in poll.poll(0))
+
+    def send(self, *words: bytes) -> None:
+        """Writes one line; waits while the host does not read, drops it if the host is gone."""
+        data = memoryview(b" ".join(words) + b"\n")
+        while data:
+            try:
+                data = data[os.write(self.fd, data) :]
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(self.fd, select.POLLOUT)
+                poll.poll(PATIENCE_SECONDS * 1000)
+                if not self.host_is_there():
+                    return
+
+
+class Command:
+    """One running command: its process, and what is still to be written to its input."""
+
+    def __init__(self, argv: list[str], env: dict[str, str], cwd: str) -> None:
+        self.process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            cwd=cwd,
+            env={**os.environ, **env},
+            start_new_session=True,
+        )
+        assert self.process.stdin and self.process.stdout and self.process.stderr
+        self.stdin = self.process.stdin
+        self.outputs = {self.process.stdout.fileno(): b"out", self.process.stderr.fileno(): b"err"}
+        self.ended = os.pidfd_open(self.process.pid)
+        self.pending = bytearray()
+        self.input_ended = False
+        for fd in (*self.outputs, self.stdin.fileno()):
+            os.set_blocking(fd, False)
+
+    def feed(self) -> None:
+        """Writes what the input's pipe takes, and closes it after the last byte."""
+        if self.stdin.closed:
+            return
+        try:
+            while self.pending:
+                del self.pending[: os.write(self.stdin.fileno(), self.pending[:65536])]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self.pending.clear()
+            self.input_ended = True
+        if self.input_ended:
+            self.stdin.close()
+
+    def stop(self) -> None:
+        """Ends the command and all of its process group, gently first."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+            poll = select.poll()
+            poll.register(self.ended, select.POLLIN)
+            poll.poll(PATIENCE_SECONDS * 1000)
+        self.process.poll()
+
+    def close(self) -> None:
+        os.close(self.ended)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe and not pipe.closed:
+                pipe.close()
+
+
+class Conversation:
+    """One command on one port, from the request to its exit status."""
+
+    def __init__(self, port: Port, session: bytes, command: Command) -> None:
+        self.port = port
+        self.session = session
+        self.command = command
+
+    def hold(self) -> None:
+        """Passes input and output on until the command ends or its host is gone."""
+        command = self.command
+        while True:
+            ready = self._wait()
+            for fd in [fd for fd in command.outputs if fd in ready]:
+                self._forward(fd)
+            if ready.get(self.port.fd, 0) & select.POLLHUP or self._overtaken():
+                command.stop()
+                return
+            command.feed()
+            if command.ended in ready:
+                self._say_farewell()
+                return
+
+    def _wait(self) -> dict[int, int]:
+        command = self.command
+        poll = select.poll()
+        room = len(command.pending) < INPUT_LIMIT
+        poll.register(self.port.fd, select.POLLIN if room else 0)
+        poll.register(command.ended, select.POLLIN)
+        for fd in command.outputs:
+            poll.register(fd, select.POLLIN)
+        if command.pending and not command.stdin.closed:
+            poll.register(command.stdin.fileno(), select.POLLOUT)
+        ready = dict(poll.poll())
+        if ready.get(self.port.fd, 0) & select.POLLIN:
+            self.port.receive()
+        return ready
+
+    def _overtaken(self) -> bool:
+        """Takes in this session's lines; True if another session's request follows them."""
+        lines = self.port.lines
+        while lines:
+            session, kind, *rest = lines[0]
+            if session == self.session and kind == b"in":
+                self.command.pending += base64.b64decode(rest[0])
+            elif session == self.session and kind == b"eof":
+                self.command.input_ended = True
+            elif kind == b"run":
+                return True
+            lines.popleft()
+        return False
+
+    def _forward(self, fd: int) -> bool:
+        """Sends on what one pipe holds; False if it holds nothing."""
+        try:
+            data = os.read(fd, CHUNK)
+        except BlockingIOError:
+            return False
+        if not data:
+            del self.command.outputs[fd]
+            return False
+        self.port.send(self.session, self.command.outputs[fd], base64.b64encode(data))
+        return True
+
+    def _say_farewell(self) -> None:
+        """All that the command has written, then its status.
+
+        A background process may keep the pipes open, so their end is not waited for.
+        """
+        for fd in list(self.command.outputs):
+            while self._forward(fd):
+                pass
+        status = self.command.process.wait()
+        if status < 0:
+            status = 128 - status
+        self.port.send(self.session, b"exit", b"%d" % status)
+
+
+def serve(path: str) -> None:
+    """Serves one port for ever."""
+    port = Port(path)
+    while True:
+        session, kind, *rest = port.wait_for_line()
+        if kind != b"run" or not rest:
+            continue
+        wish = json.loads(base64.b64decode(rest[0]))
+        port.send(b"")
+        try:
+            command = Command(wish["argv"], wish["env"], wish["cwd"])
+        except OSError as error:
+            said = f"{error.filename}: {error.strerror}\n".encode()
+            port.send(session, b"err", base64.b64encode(said))
+            missing = isinstance(error, FileNotFoundError)
+            port.send(session, b"exit", b"127" if missing else b"126")
+            continue
+        try:
+            Conversation(port, session, command).hold()
+        finally:
+            command.close()
+
+
+def main() -> None:
+    """Finds the lab's ports by the names that the host gave them."""
+    for name_file in glob.glob("/sys/class/virtio-ports/*/name"):
+        with open(name_file) as file:
+            name = file.read().strip()
+        if name.startswith("lab.exec."):
+            device = "/dev/" + name_file.split("/")[-2]
+            threading.Thread(target=serve, args=(device,)).start()
+
+
+main()

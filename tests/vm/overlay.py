@@ -1,0 +1,161 @@
+"""The lab's own files in a machine, put over the image by the initrd at each boot.
+
+Owns how systemd is trimmed, the channel's agent, and the commands on the machines' PATH. Nothing
+here needs a rebuild of the image.
+"""
+
+import configparser
+from pathlib import Path
+
+from . import kernel, network
+from .recipe import Image
+from .state import CHECKOUT
+
+GUEST_DIR = Path(__file__).parent / "guest"
+GUEST_CHECKOUT = "/opt/targetplugin/checkout"
+GUEST_SITE = "/opt/targetplugin/site-packages"
+COMMANDS = {"targetplugind": "target", "targetplugin": "target", "pitcopy": "initiator"}
+
+# What a machine that lives for minutes, without people at its console, can do without.
+MASKED = """
+    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer
+    systemd-tmpfiles-clean.timer e2scrub_reap.service systemd-timesyncd.service
+    systemd-pstore.service systemd-binfmt.service proc-sys-fs-binfmt_misc.automount
+    systemd-firstboot.service systemd-machine-id-commit.service systemd-random-seed.service
+    systemd-repart.service systemd-sysusers.service systemd-update-utmp.service
+    systemd-update-utmp-runlevel.service systemd-logind.service systemd-user-sessions.service
+    systemd-hwdb-update.service ldconfig.service systemd-journal-catalog-update.service
+    systemd-update-done.service systemd-pcrphase.service systemd-pcrphase-sysinit.service
+    systemd-ask-password-wall.path systemd-ask-password-console.path systemd-remount-fs.service
+    systemd-journal-flush.service systemd-tmpfiles-setup-dev.service kmod-static-nodes.service
+    systemd-initctl.socket systemd-journald-audit.socket systemd-boot-system-token.service
+    dev-hugepages.mount dev-mqueue.mount sys-fs-fuse-connections.mount sys-kernel-debug.mount
+    sys-kernel-tracing.mount getty.target getty-static.service getty@tty1.service
+    serial-getty@ttyS0.service lvm2-monitor.service blk-availability.service
+    modprobe@drm.service modprobe@fuse.service remote-fs.target cryptsetup.target
+    veritysetup.target integritysetup.target
+""".split()
+MASKED_ON = {
+    "target": ["iscsid.socket", "iscsid.service", "open-iscsi.service"],
+    "initiator": ["rtslib-fb-targetctl.service"],
+}
+GENERATORS = """
+    cryptsetup fstab getty gpt-auto hibernate-resume integritysetup rc-local run system-update
+    sysv veritysetup debug
+""".split()
+# They match hardware that is not there, or cost seconds of emulated time for nothing.
+BLACKLIST = """
+    bochs cirrus drm psmouse pcspkr i2c_i801 lpc_ich iTCO_wdt ahci libahci libata intel_rapl_msr
+    intel_rapl_common aesni_intel ghash_clmulni_intel crct10dif_pclmul crc32_pclmul sha512_ssse3
+    sha256_ssse3 sha1_ssse3 evdev button serio_raw sg_pt parport
+""".split()
+
+FILES = {
+    "etc/machine-id": "6c61625f746172676574706c7567696e\n",
+    "etc/systemd/journald.conf.d/lab.conf": "[Journal]\nStorage=volatile\nRateLimitBurst=0\n",
+    "etc/systemd/system.conf.d/lab.conf": "[Manager]\nDefaultTimeoutStopSec=30s\n",
+    "etc/modprobe.d/lab.conf": "".join(f"blacklist {name}\n" for name in BLACKLIST),
+    "etc/systemd/system/systemd-udev-trigger.service.d/lab.conf": """\
+[Service]
+ExecStart=
+ExecStart=udevadm trigger --action=add --subsystem-match=block --subsystem-match=net
+""",
+    "etc/systemd/system/lab-agent.service": """\
+[Unit]
+Description=Runs what the lab's exec channel asks for
+DefaultDependencies=no
+[Service]
+ExecStart=/usr/bin/python3 -IS /usr/local/lib/lab/agent.py
+Environment=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+Environment=HOME=/root LANG=C.UTF-8
+WorkingDirectory=/root
+KillMode=process
+Restart=always
+RestartSec=0
+OOMScoreAdjust=-900
+""",
+    "etc/systemd/system/lab-lifetime.timer": """\
+[Unit]
+Description=Ends a machine that everybody has forgotten
+[Timer]
+OnBootSec=12h
+Unit=poweroff.target
+""",
+}
+LINKS = {
+    "etc/systemd/system/default.target": "/lib/systemd/system/multi-user.target",
+    "etc/systemd/system/sysinit.target.wants/lab-agent.service": "../lab-agent.service",
+    "etc/systemd/system/timers.target.wants/lab-lifetime.timer": "../lab-lifetime.timer",
+}
+
+
+def initrd(image: Image) -> bytes:
+    """The archive that the kernel starts from: a shell, modules, and the overlay."""
+    busybox = next(Path(path) for path in ("/bin/busybox", "/usr/bin/busybox"))
+    entries = [
+        kernel.file("init", (GUEST_DIR / "init").read_bytes(), 0o755),
+        kernel.file("bin/busybox", busybox.read_bytes(), 0o755),
+    ]
+    tools = "sh mount umount cat cp ln ls rm mkdir sleep insmod ip poweroff switch_root"
+    entries += [kernel.link(f"bin/{tool}", "busybox") for tool in tools.split()]
+    entries += [kernel.directory(path) for path in ("dev", "proc", "sys", "root")]
+    for module in image.modules:
+        entries.append(kernel.file(f"modules/{module.name}", module.read_bytes()))
+    order = "".join(f"/modules/{module.name}\n" for module in image.modules)
+    entries.append(kernel.file("modules/order", order.encode()))
+    return kernel.archive(entries + _common() + _by_role())
+
+
+def _common() -> list[kernel.Entry]:
+    root = "overlay/common"
+    entries = [kernel.file(f"{root}/{path}", text.encode()) for path, text in FILES.items()]
+    entries += [kernel.link(f"{root}/{path}", to) for path, to in LINKS.items()]
+    entries += [_mask(root, unit) for unit in MASKED]
+    for name in GENERATORS:
+        path = f"{root}/etc/systemd/system-generators/systemd-{name}-generator"
+        entries.append(kernel.link(path, "/dev/null"))
+    entries.append(kernel.file(f"{root}/etc/hosts", network.hosts_file().encode()))
+    agent = (GUEST_DIR / "agent.py").read_bytes()
+    entries.append(kernel.file(f"{root}/usr/local/lib/lab/agent.py", agent))
+    return entries
+
+
+def _by_role() -> list[kernel.Entry]:
+    entries = [_mask(f"overlay/{role}", unit) for role, units in MASKED_ON.items() for unit in units]
+    for name, role in COMMANDS.items():
+        if program := command(name):
+            path = f"overlay/{role}/usr/local/bin/{name}"
+            entries.append(kernel.file(path, program.encode(), 0o755))
+    name = f"InitiatorName={network.INITIATOR_NAME}\n"
+    path = "overlay/initiator/etc/iscsi/initiatorname.iscsi"
+    entries.append(kernel.file(path, name.encode(), 0o600))
+    return entries
+
+
+def _mask(root: str, unit: str) -> kernel.Entry:
+    return kernel.link(f"{root}/etc/systemd/system/{unit}", "/dev/null")
+
+
+def command(name: str) -> str | None:
+    """The program that starts an entry point of `setup.cfg` from the shared checkout.
+
+    None as long as the checkout has no such module. The checkout stands behind Python's own
+    library on the path, so that imports of the library do not look through a slow share.
+    """
+    setup = configparser.ConfigParser()
+    setup.read(CHECKOUT / "setup.cfg")
+    for line in setup["options.entry_points"]["console_scripts"].splitlines():
+        script, _, place = (part.strip() for part in line.partition("="))
+        module, _, function = place.partition(":")
+        source = CHECKOUT / module.replace(".", "/")
+        if script == name and (source.with_suffix(".py").exists() or source.is_dir()):
+            return f"""\
+#!/usr/bin/python3
+import sys
+sys.dont_write_bytecode = True
+at = next(i for i, path in enumerate(sys.path) if path.endswith("dist-packages"))
+sys.path[at:at] = [{GUEST_CHECKOUT!r}, {GUEST_SITE!r}]
+from {module} import {function}
+sys.exit({function}())
+"""
+    return None
