@@ -12,13 +12,15 @@ from .state import cache_dir, progress
 
 PROBE_SECONDS = 20
 QEMU = "qemu-system-x86_64"
+WAYS = {
+    "kvm": ["-accel", "kvm", "-cpu", "host"],
+    "tcg": ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max"],
+}
 
 
 def arguments(kernel: Path, initrd: Path) -> list[str]:
     """QEMU's arguments for the fastest way that works here."""
-    if works("kvm", kernel, initrd):
-        return ["-accel", "kvm", "-cpu", "host"]
-    return ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max"]
+    return WAYS["kvm" if works("kvm", kernel, initrd) else "tcg"]
 
 
 def works(name: str, kernel: Path, initrd: Path) -> bool:
@@ -42,7 +44,7 @@ def _boots(name: str, kernel: Path, initrd: Path) -> bool:
     if name == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
     command = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"]
-    command += ["-M", "q35", "-accel", name, "-cpu", "max", "-m", "256", "-no-reboot"]
+    command += ["-M", "q35", *WAYS[name], "-m", "512", "-no-reboot"]
     command += ["-kernel", str(kernel), "-initrd", str(initrd)]
     command += ["-append", "console=ttyS0 quiet panic=-1 lab.role=probe"]
     try:

@@ -138,9 +138,7 @@ class Conversation:
     def _say(self, kind: bytes, payload: bytes = b"") -> None:
         self._outgoing += b" ".join((self._session, kind, base64.b64encode(payload))) + b"\n"
 
-    def _turn(
-        self, port: socket.socket, source: int, deadline: float | None
-    ) -> tuple[int, bool]:
+    def _turn(self, port: socket.socket, source: int, deadline: float | None) -> tuple[int, bool]:
         poll = select.poll()
         poll.register(port, select.POLLIN | (select.POLLOUT if self._outgoing else 0))
         poll.register(self._stop_read, select.POLLIN)

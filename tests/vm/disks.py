@@ -105,4 +105,5 @@ def detach(qmp: Qmp, name: str) -> None:
 def limit(qmp: Qmp, name: str, iops: int) -> None:
     """Limits a medium's requests a second; 0 lifts the limit."""
     none = dict.fromkeys(MEDIUM_LIMITS, 0)
-    qmp.execute("block_set_io_throttle", {"id": name, "iops": iops, **none})
+    device = f"/machine/peripheral/{name}/virtio-backend"
+    qmp.execute("block_set_io_throttle", {"id": device, "iops": iops, **none})

@@ -269,10 +269,8 @@ class Lab:
 
     # Disks
 
-    def disk(
-        self, name: str, *, attach: bool | None = None, iops: int | None = None
-    ) -> None:
-        """Plugs a medium of the target in or out, or limits its requests a second (0 = no limit)."""
+    def disk(self, name: str, *, attach: bool | None = None, iops: int | None = None) -> None:
+        """Plugs a medium of the target in or out, or limits its requests a second (0 = none)."""
         if name not in disks.MEDIA:
             raise LabError(f"There is no disk {name}: the target has {', '.join(disks.MEDIA)}.")
         with self._changing():
@@ -304,7 +302,8 @@ class Lab:
             yield
 
     def _switch_off(self, machines: tuple[str, ...]) -> bool:
-        return any([machine.kill(where) for where in machines])
+        were_on = [machine.kill(where) for where in machines]
+        return any(were_on)
 
     def _boot(
         self, machines: tuple[str, ...], known: state.State, image: recipe.Image, site: Path

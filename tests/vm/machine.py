@@ -25,6 +25,9 @@ KERNEL_ARGUMENTS = (
     "systemd.show_status=false systemd.log_level=warning panic=-1"
 )
 
+# QEMU outlives this process unless it is owned; what ends earlier is waited for in `kill`.
+_started: list["subprocess.Popen[bytes]"] = []
+
 
 def qmp_path(machine: str) -> Path:
     return run_dir() / f"{machine}.qmp"
@@ -74,6 +77,7 @@ def kill(machine: str) -> bool:
             pass
         finally:
             os.close(handle)
+    _started[:] = [process for process in _started if process.poll() is None]
     return bool(pids)
 
 
@@ -126,8 +130,7 @@ def start(
         if time.monotonic() > deadline:
             raise LabError(f"QEMU of {machine} did not open its sockets in {START_SECONDS:.0f} s.")
         time.sleep(0.02)
-    # The lab outlives this process, so nobody will wait for it: that is not a mistake.
-    process.returncode = 0
+    _started.append(process)
 
 
 def _listens(path: Path) -> bool:

@@ -1,20 +1,15 @@
 """The lab's own files in a machine, put over the image by the initrd at each boot.
 
-Owns how systemd is trimmed, the channel's agent, and the commands on the machines' PATH. Nothing
+Owns how systemd is trimmed and the channel's agent, and takes along the project's own code. Nothing
 here needs a rebuild of the image.
 """
 
-import configparser
 from pathlib import Path
 
-from . import kernel, network
+from . import kernel, network, program
 from .recipe import Image
-from .state import CHECKOUT
 
 GUEST_DIR = Path(__file__).parent / "guest"
-GUEST_CHECKOUT = "/opt/targetplugin/checkout"
-GUEST_SITE = "/opt/targetplugin/site-packages"
-COMMANDS = {"targetplugind": "target", "targetplugin": "target", "pitcopy": "initiator"}
 
 # What a machine that lives for minutes, without people at its console, can do without.
 MASKED = """
@@ -34,7 +29,7 @@ MASKED = """
     serial-getty@ttyS0.service lvm2-monitor.service blk-availability.service
     modprobe@drm.service modprobe@fuse.service remote-fs.target cryptsetup.target
     veritysetup.target integritysetup.target
-""".split()
+"""
 MASKED_ON = {
     "target": ["iscsid.socket", "iscsid.service", "open-iscsi.service"],
     "initiator": ["rtslib-fb-targetctl.service"],
@@ -42,19 +37,19 @@ MASKED_ON = {
 GENERATORS = """
     cryptsetup fstab getty gpt-auto hibernate-resume integritysetup rc-local run system-update
     sysv veritysetup debug
-""".split()
+"""
 # They match hardware that is not there, or cost seconds of emulated time for nothing.
 BLACKLIST = """
     bochs cirrus drm psmouse pcspkr i2c_i801 lpc_ich iTCO_wdt ahci libahci libata intel_rapl_msr
     intel_rapl_common aesni_intel ghash_clmulni_intel crct10dif_pclmul crc32_pclmul sha512_ssse3
     sha256_ssse3 sha1_ssse3 evdev button serio_raw sg_pt parport
-""".split()
+"""
 
 FILES = {
     "etc/machine-id": "6c61625f746172676574706c7567696e\n",
     "etc/systemd/journald.conf.d/lab.conf": "[Journal]\nStorage=volatile\nRateLimitBurst=0\n",
     "etc/systemd/system.conf.d/lab.conf": "[Manager]\nDefaultTimeoutStopSec=30s\n",
-    "etc/modprobe.d/lab.conf": "".join(f"blacklist {name}\n" for name in BLACKLIST),
+    "etc/modprobe.d/lab.conf": "".join(f"blacklist {name}\n" for name in BLACKLIST.split()),
     "etc/systemd/system/systemd-udev-trigger.service.d/lab.conf": """\
 [Service]
 ExecStart=
@@ -110,22 +105,26 @@ def _common() -> list[kernel.Entry]:
     root = "overlay/common"
     entries = [kernel.file(f"{root}/{path}", text.encode()) for path, text in FILES.items()]
     entries += [kernel.link(f"{root}/{path}", to) for path, to in LINKS.items()]
-    entries += [_mask(root, unit) for unit in MASKED]
-    for name in GENERATORS:
+    entries += [_mask(root, unit) for unit in MASKED.split()]
+    for name in GENERATORS.split():
         path = f"{root}/etc/systemd/system-generators/systemd-{name}-generator"
         entries.append(kernel.link(path, "/dev/null"))
     entries.append(kernel.file(f"{root}/etc/hosts", network.hosts_file().encode()))
+    for entry in program.package():
+        entries.append(kernel.Entry(f"{root}/{entry.path}", entry.mode, entry.data))
     agent = (GUEST_DIR / "agent.py").read_bytes()
     entries.append(kernel.file(f"{root}/usr/local/lib/lab/agent.py", agent))
     return entries
 
 
 def _by_role() -> list[kernel.Entry]:
-    entries = [_mask(f"overlay/{role}", unit) for role, units in MASKED_ON.items() for unit in units]
-    for name, role in COMMANDS.items():
-        if program := command(name):
+    entries = [
+        _mask(f"overlay/{role}", unit) for role, units in MASKED_ON.items() for unit in units
+    ]
+    for name, role in program.COMMANDS.items():
+        if text := program.command(name):
             path = f"overlay/{role}/usr/local/bin/{name}"
-            entries.append(kernel.file(path, program.encode(), 0o755))
+            entries.append(kernel.file(path, text.encode(), 0o755))
     name = f"InitiatorName={network.INITIATOR_NAME}\n"
     path = "overlay/initiator/etc/iscsi/initiatorname.iscsi"
     entries.append(kernel.file(path, name.encode(), 0o600))
@@ -134,28 +133,3 @@ def _by_role() -> list[kernel.Entry]:
 
 def _mask(root: str, unit: str) -> kernel.Entry:
     return kernel.link(f"{root}/etc/systemd/system/{unit}", "/dev/null")
-
-
-def command(name: str) -> str | None:
-    """The program that starts an entry point of `setup.cfg` from the shared checkout.
-
-    None as long as the checkout has no such module. The checkout stands behind Python's own
-    library on the path, so that imports of the library do not look through a slow share.
-    """
-    setup = configparser.ConfigParser()
-    setup.read(CHECKOUT / "setup.cfg")
-    for line in setup["options.entry_points"]["console_scripts"].splitlines():
-        script, _, place = (part.strip() for part in line.partition("="))
-        module, _, function = place.partition(":")
-        source = CHECKOUT / module.replace(".", "/")
-        if script == name and (source.with_suffix(".py").exists() or source.is_dir()):
-            return f"""\
-#!/usr/bin/python3
-import sys
-sys.dont_write_bytecode = True
-at = next(i for i, path in enumerate(sys.path) if path.endswith("dist-packages"))
-sys.path[at:at] = [{GUEST_CHECKOUT!r}, {GUEST_SITE!r}]
-from {module} import {function}
-sys.exit({function}())
-"""
-    return None

@@ -24,10 +24,10 @@ PACKAGES = """
     iproute2 procps psmisc util-linux e2fsprogs lvm2 xfsprogs
     python3 targetcli-fb python3-rtslib-fb python3-configshell-fb python3-pyudev
     open-iscsi fio sg3-utils libiscsi-bin sqlite3 qemu-utils liburing2 gdb strace
-""".split()
+"""
 ROOT_SIZE = "4G"
 
-# Runs beside the finished file system tree: leaves out what no lab needs, most of it drivers.
+# Leaves out of the file system tree what no lab needs, most of it drivers.
 SLIM = r"""
 set -eu
 cd "$1"
@@ -68,7 +68,7 @@ class Image:
 
 def recipe_hash() -> str:
     """What names the image: everything that goes into it."""
-    recipe = [SUITE, *PACKAGES, ROOT_SIZE, SLIM, *kernel.BOOT_MODULES]
+    recipe = [SUITE, *PACKAGES.split(), ROOT_SIZE, SLIM, *kernel.BOOT_MODULES]
     return hashlib.sha256("\n".join(recipe).encode()).hexdigest()[:16]
 
 
@@ -116,7 +116,7 @@ def _make(work: Path, log: int) -> None:
     tree, tar = work / "scratch" / "tree", work / "scratch" / "tree.tar"
     tree.mkdir(parents=True)
     # No mirror is named: mmdebstrap then takes the machine's own apt sources.
-    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES.split())}"]
     command += ["--aptopt=APT::Install-Recommends false", SUITE, str(tar)]
     _run(command, log)
     progress("packages installed, making the file system")

@@ -88,7 +88,9 @@ class Command:
             env={**os.environ, **env},
             start_new_session=True,
         )
-        assert self.process.stdin and self.process.stdout and self.process.stderr
+        assert self.process.stdin
+        assert self.process.stdout
+        assert self.process.stderr
         self.stdin = self.process.stdin
         self.outputs = {self.process.stdout.fileno(): b"out", self.process.stderr.fileno(): b"err"}
         self.ended = os.pidfd_open(self.process.pid)

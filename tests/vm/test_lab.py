@@ -1,0 +1,232 @@
+"""The lab itself: its commands are relied on by people and by every other test here."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from . import disks, machine
+from .errors import LabError
+from .lab import CommandFailed, Lab
+from .state import CHECKOUT
+
+MEDIUM = "/dev/disk/by-id/virtio-media-c"
+
+
+def command(*arguments: str, data: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    """The lab's command line, as people type it."""
+    argv = [sys.executable, "-m", "tests.vm", *arguments]
+    return subprocess.run(argv, cwd=CHECKOUT, input=data, capture_output=True, timeout=120)
+
+
+def test_exec_keeps_output_errors_and_status_apart(lab: Lab) -> None:
+    done = command("exec", "target", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (done.stdout, done.stderr, done.returncode) == (b"out\n", b"err\n", 7)
+
+
+def test_exec_tells_a_signal_as_a_shell_does(lab: Lab) -> None:
+    done = command("exec", "initiator", "--", "sh", "-c", "kill -9 $$")
+    assert done.returncode == 128 + signal.SIGKILL
+
+
+def test_exec_of_an_unknown_command_is_127(lab: Lab) -> None:
+    done = command("exec", "target", "--", "no-such-command")
+    assert done.returncode == 127
+    assert b"no-such-command: No such file" in done.stderr
+
+
+def test_exec_passes_arguments_unchanged(lab: Lab) -> None:
+    words = ["two words", "", "$HOME", "a'b\"c", "-n", "ü"]
+    script = "import json, sys; print(json.dumps(sys.argv[1:]))"
+    done = lab.exec("target", ["python3", "-c", script, *words])
+    assert done.stdout == '["two words", "", "$HOME", "a\'b\\"c", "-n", "\\u00fc"]\n'
+
+
+def test_exec_carries_binary_input_and_output(lab: Lab) -> None:
+    data = os.urandom(3_000_001)
+    done = command("exec", "target", "--", "cat", data=data)
+    assert done.stdout == data
+
+
+def test_exec_ends_when_input_is_not_read(lab: Lab) -> None:
+    done = command("exec", "target", "--", "true", data=bytes(3_000_000))
+    assert done.returncode == 0
+
+
+def test_exec_does_not_wait_for_what_is_left_in_the_background(lab: Lab) -> None:
+    began = time.monotonic()
+    done = command("exec", "target", "--", "sh", "-c", "sleep 30 & echo started")
+    assert done.stdout == b"started\n"
+    assert time.monotonic() - began < 10
+
+
+def test_commands_run_beside_each_other(lab: Lab) -> None:
+    slow = [lab.spawn("target", ["sh", "-c", f"sleep 4; echo {n}"]) for n in range(4)]
+    began = time.monotonic()
+    assert lab.exec("target", ["echo", "quick"]).stdout == "quick\n"
+    assert time.monotonic() - began < 3
+    assert [running.wait(30).stdout for running in slow] == ["0\n", "1\n", "2\n", "3\n"]
+
+
+def test_a_killed_client_takes_its_command_along_and_leaves_the_port_usable(lab: Lab) -> None:
+    argv = [sys.executable, "-m", "tests.vm", "exec", "target", "--"]
+    argv += ["sh", "-c", "echo started; exec sleep 3141"]
+    for _ in range(3):
+        client = subprocess.Popen(argv, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert client.stdout
+        assert client.stdout.readline() == b"started\n"
+        client.kill()
+        client.wait()
+        client.stdout.close()
+        assert lab.exec("target", ["echo", "fine"]).stdout == "fine\n"
+    lab.shell("target", "for i in 1 2 3 4 5; do pgrep -f 3141$ || exit 0; sleep 1; done; exit 1")
+
+
+def test_a_command_that_takes_too_long_is_ended(lab: Lab) -> None:
+    with pytest.raises(TimeoutError):
+        lab.exec("initiator", ["sleep", "2718"], timeout=1)
+    lab.shell("initiator", "for i in 1 2 3 4 5; do pgrep -f 2718$ || exit 0; sleep 1; done; exit 1")
+
+
+def test_a_failed_command_raises_with_what_it_said(lab: Lab) -> None:
+    with pytest.raises(CommandFailed, match="no reason"):
+        lab.shell("target", "echo no reason >&2; exit 3")
+
+
+def test_copy_goes_both_ways_and_keeps_the_mode(lab: Lab, tmp_path: Path) -> None:
+    source, back = tmp_path / "a file", tmp_path / "back"
+    source.write_bytes(os.urandom(2_000_000))
+    source.chmod(0o750)
+    assert command("copy", str(source), "initiator:/root").returncode == 0
+    assert lab.exec("initiator", ["stat", "-c", "%a", "/root/a file"]).stdout == "750\n"
+    assert command("copy", "initiator:/root/a file", str(back)).returncode == 0
+    assert back.read_bytes() == source.read_bytes()
+
+
+def test_copy_of_nothing_is_refused_with_a_sentence(lab: Lab) -> None:
+    done = command("copy", "target:/no/such/file", "/tmp/never")
+    assert done.returncode == 1
+    assert b"No such file" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_the_machines_reach_each_other_and_nothing_else(lab: Lab) -> None:
+    lab.spawn("target", ["python3", "-m", "http.server", "--bind", "target", "8080"])
+    fetch = "import urllib.request as r; print(r.urlopen('http://target:8080/').status)"
+    attempt = f'for i in 1 2 3 4 5; do python3 -c "{fetch}" 2> /dev/null && exit; sleep 1; done'
+    assert lab.shell("initiator", attempt).stdout == "200\n"
+    lab.exec("target", ["pkill", "-f", "http.server"])
+    assert lab.exec("initiator", ["ip", "route", "show", "default"]).stdout == ""
+
+
+def test_lio_and_open_iscsi_serve_a_disk_between_the_machines(lab: Lab) -> None:
+    name = "iqn.2026-11.org.targetplugin:lab"
+    lab.shell(
+        "target",
+        f"""
+        targetcli /backstores/ramdisk create lab 16M > /dev/null
+        targetcli /iscsi create {name} > /dev/null
+        targetcli /iscsi/{name}/tpg1/luns create /backstores/ramdisk/lab > /dev/null
+        targetcli /iscsi/{name}/tpg1/acls create iqn.2026-11.org.targetplugin:initiator > /dev/null
+        modprobe -a target_core_user tcm_loop
+    """,
+    )
+    lab.shell(
+        "initiator",
+        f"""
+        iscsiadm -m discovery -t sendtargets -p target > /dev/null
+        iscsiadm -m node -T {name} --login > /dev/null
+        udevadm settle
+        test -b /dev/disk/by-path/ip-10.77.0.1:3260-iscsi-{name}-lun-0
+        iscsiadm -m node -T {name} --logout > /dev/null
+        iscsiadm -m node -o delete
+    """,
+    )
+    lab.exec("target", ["targetcli", "clearconfig", "confirm=True"])
+
+
+def test_a_power_cut_keeps_what_was_flushed(lab: Lab) -> None:
+    content = hashlib.sha256(b"kept").hexdigest()
+    lab.shell(
+        "target",
+        f"""
+        echo {content} | dd of={MEDIUM} bs=4096 seek=7 conv=sync,fsync status=none
+        echo {content} > /var/lib/kept
+        sync /var/lib/kept
+    """,
+    )
+    assert command("power-cut", "target").returncode == 0
+    assert command("exec", "target", "--", "true").returncode == 255
+    assert command("start", "target").returncode == 0
+    read = (
+        f"dd if={MEDIUM} bs=4096 skip=7 count=1 status=none | head -c 64; echo; cat /var/lib/kept"
+    )
+    assert lab.shell("target", read).stdout == f"{content}\n{content}\n"
+
+
+def test_a_detached_medium_comes_back_as_the_same_disk(lab: Lab) -> None:
+    lab.shell("target", f"echo marked | dd of={MEDIUM} conv=fsync status=none")
+    assert command("disk", "target", "media-c", "--detach").returncode == 0
+    lab.exec("target", ["test", "!", "-e", MEDIUM])
+    assert command("disk", "target", "media-c", "--attach").returncode == 0
+    assert lab.shell("target", f"head -c 6 {MEDIUM}").stdout == "marked"
+
+
+def test_a_medium_is_detached_under_load(lab: Lab) -> None:
+    write = ["fio", "--name=load", "--filename=" + MEDIUM, "--rw=randwrite", "--direct=1"]
+    write += ["--iodepth=8", "--ioengine=libaio", "--time_based", "--runtime=60", "--size=64M"]
+    load = lab.spawn("target", write)
+    time.sleep(3)
+    lab.disk("media-c", attach=False)
+    assert load.wait(60, check=False).returncode != 0
+    lab.disk("media-c", attach=True)
+    lab.exec("target", ["test", "-b", MEDIUM])
+
+
+def test_a_limited_medium_is_as_slow_as_it_was_told(lab: Lab) -> None:
+    read = ["dd", f"if={MEDIUM}", "of=/dev/null", "bs=4k", "count=100", "iflag=direct"]
+
+    def seconds() -> float:
+        began = time.monotonic()
+        lab.exec("target", read)
+        return time.monotonic() - began
+
+    assert command("disk", "target", "media-c", "--iops", "40").returncode == 0
+    slow = seconds()
+    lab.disk("media-c", iops=0)
+    assert slow > 1.5
+    assert seconds() < slow / 2
+
+
+def test_media_are_told_by_name(lab: Lab) -> None:
+    listed = lab.exec("target", ["ls", "/dev/disk/by-id"]).stdout.split()
+    assert [f"virtio-{name}" for name in disks.MEDIA] == [n for n in listed if "media" in n]
+    size = lab.exec("target", ["blockdev", "--getsize64", MEDIUM]).stdout
+    assert int(size) == disks.MEDIUM_SIZE
+
+
+def test_a_dead_machine_is_told_from_a_running_one(lab: Lab) -> None:
+    assert command("status").returncode == 0
+    (pid,) = machine.processes("initiator")
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(LabError, match=r"not running|went away"):
+        lab.exec("initiator", ["sleep", "5"])
+    assert command("status").returncode == 1
+    lab.start("initiator")
+    lab.exec("initiator", ["true"])
+
+
+def test_up_follows_an_up_that_was_killed(lab: Lab) -> None:
+    lab.exec("target", ["touch", "/root/old"])
+    interrupted = subprocess.Popen([sys.executable, "-m", "tests.vm", "up"], cwd=CHECKOUT)
+    time.sleep(4)
+    interrupted.kill()
+    interrupted.wait()
+    lab.up()
+    lab.shell("target", "test ! -e /root/old")
+    lab.exec("initiator", ["true"])
