@@ -14,6 +14,14 @@ cdef bint copy_wanted(Core c, task_t *t, uint64_t extent) noexcept nogil:
     return m.role == ROLE_LEG and m.syncing == SYNC_COPYING and map_test(&m.map, extent)
 
 
+cdef bint copy_alive(Core c, task_t *t) noexcept nogil:
+    """Whether what the copy is for is still there: the save fills, the leg is brought in."""
+    cdef medium_t *m = &c.media[t.medium]
+    if t.kind == TASK_FILL:
+        return m.used and m.role == ROLE_SAVE and m.state == SAVE_FILLING
+    return m.used and m.role == ROLE_LEG and m.syncing == SYNC_COPYING
+
+
 cdef bint copy_part(Core c, task_t *t) noexcept nogil:
     """Finds the first run in the task's range that is still wanted, as t.part."""
     cdef uint64_t extent = extent_of(c, t.offset)
@@ -148,6 +156,9 @@ cdef void copy_advance(Core c, task_t *t) noexcept nogil:
         t.step = STEP_READ
         emit_io(c, t, ACT_READ, t.source, t.part, t.part_length, BUFFER_COPY, t.buffer, 0, 0)
         return
+    if t.kind != TASK_RECOVER and not copy_alive(c, t):
+        copy_end(c, t)
+        return
     if t.step == STEP_READ:
         if t.failed:
             if t.kind == TASK_RECOVER:
@@ -249,8 +260,8 @@ cdef void background(Core c) noexcept nogil:
     cdef uint32_t i
     cdef medium_t *m
     cdef task_t *t
-    if c.booting or c.closing:
-        return
+    if c.booting or c.closing or c.paused:
+        return  # not before a point's record is durable: what it copies over would be lost without it
     for i in range(MAX_MEDIA):
         m = &c.media[i]
         if not m.used:

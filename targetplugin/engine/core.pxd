@@ -249,5 +249,10 @@ cdef class Core:
     cdef uint32_t point_generation
     cdef uint64_t point_op
     cdef const uint8_t *point_base
+    cdef uint8_t before_role[16]  # what a point that can't be recorded goes back to
+    cdef uint8_t before_state[16]
+    cdef uint32_t before_parent
+    cdef uint64_t before_op
+    cdef uint32_t before_missed
     cdef uint8_t closing
     cdef uint8_t booting

@@ -98,6 +98,7 @@ cdef enum:
     STEP_FLUSHED_AGAIN = 11
     STEP_FAILED = 12
     STEP_DONE = 13
+    STEP_REVERTED = 14
 
 cdef enum:
     Q_NONE = 0
@@ -314,11 +315,14 @@ cdef class Core:
         return &self.current
 
     cdef int medium_add(self, const medium_spec_t *spec) noexcept nogil:
-        cdef int i
-        if self.find(spec.uuid) >= 0:
-            return -EBUSY
+        cdef int i = self.find(spec.uuid)
         if <uint64_t>spec.map_slots * SLOT_BITS < self.extents or spec.data_size < self.size:
             return -ENOSPC
+        if i >= 0:
+            if self.media[i].present:
+                return -EBUSY
+            self.media[i].spec = spec[0]  # one that was away; sync() brings it in
+            return i
         for i in range(MAX_MEDIA):
             if not self.media[i].used:
                 memset(&self.media[i], 0, sizeof(medium_t))
@@ -651,6 +655,19 @@ cdef class Core:
     def frozen_bytes(self):
         """The map of the generation that was frozen last."""
         return self.frozen[:(self.extents + 7) >> 3]
+
+    def left_uuids(self):
+        """The legs that were in sync and are none since the last point: what a split or swap made a save."""
+        return [self.media[i].spec.uuid[:16] for i in range(MAX_MEDIA)
+                if self.before_role[i] == ROLE_LEG and self.before_state[i] == LEG_IN_SYNC
+                and self.media[i].used and self.media[i].role == ROLE_NONE]
+
+    def medium_uuid(self, uint32_t index):
+        """The uuid of the medium that an event or action names by its index; None where there is none."""
+        return self.media[index].spec.uuid[:16] if index < MAX_MEDIA and self.media[index].used else None
+
+    def idle_now(self):
+        return bool(self.idle())
 
     def pending_count(self):
         return self.pending.count

@@ -16,8 +16,16 @@ cdef void hosts_pause(Core c) noexcept nogil:
 
 
 cdef bint drained(Core c, task_t *t) noexcept nogil:
+    cdef medium_t *m
+    cdef int32_t at
     if t.kind == TASK_DROP:
-        return c.media[t.medium].in_flight == 0
+        m = &c.media[t.medium]
+        at = c.locks.first
+        while at >= 0:
+            if c.tasks[at].medium == t.medium and c.tasks[at].kind in (TASK_FILL, TASK_SYNC):
+                return False
+            at = c.tasks[at].lock_next
+        return m.in_flight == 0 and m.flush_wanted <= m.flush_started
     if t.kind == TASK_CLEAN:
         return c.host_active == 0 and c.copy_active == 0
     return c.host_active == 0
@@ -86,6 +94,12 @@ cdef void pending_collect(Core c) noexcept nogil:
 cdef void point_switch(Core c) noexcept nogil:
     cdef uint32_t i
     cdef medium_t *m
+    for i in range(MAX_MEDIA):
+        c.before_role[i] = c.media[i].role
+        c.before_state[i] = c.media[i].state
+    c.before_parent = c.parent
+    c.before_op = c.op
+    c.before_missed = c.missed_tag
     memcpy(c.frozen, c.live.words, <size_t>c.live.slots * SLOT_WORDS * 8)
     c.frozen_generation = c.generation
     c.parent = c.generation
@@ -134,7 +148,24 @@ cdef void point_switch(Core c) noexcept nogil:
                 c.media[i].state = LEG_IN_SYNC
                 c.media[i].present = 1
         c.missed_tag = 0
-        map_reset(&c.missed, AREA_MISSED, 0)
+
+
+cdef void point_revert(Core c) noexcept nogil:
+    """The record could be written nowhere, so nothing has happened. No host command came in between."""
+    cdef uint32_t i
+    c.generation = c.frozen_generation
+    c.parent = c.before_parent
+    c.op = c.before_op
+    c.missed_tag = c.before_missed
+    c.events += 1  # over a record that reached only a leg on its way out
+    c.recovering = 0
+    map_reset(&c.live, AREA_LIVE_EVEN if c.generation % 2 == 0 else AREA_LIVE_ODD, c.generation)
+    memcpy(c.live.words, c.frozen, <size_t>c.live.slots * SLOT_WORDS * 8)
+    map_recount(&c.live)
+    map_dirty_all(&c.live)
+    for i in range(MAX_MEDIA):
+        c.media[i].role = c.before_role[i]
+        c.media[i].state = c.before_state[i]
 
 
 cdef void point_advance(Core c, task_t *t) noexcept nogil:
@@ -178,13 +209,26 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
         point_switch(c)
         if wait_record(c, t, record_want(c), STEP_DONE):
             return
-    point_over(c, t, t.status)
+    if t.step == STEP_DONE:
+        if not t.status:
+            if not c.missed_tag:
+                map_reset(&c.missed, AREA_MISSED, 0)
+            point_over(c, t, 0)
+            return
+        point_revert(c)
+        t.status = 0
+        if wait_record(c, t, record_want(c), STEP_REVERTED):
+            return
+    point_over(c, t, -EIO)
 
 
 cdef bint point_lost(Core c, task_t *t) noexcept nogil:
     """Ends a point whose legs failed in the meantime, before anything was switched."""
     cdef uint32_t sync = legs_in_sync(c)
     if not sync & ~t.failed:
+        point_over(c, t, -EIO)
+        return True
+    if c.point_kind == POINT_RECOVER and c.media[c.point_source].role == ROLE_SAVE and c.media[c.point_source].state == SAVE_BROKEN:
         point_over(c, t, -EIO)
         return True
     if c.point_kind == POINT_SPLIT and ((c.point_mask & sync) != c.point_mask or not sync & ~c.point_mask):
