@@ -7,7 +7,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +18,15 @@ from .state import progress
 BOOT_SECONDS = 180.0
 
 READY = {
+    # A daemon that dies again and again keeps systemd from ever ending the boot.
     "target": """
-        systemctl is-system-running --wait > /dev/null
+        systemctl is-system-running --wait > /dev/null &
+        boot=$!
+        while sleep 2; do
+            [ "$(systemctl show -P NRestarts targetplugind)" -lt 4 ] || kill $boot
+        done 2> /dev/null &
+        { wait $boot; } 2> /dev/null
+        kill $!
         udevadm settle
         for name in $MEDIA; do
             [ -e /dev/disk/by-id/virtio-$name ] || { echo "no medium $name"; exit 1; }
@@ -28,7 +34,7 @@ READY = {
         if command -v targetplugind > /dev/null; then
             systemctl is-active --quiet targetplugind || {
                 echo "targetplugind is not active:"
-                systemctl status --no-pager --lines=20 targetplugind
+                journalctl --no-pager --output=cat --lines=30 --unit=targetplugind
                 exit 2
             }
         else
@@ -58,6 +64,10 @@ class Result:
     @property
     def stderr(self) -> str:
         return self.raw_stderr.decode(errors="replace")
+
+
+class NotReady(LabError):
+    """A machine has booted, but something in it does not work; it is left on to be looked at."""
 
 
 class CommandFailed(AssertionError):
@@ -143,6 +153,8 @@ class Lab:
                 state.save(known)
             try:
                 self._boot(network.MACHINES, known, image, site)
+            except NotReady:
+                raise
             except BaseException:
                 self._switch_off(network.MACHINES)
                 raise
@@ -165,6 +177,8 @@ class Lab:
             image = recipe.image(known.image)
             try:
                 self._boot((where,), known, image, dependencies.disk())
+            except NotReady:
+                raise
             except BaseException:
                 machine.kill(where)
                 raise
@@ -322,34 +336,38 @@ class Lab:
                         if disk.attached:
                             disks.limit(qmp, name, disk.iops)
         progress(f"booting {' and '.join(machines)}")
-        with ThreadPoolExecutor(len(machines)) as pool:
-            for failure in pool.map(lambda where: self._wait_until_ready(where, known), machines):
-                if failure:
-                    raise LabError(failure)
+        self._wait_until_ready(machines, known)
 
-    def _wait_until_ready(self, where: str, known: state.State) -> str | None:
-        """Returns what is wrong with a machine, or None."""
+    def _wait_until_ready(self, machines: tuple[str, ...], known: state.State) -> None:
         began = time.monotonic()
         media = " ".join(name for name, disk in known.disks.items() if disk.attached)
-        try:
-            result = self.exec(
-                where,
-                ["sh", "-c", READY[where]],
-                env={"MEDIA": media},
-                timeout=BOOT_SECONDS,
-                check=False,
-            )
-        except TimeoutError:
-            tail = "\n".join(self.console(where).splitlines()[-15:])
-            return f"The {where} was not ready after {BOOT_SECONDS:.0f} s. Its console:\n{tail}"
-        except LabError as error:
-            return f"{error}\n{self.console(where)[-2000:]}"
-        said = result.stdout.strip()
+        waiting = {
+            where: self.spawn(where, ["sh", "-c", READY[where]], env={"MEDIA": media})
+            for where in machines
+        }
+        troubles = []
+        while waiting:
+            time.sleep(0.05)
+            took = time.monotonic() - began
+            for where in [name for name, check in waiting.items() if not check.is_running]:
+                trouble = self._verdict(where, waiting.pop(where), took)
+                troubles += [trouble] if trouble else []
+            if took > BOOT_SECONDS:
+                where = next(iter(waiting))
+                tail = "\n".join(self.console(where).splitlines()[-15:])
+                raise LabError(f"The {where} has not booted in {took:.0f} s. Its console:\n{tail}")
+        if troubles:
+            raise NotReady("\n".join(troubles))
+
+    def _verdict(self, where: str, ready: Running, took: float) -> str | None:
+        """What is wrong with a machine that has booted, or None."""
+        result = ready.wait(check=False)
+        said = (result.stdout + result.stderr).strip()
         if result.returncode:
-            return f"The {where} has booted, but is not ready: {said or result.stderr.strip()}"
+            return f"The {where} has booted (and is left on), but is not ready: {said}"
         if said:
             progress(f"{where}: {said}")
-        progress(f"{where} is ready after {time.monotonic() - began:.1f} s")
+        progress(f"{where} is ready after {took:.1f} s")
         return None
 
 
