@@ -68,6 +68,7 @@ cdef enum:
     SYNC_NO = 0
     SYNC_COPYING = 1
     SYNC_ENDING = 2
+    SYNC_PREPARING = 3
 
 cdef enum:
     TASK_READ = 1
@@ -377,7 +378,7 @@ cdef class Core:
         if m.role == ROLE_LEG:
             if m.state == LEG_IN_SYNC or m.syncing != SYNC_NO or m.in_flight:
                 return -EBUSY
-        elif m.role != ROLE_NONE:
+        elif m.role != ROLE_NONE or m.syncing != SYNC_NO:
             return -EBUSY
         elif legs >= MAX_LEGS:
             return -ENOSPC
@@ -387,9 +388,8 @@ cdef class Core:
         t.number = request
         t.medium = <uint8_t>medium
         if m.role == ROLE_NONE:
-            m.role = ROLE_LEG
+            m.syncing = SYNC_PREPARING  # a leg only when what it lacks is durable; what is written now is marked already
             m.state = LEG_FRESH if pending == NULL else LEG_STALE
-            self.events += 1
             if pending != NULL:
                 missed_begin(self)
                 map_or_bytes(&self.missed, pending)
@@ -543,6 +543,8 @@ cdef class Core:
         log_or_into(self, &self.live)
         if self.missed_tag:
             log_or_into(self, &self.missed)
+            if self.recovering:
+                map_or(&self.missed, self.pending.words)
         self.pending_total = self.pending.count
         keep = 0
         torn = self.region_count > 0 and not record.clean

@@ -254,15 +254,21 @@ cdef void point_over(Core c, task_t *t, int32_t status) noexcept nogil:
 cdef void sync_advance(Core c, task_t *t) noexcept nogil:
     cdef medium_t *m = &c.media[t.medium]
     if t.step == STEP_BEGIN:
-        if m.state == LEG_STALE:
+        if m.syncing == SYNC_PREPARING and m.state == LEG_STALE:
             round_wait(c, t, CLASS_MARKS, STEP_DURABLE)
             return
         t.step = STEP_DURABLE
-    if t.step == STEP_DURABLE:
+    if t.step == STEP_DURABLE and not t.status:
         # Rule 11: the record says that it is a leg, and out of sync, before its first byte is overwritten.
-        if not t.status and wait_record(c, t, record_want(c), STEP_RECORDED):
+        if m.syncing == SYNC_PREPARING:
+            m.syncing = SYNC_NO
+            m.role = ROLE_LEG
+            c.events += 1
+        if wait_record(c, t, record_want(c), STEP_RECORDED):
             return
     if t.status or m.role != ROLE_LEG:
+        if m.syncing == SYNC_PREPARING:
+            m.syncing = SYNC_NO
         emit_done(c, t.number, t.status if t.status else -ECANCELED)
         task_end(c, t)
         return

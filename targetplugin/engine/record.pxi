@@ -169,6 +169,8 @@ cdef bint leg_absent(Core c) noexcept nogil:
     for i in range(MAX_MEDIA):
         if c.media[i].used and c.media[i].role == ROLE_LEG and not leg_written(c, i):
             return True
+        if c.media[i].used and c.media[i].syncing == SYNC_PREPARING:
+            return True
     return False
 
 

@@ -72,6 +72,7 @@ class World:
         self.op = 0
         self.crashes = 0
         self.faults = 0
+        self.known_events = 0  # what the catalog was told last
         self.steps = 0
         self.covered: dict[str, int] = {}
         self.request: dict[str, Any] | None = None
@@ -111,8 +112,13 @@ class World:
             raise Wrong("no record is left")
         _, record, block = best
         present = {disk.uuid: disk for disk in self.disks if not disk.broken}
-        if not any(leg.state is LegState.IN_SYNC and leg.uuid in present for leg in record.legs):
-            for disk in self.disks:  # the last leg in sync is gone for now: it comes back
+        in_sync_there = any(
+            leg.state is LegState.IN_SYNC and leg.uuid in present for leg in record.legs
+        )
+        if not in_sync_there or (record.events < self.known_events and self.any_broken()):
+            # The last leg in sync is gone for now, or the catalog knows of later events than the media that are
+            # there: a start is refused, and the disks come back.
+            for disk in self.disks:
                 disk.broken = False
             self.restart()
             return
@@ -475,6 +481,8 @@ class World:
         if kind not in names:
             return
         self.count(names[kind])
+        if kind == STALE:
+            self.known_events = self.core.events
         for save in self.saves.values():
             if disk in save.disks and kind in (WHOLE, BROKEN):
                 save.state = "whole" if kind == WHOLE else "broken"
