@@ -1,0 +1,462 @@
+"""Makes, adopts and removes LIO's objects for a volume: storage object, iSCSI export, local disk.
+
+The only importer of rtslib. Keeps no state: it is told what should be, and brings configfs to it.
+What is there already and right is not written again, so that no session is disturbed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import rtslib_fb
+from rtslib_fb import (
+    LUN,
+    TPG,
+    FabricModule,
+    MappedLUN,
+    NetworkPortal,
+    NodeACL,
+    RTSLibError,
+    RTSRoot,
+    Target,
+    UserBackedStorageObject,
+)
+
+from targetplugin.errors import Reason, Refused
+
+from . import configfs
+from .addresses import check_iqn, check_secret, format_portal, parse_portal
+from .hotplug import SUBTYPE
+
+BLOCK_SIZE = 512
+MAX_TRANSFER = 1 << 20  # bytes a command moves at most; block limits (VPD B0h) must not say more
+DATA_AREA_MIB = 128  # 64 commands, as many as a session queues, of the largest size, twice
+COMMAND_TIMEOUT = 30  # seconds until LIO gives a command up that the handler does not answer
+CONFIG_LIMIT = 255  # bytes of dev_config (TCMU_CONFIG_LEN, less its end)
+TAG = 1  # the one target portal group of a target
+LUN_NUMBER = 0
+
+
+@dataclass(frozen=True)
+class Initiator:
+    """A host that may log in. Without a user name, without CHAP."""
+
+    iqn: str
+    user: str = ""
+    password: str = ""
+
+
+class Lio:
+    """The kernel's target, as far as it is ours. Methods may be called from any thread.
+
+    Every method raises Refused with ENVIRONMENT when the kernel refuses, and with EXISTS when an
+    object of that name is there which is not ours; objects that are not ours are never changed.
+    """
+
+    def __init__(self, root: Path = Path("/sys/kernel/config/target")) -> None:
+        self._root = root
+        self._one = threading.RLock()
+
+    # Storage objects
+
+    def ensure_storage_object(self, name: str, volume: str, size: int, serial: str) -> bool:
+        """Makes or adopts the user-backed storage object `name`. True if it was made now.
+
+        Args:
+            name: the storage object's, and the volume's.
+            volume: what stays the same when it is renamed: goes into the configuration string.
+            size: bytes.
+            serial: the unit serial, under which LIO keeps persistent reservations.
+        """
+        config = configuration(volume)
+        with self._one, _told(f"The storage object {name}", name):
+            self._prepare()
+            place = self._place(name)
+            if place and not configfs.switch(place / "enable"):
+                self._storage_object(place).delete()  # left by one who died while he made it
+                place = None
+            if place:
+                self._check_adoptable(place, config, size)
+                with contextlib.suppress(OSError):  # once a LUN is linked it is fixed, and so left
+                    configfs.write_if_other(place / "attrib" / "cmd_time_out", str(COMMAND_TIMEOUT))
+                return False
+            # nl_reply_supported: nobody is to answer for it on netlink. tcmu-runner's library,
+            # where it runs, says -ENOENT to what it does not know, and the creation would fail.
+            control = (
+                f"nl_reply_supported=-1,hw_block_size={BLOCK_SIZE},max_data_area_mb={DATA_AREA_MIB}"
+            )
+            made = UserBackedStorageObject(
+                name,
+                config,
+                size,
+                serial,
+                hw_max_sectors=MAX_TRANSFER // BLOCK_SIZE,
+                control=control,
+                index=self._free_index(),
+            )
+            made.set_attribute("cmd_time_out", COMMAND_TIMEOUT)
+            return True
+
+    def storage_objects(self) -> dict[str, str]:
+        """Name -> configuration (`targetplugin/<volume>`) of all storage objects of ours."""
+        found = {}
+        for place in self._root.glob("core/user_*/*"):
+            config = configfs.config_string(place)
+            if config.split("/")[0] == SUBTYPE:
+                found[place.name] = config
+        return found
+
+    def remove_storage_object(self, name: str) -> None:
+        """Removes it with its LUNs, if it is there. Serve its ring until no LUN is left."""
+        with self._one, _told(f"The storage object {name}", name):
+            place = self._ours(name)
+            if place:
+                self._storage_object(place).delete()
+
+    # The ring's state. The order at a start: open the uio device, open the media exclusively,
+    # reset_ring, attach, unblock. A reset while another handler lives breaks the ring.
+
+    def reset_ring(self, name: str) -> None:
+        """Makes hosts wait (BUSY), and takes back what a dead handler had been given."""
+        with _told(f"The ring of {name}", name):
+            place = self._ours(name)
+            if not place:
+                raise FileNotFoundError(errno.ENOENT, "there is no such storage object")
+            (place / "action" / "block_dev").write_text("1")
+            (place / "action" / "reset_ring").write_text("1")
+
+    def unblock(self, name: str) -> None:
+        """Lets the commands of hosts into the ring."""
+        with _told(f"The ring of {name}", name):
+            place = self._ours(name)
+            if not place:
+                raise FileNotFoundError(errno.ENOENT, "there is no such storage object")
+            (place / "action" / "block_dev").write_text("0")
+
+    # Exports
+
+    def ensure_export(
+        self, name: str, target: str, portals: Sequence[str], initiators: Sequence[Initiator]
+    ) -> bool:
+        """Makes the export of storage object `name` exactly this. True if anything was changed.
+
+        Hosts that are logged in and stay allowed notice nothing. One that is not named any more is
+        logged out.
+        """
+        target = check_iqn(target)
+        wanted = {check_iqn(host.iqn): host for host in initiators}
+        places = [parse_portal(portal) for portal in portals]
+        for host in wanted.values():
+            if host.user or host.password:
+                check_secret(host.user, host.password)
+        with self._one, _told(f"The export of {name}", name):
+            self._prepare()
+            if self._is_exported(name, target, places, wanted):
+                return False
+            self._check_target(name, target)
+            group = TPG(Target(FabricModule("iscsi"), target), TAG)
+            self._set_rules(group, wanted)
+            lun = self._ensure_lun(group, name)
+            for stale in list(group.node_acls):
+                if stale.node_wwn not in wanted:
+                    stale.delete()
+            for iqn, host in wanted.items():
+                self._ensure_initiator(group, lun, iqn, host, len(wanted))
+            self._ensure_portals(group, places)
+            if not group.enable:
+                group.enable = True
+            return True
+
+    def remove_export(self, target: str) -> None:
+        """Removes the target with all below it, if it is there; its hosts are logged out."""
+        with self._one, _told(f"The target {target}", target):
+            place = self._root / "iscsi" / check_iqn(target)
+            if place.is_dir():
+                self._check_links(place, None)
+                Target(FabricModule("iscsi"), place.name, "lookup").delete()
+
+    def exported(self, name: str, target: str) -> bool:
+        """Whether the target serves storage object `name`; cheap, so that it may be asked often."""
+        group = self._root / "iscsi" / target / f"tpgt_{TAG}"
+        return configfs.switch(group / "enable") and name in configfs.linked(
+            group / "lun" / f"lun_{LUN_NUMBER}"
+        )
+
+    def logged_in(self, target: str) -> set[str]:
+        """The names of the initiators with a session on `target`."""
+        acls = self._root / "iscsi" / target / f"tpgt_{TAG}" / "acls"
+        return {
+            info.parent.name
+            for info in acls.glob("*/info")
+            if configfs.has_session(configfs.text(info))
+        }
+
+    # A disk of this machine
+
+    def ensure_loop(self, name: str, wwn: str, timeout: float = 20.0) -> str:
+        """Shows storage object `name` to this machine through tcm_loop; the disk's node, /dev/sdX.
+
+        Its ring must be served: the kernel asks the new disk who it is before this returns.
+
+        Args:
+            wwn: the loop target's, `naa.` and 16 hex digits beginning with 5.
+        """
+        with self._one, _told(f"The local disk of {name}", name):
+            self._prepare()
+            group = TPG(Target(FabricModule("loopback"), wwn), TAG)
+            self._ensure_lun(group, name)
+            address = configfs.text(Path(group.path) / "address")  # host:channel:target
+        disks = Path(f"/sys/class/scsi_device/{address}:{LUN_NUMBER}/device/block")
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            with contextlib.suppress(FileNotFoundError):
+                for disk in os.listdir(disks):
+                    if Path("/dev", disk).exists():
+                        return f"/dev/{disk}"
+            time.sleep(0.05)
+        raise Refused(
+            Reason.ENVIRONMENT,
+            f"The local disk of {name} did not appear within {timeout:.0f} s.",
+            object=name,
+            hint="See what `dmesg` says of it.",
+        )
+
+    def remove_loop(self, wwn: str) -> None:
+        """Takes the local disk away, if it is there. Not in use, and while its ring is served."""
+        with self._one, _told("The local disk", wwn):
+            place = self._root / "loopback" / wwn
+            if place.is_dir():
+                self._check_links(place, None)
+                Target(FabricModule("loopback"), wwn, "lookup").delete()
+
+    # Inside
+
+    def _prepare(self) -> None:
+        """Loads what is missing, and leaves the kernel's directory of reservations where it is.
+
+        Each rtslib prefers another one, and does not start where its own is missing.
+        """
+        if not self._root.is_dir():
+            mounted = self._root.parent.is_dir() and os.path.ismount(self._root.parent)
+            if os.geteuid() != 0:
+                raise Refused(
+                    Reason.ENVIRONMENT, "The kernel's target is root's.", hint="Run as root."
+                )
+            if not mounted:
+                raise Refused(
+                    Reason.ENVIRONMENT,
+                    "configfs is not mounted.",
+                    hint="mount -t configfs configfs /sys/kernel/config",
+                )
+            rtslib_fb.utils.modprobe("target_core_mod")
+        chosen = configfs.text(self._root / "dbroot")
+        homes = [chosen, "/etc/rtslib-fb-target", "/etc/target"]
+        RTSRoot._preferred_dbroot = next((home for home in homes if Path(home).is_dir()), chosen)
+        if not (Path("/sys/module/target_core_user")).is_dir():
+            rtslib_fb.utils.modprobe("target_core_user")
+
+    def _place(self, name: str) -> Path | None:
+        return next(self._root.glob(f"core/user_*/{name}"), None)
+
+    def _ours(self, name: str) -> Path | None:
+        place = self._place(name)
+        if place and configfs.config_string(place).split("/")[0] not in (SUBTYPE, ""):
+            raise _foreign(name, f"the storage object {place.parent.name}/{name}")
+        return place
+
+    def _storage_object(self, place: Path) -> UserBackedStorageObject:
+        # With an index rtslib asks configfs; without, its memory, which others' changes pass by.
+        index = int(place.parent.name.rpartition("_")[2])
+        return UserBackedStorageObject(place.name, index=index)
+
+    def _free_index(self) -> int:
+        taken = {
+            int(number)
+            for _, _, number in (hba.name.rpartition("_") for hba in self._root.glob("core/*_*"))
+            if number.isdigit()
+        }
+        return next(index for index in range(len(taken) + 1) if index not in taken)
+
+    def _check_adoptable(self, place: Path, config: str, size: int) -> None:
+        have = configfs.config_string(place)
+        if have != config:
+            raise _foreign(place.name, f"the storage object {place.parent.name}/{place.name}")
+        have_size = configfs.info(place, "Size")
+        if have_size != str(size):
+            raise Refused(
+                Reason.ENVIRONMENT,
+                f"The storage object {place.name} has {have_size} bytes, the volume {size}.",
+                object=place.name,
+                hint=f"`targetcli /backstores/user: delete {place.name}`; it is then made again.",
+            )
+
+    def _is_exported(
+        self,
+        name: str,
+        target: str,
+        places: Sequence[tuple[str, int]],
+        wanted: dict[str, Initiator],
+    ) -> bool:
+        """Whether all is as it should be, read without rtslib: it is asked for again and again."""
+        group = self._root / "iscsi" / target / f"tpgt_{TAG}"
+        if not self.exported(name, target):
+            return False
+        if {path.name for path in (group / "acls").iterdir()} != set(wanted):
+            return False
+        if {path.name for path in (group / "np").iterdir()} != {
+            format_portal(*place) for place in places
+        }:
+            return False
+        rules = _rules(wanted)
+        if any(configfs.text(group / "attrib" / rule) != value for rule, value in rules.items()):
+            return False
+        for iqn, host in wanted.items():
+            acl = group / "acls" / iqn
+            if f"lun_{LUN_NUMBER}" not in configfs.linked(acl / f"lun_{LUN_NUMBER}"):
+                return False
+            if (
+                configfs.text(acl / "auth/userid"),
+                configfs.text(acl / "auth/password"),
+            ) != _credentials(host):
+                return False
+        return True
+
+    def _check_target(self, name: str, target: str) -> None:
+        """Refuses a target that serves other things: its rules would be changed under them."""
+        place = self._root / "iscsi" / target
+        self._check_links(place, name)
+
+    def _check_links(self, place: Path, name: str | None) -> None:
+        for link in place.glob("tpgt_*/lun/lun_*/*"):
+            if link.is_symlink():
+                served = Path(os.path.realpath(link))
+                others = name is not None and served.name != name
+                if others or configfs.config_string(served).split("/")[0] != SUBTYPE:
+                    raise _foreign(place.name, f"the target {place.name} with {served.name}")
+
+    def _set_rules(self, group: TPG, wanted: dict[str, Initiator]) -> None:
+        for rule, value in _rules(wanted).items():
+            if group.get_attribute(rule) != value:
+                group.set_attribute(rule, value)
+
+    def _ensure_lun(self, group: TPG, name: str) -> LUN:
+        place = self._place(name)
+        if not place:
+            raise FileNotFoundError(errno.ENOENT, "there is no such storage object")
+        for lun in list(group.luns):
+            links = configfs.linked(Path(lun.path))
+            if lun.lun == LUN_NUMBER and name in links:
+                return lun
+            lun.delete()  # left by one who died in the midst; a foreign one was refused before
+        return LUN(group, LUN_NUMBER, storage_object=self._storage_object(place))
+
+    def _ensure_initiator(
+        self, group: TPG, lun: LUN, iqn: str, host: Initiator, hosts: int
+    ) -> None:
+        acl = NodeACL(group, iqn)
+        user, password = _credentials(host)
+        if (acl.chap_userid or "NULL", acl.chap_password or "NULL") != (user, password):
+            acl.chap_userid, acl.chap_password = host.user, host.password
+        # Where some hosts have CHAP and some do not, the kernel (6.0 on) must be told of each.
+        own_rule = Path(acl.path) / "attrib" / "authentication"
+        if own_rule.exists():
+            configfs.write_if_other(own_rule, "1" if host.user else "0")
+        elif hosts > 1 and not host.user and group.get_attribute("authentication") == "1":
+            raise Refused(
+                Reason.ENVIRONMENT,
+                f"This kernel can't admit {iqn} without CHAP beside hosts with CHAP.",
+                object=iqn,
+                hint="Give each host CHAP credentials, or none.",
+            )
+        mapped = Path(acl.path) / f"lun_{LUN_NUMBER}"
+        if f"lun_{LUN_NUMBER}" not in configfs.linked(mapped):
+            for old in list(acl.mapped_luns):
+                old.delete()
+            MappedLUN(acl, LUN_NUMBER, lun, write_protect=False)
+
+    def _ensure_portals(self, group: TPG, places: Sequence[tuple[str, int]]) -> None:
+        for portal in list(group.network_portals):
+            if (portal.ip_address, portal.port) not in places:
+                portal.delete()
+        for address, port in places:
+            try:
+                NetworkPortal(group, address, port)
+            except RTSLibError as error:
+                where = format_portal(address, port)
+                raise Refused(
+                    Reason.ENVIRONMENT,
+                    f"The portal {where} can't be opened: {error}.",
+                    object=where,
+                    hint="The address must be this machine's, and the port be free: "
+                    "`ip address`, `ss -ltn`.",
+                ) from error
+
+
+def configuration(volume: str) -> str:
+    """TCMU's configuration string of a volume.
+
+    Raises:
+        Refused: USAGE if it has a sign that configfs or rtslib would lose, or is too long.
+    """
+    config = f"{SUBTYPE}/{volume}"
+    if len(config.encode()) > CONFIG_LIMIT or not volume or set(volume) & set(":, \t\n"):
+        raise Refused(
+            Reason.USAGE,
+            f"{volume!r} can't stand in a TCMU configuration string.",
+            object=volume,
+            hint=f"At most {CONFIG_LIMIT} bytes, without colon, comma and space.",
+        )
+    return config
+
+
+def loop_wwn(volume: bytes) -> str:
+    """The name of a volume's tcm_loop target, from its uuid: LIO's own prefix and 36 bits of it."""
+    return f"naa.5001405{volume.hex()[-9:]}"
+
+
+def _rules(wanted: dict[str, Initiator]) -> dict[str, str]:
+    """A target portal group's attributes: nobody gets in who is not named."""
+    return {
+        "generate_node_acls": "0",
+        "cache_dynamic_acls": "0",
+        "demo_mode_write_protect": "1",
+        "demo_mode_discovery": "0",
+        "authentication": "1" if any(host.user for host in wanted.values()) else "0",
+    }
+
+
+def _credentials(host: Initiator) -> tuple[str, str]:
+    return host.user or "NULL", host.password or "NULL"  # as configfs spells "none"
+
+
+def _foreign(name: str, what: str) -> Refused:
+    return Refused(
+        Reason.EXISTS,
+        f"{what[0].upper()}{what[1:]} is there already and is not targetplugin's.",
+        object=name,
+        hint="Take another name, or remove it with targetcli.",
+    )
+
+
+@contextlib.contextmanager
+def _told(what: str, name: str) -> Iterator[None]:
+    """Turns what rtslib and the kernel raise into a refusal that says what to do."""
+    try:
+        yield
+    except (RTSLibError, OSError) as error:
+        hint = "See what `dmesg` says of it."
+        if os.geteuid() != 0:
+            hint = "Run as root."
+        elif "modprobe" in str(error) or "module" in str(error):
+            hint = "The kernel needs the modules target_core_user, iscsi_target_mod and tcm_loop."
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise Refused(
+            Reason.ENVIRONMENT, f"{what}: the kernel refused: {said}.", object=name, hint=hint
+        ) from error
