@@ -1,0 +1,40 @@
+"""What must survive a crash: volumes, media, saves, operations and requests in SQLite, and frozen extent maps beside it.
+
+Interprets no SCSI, touches no medium and decides nothing: it keeps what it is told.
+"""
+
+from targetplugin.catalog.maps import Maps
+from targetplugin.catalog.rows import (
+    ALL,
+    LIVE,
+    Backup,
+    Event,
+    Export,
+    Generation,
+    Initiator,
+    Leg,
+    MediumRow,
+    Operation,
+    Request,
+    Save,
+    Volume,
+)
+from targetplugin.catalog.store import Catalog
+
+__all__ = [
+    "ALL",
+    "LIVE",
+    "Backup",
+    "Catalog",
+    "Event",
+    "Export",
+    "Generation",
+    "Initiator",
+    "Leg",
+    "Maps",
+    "MediumRow",
+    "Operation",
+    "Request",
+    "Save",
+    "Volume",
+]

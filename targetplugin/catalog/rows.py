@@ -1,0 +1,195 @@
+"""The rows of the catalog as values. Owns their shapes; knows no SQL.
+
+Identities of volumes and media are uuids of 16 bytes, times are ISO 8601 in UTC ("2026-11-23T17:00:00Z"), sizes bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+LIVE = ""  # the map of a generation that is not frozen yet
+ALL = "all"  # the map of an edge on which everything differs
+RUNNING = ("prepared", "running")  # states of an operation that is not over
+
+
+def moment() -> str:
+    """The present time, as all rows have it, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True)
+class MediumRow:
+    """A medium that was given to the subsystem. `path` is its stable path; `state` the subsystem's word for it."""
+
+    uuid: bytes
+    name: str
+    path: str
+    kind: str  # "block" or "file"
+    size: int
+    data_size: int
+    state: str = "free"
+    added: str = ""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume. `generation` is the live one, `parent` the point it started from (0: none).
+
+    Attributes:
+        naa: 32 hex digits.
+        events: the events counter last seen in its record.
+        op: the last operation known to be in force.
+        details: whatever else the subsystem keeps with it, JSON.
+    """
+
+    uuid: bytes
+    name: str
+    naa: str
+    size: int
+    extent_size: int
+    policy: str = "split"
+    rights: str = "all"
+    mirror: int = 2
+    generation: int = 1
+    parent: int = 0
+    events: int = 0
+    op: int = 0
+    created: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A medium's place in a volume's mirror."""
+
+    volume: bytes
+    medium: bytes
+    position: int
+
+
+@dataclass(frozen=True)
+class Generation:
+    """An edge of the tree of generations: from the point that `number` froze up to `parent` (0: the empty root).
+
+    Attributes:
+        map: name of the map file of what was written in it; ALL; LIVE where it is not frozen.
+    """
+
+    volume: bytes
+    number: int
+    parent: int
+    map: str = LIVE
+
+
+@dataclass(frozen=True)
+class Save:
+    """A save: the point that `generation` froze, and the media that hold it.
+
+    Attributes:
+        origin: "host", or "image" for a restored one.
+        slot: 1 to 255, a short handle that is used again; given by Catalog.save_add where it is 0.
+    """
+
+    volume: bytes
+    generation: int
+    label: str = ""
+    fill: str = "whole"
+    origin: str = "host"
+    created: str = ""
+    door: str = "terminal"
+    slot: int = 0
+    media: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Initiator:
+    """A host that may log in, and its CHAP secret."""
+
+    iqn: str
+    chap_user: str | None = None
+    chap_password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Export:
+    """How a volume is offered: one a volume. `portals` are "ip:port"."""
+
+    volume: bytes
+    target: str
+    portals: tuple[str, ...]
+    lun: int = 0
+    initiators: tuple[Initiator, ...] = ()
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One request for a verb, from any door. Outlives its volume.
+
+    Attributes:
+        id: given by the catalog, counted up, never used twice.
+        volume: uuid, or None where it concerns no volume.
+        volume_name: its name at that time.
+        save: generation of the save that it concerns, or None.
+        state: "prepared", "running", "done", "failed" or "aborted".
+        prepared: what the verb intends, JSON: enough to finish or to drop it after a crash.
+        progress: 0.0 to 1.0.
+        pause_us: how long writes were paused, microseconds.
+        in_force: when it was in force.
+    """
+
+    id: int
+    verb: str
+    volume: bytes | None = None
+    volume_name: str = ""
+    save: int | None = None
+    state: str = "prepared"
+    prepared: dict[str, Any] = field(default_factory=dict)
+    progress: float = 0.0
+    extents_changed: int = 0
+    extents_copied: int = 0
+    bytes_copied: int = 0
+    bytes_total: int = 0
+    pause_us: int | None = None
+    started: str = ""
+    in_force: str | None = None
+    ended: str | None = None
+    error: str | None = None
+    door: str = "terminal"
+    request: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """A host's request identifier (16 bytes), the hash of its body, and what came of it (None: no result yet)."""
+
+    id: bytes
+    body_hash: bytes
+    operation: int | None
+    result: dict[str, Any] | None
+    created: str
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A backup image that an operator registered for a volume. `number` is never used twice."""
+
+    number: int
+    volume: bytes
+    path: str
+    label: str
+    format: str  # "qcow2" or "raw"
+    size: int  # of the volume that is in it
+    created: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """A line of the journal: when, through which door, who, what."""
+
+    id: int
+    time: str
+    door: str
+    who: str
+    what: str
