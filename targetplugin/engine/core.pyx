@@ -531,7 +531,7 @@ cdef class Core:
                 self.recover_failed = 1
         map_reset(&self.live, AREA_LIVE_EVEN if self.generation % 2 == 0 else AREA_LIVE_ODD, self.generation)
         map_reset(&self.missed, AREA_MISSED, record.missed_tag)
-        map_reset(&self.pending, AREA_PENDING, self.generation)
+        map_reset(&self.pending, AREA_PENDING, record.pending_tag)
         self.missed_tag = record.missed_tag
         self.load_slots(slots)
         for region in record.regions:
@@ -603,6 +603,14 @@ cdef class Core:
                 continue
             m.sequence[slot] = sequence
             memcpy(m.words + <uint64_t>slot * SLOT_WORDS, <const uint8_t *>payload, SLOT_WORDS * 8)
+        # What is written from here on comes after all that is there, void or not.
+        for block in slots:
+            decoded = decode_map_slot(block)
+            if decoded is None or block[24:32] != self.uuid[:8] or decoded[0] > AREA_PENDING or decoded[1] >= self.live.slots:
+                continue
+            m = &self.live if decoded[0] <= AREA_LIVE_ODD else &self.missed if decoded[0] == AREA_MISSED else &self.pending
+            if decoded[3] > m.sequence[<uint32_t>decoded[1]]:
+                m.sequence[<uint32_t>decoded[1]] = decoded[3]
         map_recount(&self.live)
         map_recount(&self.missed)
         map_recount(&self.pending)
@@ -750,6 +758,7 @@ def decode_record(bytes block):
         volume=block[24:40], events=word(40, 8), sequence=word(48, 8), op=word(56, 8), size=word(64, 8),
         generation=word(72, 4), parent=word(76, 4), extent_shift=block[80], clean=bool(flags & 1), legs=legs, saves=saves,
         recover=(block[88:104], word(104, 4)) if flags & 2 else None, missed_tag=word(84, 4),
+        pending_tag=word(664, 4),
         regions=[word(688 + 4 * i, 4) for i in range(min(word(108, 4), LOG_REGIONS))],
     )
 

@@ -173,11 +173,21 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
     if c.point_kind == POINT_RECOVER:
         classes |= CLASS_COPIES
     if t.step == STEP_BEGIN:
+        if c.point_kind == POINT_RECOVER:
+            # Rule 13: a map without its commit is void, so its tag is never used again: a durable record is past it.
+            c.events += 1
+            map_reset(&c.pending, AREA_PENDING, <uint32_t>c.events)
+            if wait_record(c, t, record_want(c), STEP_RECORDED):
+                return
+        t.step = STEP_RECORDED
+    if t.step == STEP_RECORDED:
+        if t.status:
+            point_over(c, t, t.status)
+            return
         flush(c, t, legs_written(c), STEP_FLUSHED)
         return
     if t.step == STEP_FLUSHED:
         if c.point_kind == POINT_RECOVER:
-            map_reset(&c.pending, AREA_PENDING, c.generation + 1)
             pending_collect(c)
         round_wait(c, t, classes, STEP_PREPARED)
         return

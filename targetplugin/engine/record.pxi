@@ -5,7 +5,7 @@
 #  24 volume uuid  40 events u64  48 sequence u64  56 operation u64  64 size u64  72 generation u32  76 parent u32
 #  80 extent shift u8  81 legs u8  82 saves u8  84 tag of the missed map u32  88 uuid of the recover's source  104 its generation u32
 # 108 regions u32  112 legs: 8 x {uuid, state u8, 7 reserved}  304 saves: 15 x {uuid, generation u32, state u8, 3 reserved}
-# 688 regions: u32 each. All little-endian.
+# 664 tag of the pending map u32  688 regions: u32 each. All little-endian.
 
 
 cdef uint64_t record_want(Core c) noexcept nogil:
@@ -55,6 +55,7 @@ cdef void record_build(Core c) noexcept nogil:
     if c.recovering and c.recover_source < MAX_MEDIA:
         memcpy(b + 88, c.media[c.recover_source].spec.uuid, 16)
         put32(b + 104, c.recover_generation)
+        put32(b + 664, c.pending.tag)
     put32(b + 108, c.region_count)
     for i in range(c.region_count):
         put32(b + 688 + 4 * i, c.regions[i].region)

@@ -56,4 +56,5 @@ class Record:
     saves: list[SaveRecord] = field(default_factory=list)
     recover: tuple[bytes, int] | None = None
     missed_tag: int = 0
+    pending_tag: int = 0
     regions: list[int] = field(default_factory=list)
