@@ -1,0 +1,329 @@
+"""The methods of the control socket: what each takes, checked at the door, and which verb it is.
+
+Owns the types of parameters and the sentences that refuse them. Holds no state, does nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+Name = Annotated[str, Meta(min_length=1, max_length=255)]
+Path = Annotated[str, Meta(min_length=2, max_length=4096)]
+Bytes = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
+Number = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
+Label = Annotated[str, Meta(max_length=32)]
+# 128 random bits in hex: asked again with the same, a verb is the same operation.
+RequestId = Annotated[str, Meta(pattern="^[0-9a-fA-F]{32}$")]
+Seconds = Annotated[float, Meta(ge=0, le=60)]
+
+# iqn and naa by RFC 7143, 4.2.7.4 and 4.2.7.6; eui by 4.2.7.5.
+_INITIATOR = re.compile(
+    r"iqn\.\d{4}-\d\d\.[a-z0-9.-]+(:[^\s/]+)?|eui\.[0-9A-Fa-f]{16}|naa\.([0-9A-Fa-f]{16}){1,2}"
+)
+_CHAP_BYTES = 12  # RFC 7143, 12.1.3: CHAP secrets of less than 96 bits are not to be used
+_PORT = 3260
+DOOR = "terminal"  # what the catalog calls everything that comes in here
+
+
+def _absolute(name: str, path: str | UnsetType | None) -> None:
+    if isinstance(path, str) and (not path.startswith("/") or "\0" in path):
+        raise ValueError(f"parameter '{name}': {path!r} is not an absolute path")
+
+
+def _initiators(names: list[str] | UnsetType | None) -> None:
+    for name in names or []:
+        if len(name) > 223 or not _INITIATOR.fullmatch(name):
+            raise ValueError(
+                f"parameter 'initiators': {name!r} is no iSCSI name such as"
+                " iqn.2026-01.org.example:host"
+            )
+
+
+def _iscsi_portal(text: str) -> str:
+    """`IP[:PORT]` or `[IPv6][:PORT]` with its port. Raises ValueError."""
+    host, bracket, rest = text.partition("]")
+    if bracket:
+        host, port = host.removeprefix("["), rest.removeprefix(":")
+    elif text.count(":") > 1:
+        host, port = text, ""
+    else:
+        host, _, port = text.partition(":")
+    try:
+        address = ipaddress.ip_address(host)
+        number = int(port or _PORT)
+        if not 0 < number < 65536:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"parameter 'portals': {text!r} is no portal such as 192.0.2.1 or 192.0.2.1:3260"
+        ) from None
+    return f"[{address}]:{number}" if address.version == 6 else f"{address}:{number}"
+
+
+class Params(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The parameters of one method. What is left out stays UNSET: the verb knows its default."""
+
+
+class Nothing(Params):
+    pass
+
+
+class MediaAdd(Params):
+    path: Path
+    size: Bytes | UnsetType | None = UNSET
+    force: bool | UnsetType = UNSET
+    name: Name | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        _absolute("path", self.path)
+
+
+class MediaRemove(Params):
+    medium: Name
+    force: bool | UnsetType = UNSET
+
+
+class VolumeCreate(Params):
+    name: Name
+    size: Bytes
+    mirror: Annotated[int, Meta(ge=1, le=8)] | UnsetType = UNSET
+    media: list[Name] | UnsetType | None = UNSET
+    extent_size: Annotated[int, Meta(ge=4096, le=1 << 20)] | UnsetType = UNSET
+    policy: Literal["split", "copy"] | UnsetType = UNSET
+    rights: Literal["none", "status", "save", "all"] | UnsetType = UNSET
+    force: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        extent = self.extent_size
+        if isinstance(extent, int) and extent & (extent - 1):
+            raise ValueError(f"parameter 'extent_size': {extent} is no power of two")
+
+
+class VolumeDelete(Params):
+    name: Name
+    force: bool | UnsetType = UNSET
+
+
+class VolumeShow(Params):
+    name: Name
+
+
+class Chap(Params):
+    """What an initiator logs in with. Not to be logged."""
+
+    user: Annotated[str, Meta(min_length=1, max_length=255)]
+    password: Annotated[str, Meta(max_length=255)]
+
+    def __post_init__(self) -> None:
+        if len(self.password.encode()) < _CHAP_BYTES:
+            raise ValueError(f"parameter 'chap': a password has {_CHAP_BYTES} bytes or more")
+
+
+class ExportVolume(Params):
+    volume: Name
+    initiators: Annotated[list[str], Meta(min_length=1)]
+    chap: Chap | UnsetType | None = UNSET
+    portals: list[str] | UnsetType | None = UNSET
+    target: str | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        _initiators(self.initiators)
+        if isinstance(self.target, str) and not _INITIATOR.fullmatch(self.target):
+            raise ValueError(f"parameter 'target': {self.target!r} is no iSCSI name")
+        if isinstance(self.portals, list):
+            self.portals = [_iscsi_portal(portal) for portal in self.portals]
+
+
+class UnexportVolume(Params):
+    volume: Name
+    initiators: list[str] | UnsetType | None = UNSET
+    force: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        _initiators(self.initiators)
+
+
+class OfVolume(Params):
+    volume: Name | UnsetType | None = UNSET
+
+
+class Save(Params):
+    volume: Name
+    label: Label | UnsetType = UNSET
+    policy: Literal["split", "copy"] | UnsetType | None = UNSET
+    onto: Name | UnsetType | None = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
+class OfSave(Params):
+    """A save, `ledger@night` or `ledger@3`; `ledger` alone is its newest."""
+
+    save: Name
+
+
+class Resync(OfSave):
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
+class TakeBack(OfSave):
+    force: bool | UnsetType = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
+class Restore(Params):
+    volume: Name
+    image: Path | UnsetType | None = UNSET
+    backup: Number | UnsetType | None = UNSET
+    onto: Name | UnsetType | None = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        _absolute("image", self.image)
+        if isinstance(self.image, str) == isinstance(self.backup, int):
+            raise ValueError("parameter 'image': name an image or a backup's number, one of them")
+
+
+class Backup(OfSave):
+    path: Path
+    format: Literal["qcow2", "raw"] | UnsetType = UNSET
+    label: Label | UnsetType = UNSET
+    register: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        _absolute("path", self.path)
+
+
+class BackupRegister(Params):
+    volume: Name
+    path: Path
+    label: Label | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        _absolute("path", self.path)
+
+
+class BackupForget(Params):
+    number: Number
+
+
+class OfOperation(Params):
+    op: Number
+
+
+class OperationList(OfVolume):
+    limit: Annotated[int, Meta(ge=1, le=1000)] | UnsetType = UNSET
+
+
+class OperationWait(OfOperation):
+    timeout: Seconds
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method: the type of its parameters, and the name of the subsystem's verb."""
+
+    params: type[Params]
+    verb: str
+
+
+METHODS: dict[str, Method] = {
+    "media.add": Method(MediaAdd, "media_add"),
+    "media.remove": Method(MediaRemove, "media_remove"),
+    "media.list": Method(Nothing, "media_list"),
+    "volume.create": Method(VolumeCreate, "volume_create"),
+    "volume.delete": Method(VolumeDelete, "volume_delete"),
+    "volume.list": Method(Nothing, "volume_list"),
+    "volume.show": Method(VolumeShow, "volume_show"),
+    "export": Method(ExportVolume, "export"),
+    "unexport": Method(UnexportVolume, "unexport"),
+    "save": Method(Save, "save"),
+    "diff": Method(OfSave, "diff"),
+    "recover": Method(TakeBack, "recover"),
+    "restore": Method(Restore, "restore"),
+    "swap": Method(TakeBack, "swap"),
+    "resync": Method(Resync, "resync"),
+    "release": Method(TakeBack, "release"),
+    "abort": Method(OfOperation, "abort"),
+    "backup": Method(Backup, "backup"),
+    "backup.register": Method(BackupRegister, "backup_register"),
+    "backup.forget": Method(BackupForget, "backup_forget"),
+    "backup.list": Method(OfVolume, "backup_list"),
+    "status": Method(OfVolume, "status"),
+    "operation.get": Method(OfOperation, "operation"),
+    "operation.list": Method(OperationList, "operations"),
+    "operation.wait": Method(OperationWait, "operation_wait"),
+}
+
+
+class BadParams(Exception):
+    """A parameter is wrong; the message names it."""
+
+
+def read_params(method: Method, params: Any) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of the verb: what is required in order, the rest by name and only where given.
+
+    Raises:
+        BadParams: with a sentence that names the parameter.
+    """
+    if isinstance(params, list):
+        if params:
+            raise BadParams("parameters go by name, in an object")
+        params = {}
+    elif isinstance(params, UnsetType):
+        params = {}
+    try:
+        checked = msgspec.convert(params, method.params)
+    except msgspec.ValidationError as error:
+        raise BadParams(_sentence(str(error), method.params)) from error
+    required: list[Any] = []
+    named: dict[str, Any] = {}
+    for field in msgspec.structs.fields(checked):
+        value = getattr(checked, field.name)
+        if isinstance(value, Params):
+            value = msgspec.to_builtins(value)
+        if field.required:
+            required.append(value)
+        elif value is not UNSET:
+            named[field.name] = value
+    if "request" in method.params.__struct_fields__:
+        named["door"] = DOOR
+        named["request"] = bytes.fromhex(named["request"]) if named.get("request") else None
+    return required, named
+
+
+def _sentence(told: str, params: type[Params]) -> str:
+    """msgspec's message as a sentence that begins with the parameter's name."""
+    if found := re.fullmatch(r"Object missing required field `(\w+)`(?: - at `\$\.(.+)`)?", told):
+        inside = f" of '{found[2]}'" if found[2] else ""
+        return f"parameter '{found[1]}'{inside} is missing"
+    if found := re.fullmatch(r"Object contains unknown field `(.*?)`(?: - at `.*`)?", told, re.S):
+        known = ", ".join(params.__struct_fields__) or "none"
+        return f"parameter {found[1]!r} is not known here (known: {known})"
+    text, at, place = told.partition(" - at `$.")
+    if not at:
+        return text
+    if text.startswith("parameter "):
+        return text.removesuffix(" - at `$`")
+    name = place.rstrip("`")
+    choices = _choices(params, name)
+    if text.startswith("Invalid enum value") and choices:
+        return f"parameter '{name}': {text[19:]} is none of {', '.join(choices)}"
+    return f"parameter '{name}': {text[0].lower()}{text[1:]}"
+
+
+def _choices(params: type[Params], name: str) -> tuple[str, ...]:
+    for field in msgspec.structs.fields(params):
+        if field.name == name:
+            for part in get_args(field.type) or (field.type,):
+                if choices := tuple(c for c in get_args(part) if isinstance(c, str)):
+                    return choices
+    return ()

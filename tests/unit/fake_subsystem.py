@@ -1,0 +1,190 @@
+"""A subsystem in memory for the tests of its doors: fixed answers of the right shapes, calls noted.
+
+No verb of it does anything; `refuse` makes the next call of a verb fail.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from targetplugin.errors import Reason, Refused
+
+HOST = "iqn.2026-01.org.example:host"
+TARGET = "iqn.2026-01.org.example:ledger"
+
+
+def an_operation(**changed: Any) -> dict[str, Any]:
+    return {
+        "id": 12,
+        "verb": "save",
+        "volume": "ledger",
+        "save": "ledger@3",
+        "state": "done",
+        "progress": 1.0,
+        "extents_changed": 40,
+        "extents_copied": 40,
+        "bytes_copied": 40 * 65536,
+        "bytes_total": 40 * 65536,
+        "pause_ms": 3.5,
+        "started": "2026-01-05T22:00:00Z",
+        "ended": "2026-01-05T22:00:01Z",
+        "seconds_in_force": 0.02,
+        "error": None,
+        "door": "terminal",
+        "request": None,
+        **changed,
+    }
+
+
+def a_save(**changed: Any) -> dict[str, Any]:
+    return {
+        "name": "ledger@3",
+        "volume": "ledger",
+        "generation": 3,
+        "label": "before-night-run",
+        "created": "2026-01-05T22:00:00Z",
+        "fill": "whole",
+        "activity": "idle",
+        "media": ["virtio-media-b"],
+        "percent": 100.0,
+        "changed_extents": 40,
+        "changed_bytes": 40 * 65536,
+        "origin": "host",
+        "slot": 1,
+        **changed,
+    }
+
+
+def an_export(**changed: Any) -> dict[str, Any]:
+    return {
+        "volume": "ledger",
+        "target": TARGET,
+        "portals": ["192.0.2.1:3260"],
+        "lun": 0,
+        "initiators": [{"iqn": HOST, "chap_user": "night", "logged_in": True}],
+        **changed,
+    }
+
+
+def a_volume(**changed: Any) -> dict[str, Any]:
+    return {
+        "name": "ledger",
+        "id": 1,
+        "naa": "6" + "0" * 31,
+        "size": 512 << 20,
+        "block_size": 512,
+        "extent_size": 65536,
+        "generation": 4,
+        "parent": 3,
+        "state": "serving",
+        "rights": "all",
+        "policy": "split",
+        "legs": [{"medium": "virtio-media-a", "state": "in_sync", "missed_extents": 0}],
+        "saves": [a_save()],
+        "changed_extents": 40,
+        "operation": None,
+        "export": an_export(),
+        **changed,
+    }
+
+
+def a_medium(**changed: Any) -> dict[str, Any]:
+    return {
+        "name": "virtio-media-a",
+        "path": "/dev/disk/by-id/virtio-media-a",
+        "uuid": "00" * 16,
+        "size": 1 << 30,
+        "data_size": (1 << 30) - (1 << 20),
+        "state": "in use",
+        "use": "leg of ledger",
+        "kind": "block",
+        **changed,
+    }
+
+
+def a_backup(**changed: Any) -> dict[str, Any]:
+    return {
+        "number": 1,
+        "volume": "ledger",
+        "path": "/backups/ledger.qcow2",
+        "label": "monday",
+        "format": "qcow2",
+        "size": 512 << 20,
+        "created": "2026-01-05T22:00:00Z",
+        "fits": True,
+        **changed,
+    }
+
+
+class FakeSubsystem:
+    """`calls` holds (verb, positional, named) of all calls, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.raises: dict[str, Exception] = {}
+        self.answers: dict[str, Any] = {
+            "media_add": {"medium": a_medium(state="free", use=""), "operation": None},
+            "media_remove": {"operation": None},
+            "media_list": [a_medium()],
+            "volume_create": {"volume": a_volume(), "operation": an_operation(verb="create")},
+            "volume_delete": {"operation": an_operation(verb="delete")},
+            "volume_list": [a_volume()],
+            "volume_show": a_volume(),
+            "export": {"export": an_export()},
+            "unexport": {"export": None},
+            "save": {"operation": an_operation(), "save": a_save()},
+            "diff": {
+                "volume": "ledger",
+                "from": 3,
+                "to": 4,
+                "extent_size": 65536,
+                "extents": 3,
+                "bytes": 3 * 65536,
+                "list": [
+                    {"offset": 0, "length": 65536},
+                    {"offset": 1 << 20, "length": 2 * 65536},
+                ],
+            },
+            "recover": {"operation": an_operation(verb="recover"), "save": a_save()},
+            "restore": {
+                "operation": an_operation(verb="restore", save="ledger@5"),
+                "save": a_save(name="ledger@5", origin="image"),
+            },
+            "swap": {"operation": an_operation(verb="swap"), "save": a_save()},
+            "resync": {"operation": an_operation(verb="resync")},
+            "release": {"operation": an_operation(verb="release")},
+            "abort": {"operation": an_operation(state="aborted")},
+            "backup": {"operation": an_operation(verb="backup"), "backup": a_backup()},
+            "backup_register": {"backup": a_backup()},
+            "backup_forget": {"backup": a_backup()},
+            "backup_list": [a_backup()],
+            "status": {
+                "volumes": [a_volume()],
+                "media": [a_medium(), a_medium(name="virtio-media-c", state="free", use="")],
+                "operations": [],
+                "version": "0.1.0",
+            },
+            "operation": an_operation(),
+            "operations": [an_operation()],
+            "operation_wait": an_operation(),
+        }
+        self._lock = threading.Lock()
+
+    def __getattr__(self, verb: str) -> Any:
+        if verb not in self.__dict__["answers"]:
+            raise AttributeError(verb)
+
+        def call(*positional: Any, **named: Any) -> Any:
+            with self._lock:
+                self.calls.append((verb, positional, named))
+                answer = self.answers[verb]
+                error = self.raises.get(verb)
+            if error is not None:
+                raise error
+            return answer() if callable(answer) else answer
+
+        return call
+
+    def refuse(self, verb: str, reason: Reason, message: str, **more: Any) -> None:
+        self.raises[verb] = Refused(reason, message, **more)
