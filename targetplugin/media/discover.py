@@ -1,11 +1,23 @@
-"""Finds media again at a start, wherever their paths are now. Opens them for reading only, and takes none."""
+"""Finds media again at a start, wherever their paths are now.
+
+Opens them for reading only, and takes none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from targetplugin.media.trailer import Trailer
+from targetplugin.errors import Refused
+from targetplugin.media import device
+from targetplugin.media.layout import BLOCK, layout
+from targetplugin.media.names import BY_ID, by_id_paths, stable_path
+from targetplugin.media.trailer import Trailer, choose
+
+SYS_BLOCK = "/sys/class/block"
+_NO_DISKS = ("ram", "zram", "fd", "sr")
 
 
 @dataclass(frozen=True)
@@ -27,13 +39,126 @@ class Found:
 
 
 def peek(path: str) -> Trailer | None:
-    """The trailer of a file or device, read without taking or changing it; None: no superblock, or it can't be read."""
-    raise NotImplementedError
+    """The trailer of a file or device, read without taking or changing it.
 
+    Returns:
+        None: it has no superblock, or can't be read.
 
-def find(wanted: Iterable[Wanted], *, by_id: str = "/dev/disk/by-id") -> dict[bytes, Found]:
-    """Looks for media by their superblocks' uuid: at the known path, then in by-id, then at all block devices.
-
-    A path that holds another medium now is not taken, nor is one of two disks that claim the same uuid.
+    Raises:
+        Refused: ENVIRONMENT, a later version wrote it.
     """
-    raise NotImplementedError
+    try:
+        fd = _open(path)
+    except OSError:
+        return None
+    try:
+        size = device.size(fd)
+        if size < 2 * BLOCK:
+            return None
+        try:
+            places = layout(size).superblocks
+        except Refused:  # too small to be one
+            return None
+        return choose([device.read(fd, offset, BLOCK) for offset in places])[0]
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def find(
+    wanted: Iterable[Wanted], *, by_id: str = BY_ID, sys_block: str = SYS_BLOCK
+) -> dict[bytes, Found]:
+    """Looks for media by their superblocks' uuid: at the known path, by id, at all block devices.
+
+    A path that holds another medium now is not taken, nor is one of two disks with the same uuid.
+    """
+    found: dict[bytes, Found] = {}
+    missing: dict[bytes, str] = {}
+    for one in wanted:
+        seen, why = _seen(one.path)
+        if seen and seen.uuid == one.uuid:
+            found[one.uuid] = Found(one.uuid, one.path, seen)
+        else:
+            missing[one.uuid] = why
+    elsewhere: dict[bytes, list[tuple[str, Trailer]]] = {uuid: [] for uuid in missing}
+    for path in _candidates(by_id, sys_block) if missing else ():
+        seen, _ = _seen(path)
+        if seen and seen.uuid in elsewhere:
+            elsewhere[seen.uuid].append((path, seen))
+    for uuid, places in elsewhere.items():
+        if len(places) == 1:
+            path, seen = places[0]
+            found[uuid] = Found(uuid, stable_path(path, by_id), seen)
+        elif places:
+            paths = " and ".join(path for path, _ in places)
+            found[uuid] = Found(uuid, "", why=f"{paths} both say that they are it: take one away")
+        else:
+            found[uuid] = Found(uuid, "", why=missing[uuid])
+    return found
+
+
+def holders(path: str) -> list[str]:
+    """Names of the block devices that are built on one (device mapper, md)."""
+    try:
+        number = os.stat(path).st_rdev
+        place = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/holders"
+        return sorted(os.listdir(place))
+    except OSError:
+        return []
+
+
+def _open(path: str) -> int:
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISBLK(mode) or stat.S_ISREG(mode)):
+        raise OSError("neither a file nor a block device")
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _seen(path: str) -> tuple[Trailer | None, str]:
+    """What is at a path, and what to say if it is not what was looked for."""
+    try:
+        trailer = peek(path)
+    except Refused as refused:
+        return None, f"{path}: {refused.message}"
+    if trailer:
+        return trailer, f"{path} holds another medium now: {trailer.uuid.hex()}"
+    if os.path.exists(path):
+        return None, f"{path} holds no medium of this subsystem now"
+    return None, f"{path} is not there"
+
+
+def _candidates(by_id: str, sys_block: str) -> Iterator[str]:
+    """Each block device once, by its best path; not those that another device is built on."""
+    known: set[tuple[int, int]] = set()
+    for path in (*by_id_paths(by_id), *_device_paths(sys_block)):
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        block = stat.S_ISBLK(status.st_mode)
+        identity = (0, status.st_rdev) if block else (status.st_dev, status.st_ino)
+        if identity in known or (block and holders(path)):
+            continue
+        known.add(identity)
+        yield path
+
+
+def _device_paths(sys_block: str) -> Iterator[str]:
+    try:
+        names = sorted(os.listdir(sys_block))
+    except OSError:
+        return
+    for name in names:
+        if name.startswith(_NO_DISKS):
+            continue
+        try:
+            with open(os.path.join(sys_block, name, "size")) as file:
+                empty = int(file.read()) == 0
+        except (OSError, ValueError):
+            continue
+        if not empty:
+            yield "/dev/" + name.replace("!", "/")

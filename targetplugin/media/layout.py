@@ -1,10 +1,10 @@
-"""Where things lie on a medium: offsets from its capacity. Pure arithmetic; opens and reads nothing.
+"""Where things lie on a medium: offsets from its capacity. Arithmetic; opens and reads nothing.
 
-    0                    the volume's plain data
-    data_size            superblock, copy 1
-    data_size + 4 KiB    two slots for the volume record, written in turn
-    data_size + 64 KiB   five map areas, each of `slots` slots of two 4 KiB copies
-    capacity - 4 KiB     superblock, copy 0
+0                    the volume's plain data
+data_size            superblock, copy 1
+data_size + 4 KiB    two slots for the volume record, written in turn
+data_size + 64 KiB   five map areas, each of `slots` slots of two 4 KiB copies
+capacity - 4 KiB     superblock, copy 0
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Layout:
 
 def slots_for(data_size: int, extent_size: int = SMALLEST_EXTENT) -> int:
     """How many slots a map of that much data takes."""
-    return -(--(-data_size // extent_size) // SLOT_BITS)
+    return -(-data_size // extent_size // SLOT_BITS)
 
 
 def trailer_length(slots: int) -> int:
@@ -90,11 +90,9 @@ def layout(size: int, *, name: str = "the medium") -> Layout:
     """
     capacity = size - size % BLOCK
     data = capacity - capacity % DATA_UNIT
-    while data > 0 and data + trailer_length(slots_for(data)) > capacity:
-        # What the trailer lacks, in whole units: two or three rounds at any size.
-        lacking = data + trailer_length(slots_for(data)) - capacity
-        fewer = data - max(DATA_UNIT, lacking // 2 // DATA_UNIT * DATA_UNIT)
-        data = max(0, fewer)
+    while data > 0 and (lacking := data + trailer_length(slots_for(data)) - capacity) > 0:
+        # Half of what lacks is never too much, for the trailer shrinks by far less than the data.
+        data -= max(DATA_UNIT, lacking // 2 // DATA_UNIT * DATA_UNIT)
     if data <= 0:
         raise Refused(
             Reason.USAGE,

@@ -1,14 +1,26 @@
-"""A file or block device that is open as a medium: its descriptor and all that Python reads and writes on it.
+"""A file or block device that is open as a medium: its descriptor, and Python's I/O on it.
 
-Decides nothing about what it is used for. Data goes past it: the engine has the descriptor.
+Decides nothing about what it is used for. Host data goes past it: the engine has the descriptor.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import stat
+import time
+import uuid as uuids
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from targetplugin.media.layout import Area, Layout
-from targetplugin.media.trailer import Trailer
+from targetplugin.errors import Reason, Refused
+from targetplugin.media import device
+from targetplugin.media.layout import BLOCK, COPIES, RECORDS, Area, Layout, layout
+from targetplugin.media.names import medium_name, stable_path
+from targetplugin.media.trailer import Trailer, choose, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,27 +29,32 @@ if TYPE_CHECKING:
 
 Kind = Literal["block", "file"]
 
+_GIB = 1 << 30
+_READ_AT_ONCE = 4 << 20
+_AGAIN = 0.1  # seconds between attempts to open what another has
+
 
 class Medium:
-    """An exclusively open medium. Also a context manager, which closes it.
+    """An exclusively open medium, made by open or create. As a context manager it closes itself.
 
     Attributes:
         path: as it was opened.
-        stable_path: the /dev/disk/by-id path of a block device that has one, else the absolute path.
-        name: base name of stable_path, cleaned (see names.medium_name for one that is not taken).
+        stable_path: the by-id path of a block device that has one, else the absolute path.
+        name: base name of stable_path, cleaned (names.medium_name finds one that is not taken).
         kind: "block" or "file".
         fd: the one descriptor, O_DIRECT where the file system has it.
         layout: where things lie.
         trailer: what the superblock said when it was last read or written; None: no superblock.
     """
 
-    path: str
-    stable_path: str
-    name: str
-    kind: Kind
-    fd: int
-    layout: Layout
-    trailer: Trailer | None
+    def __init__(self, path: str, fd: int, kind: Kind, where: Layout) -> None:
+        self.path = path
+        self.stable_path = stable_path(path)
+        self.name = medium_name(self.stable_path)
+        self.kind: Kind = kind
+        self.fd = fd
+        self.layout = where
+        self.trailer: Trailer | None = None
 
     @classmethod
     def open(cls, path: str, *, uuid: bytes | None = None, wait: float = 0.0) -> Medium:
@@ -48,24 +65,79 @@ class Medium:
             wait: seconds to wait for whoever has it (a killed daemon's last requests).
 
         Raises:
-            Refused: NOT_FOUND no such path; USAGE neither file nor block device, or too small, or not of 512-byte
-                blocks; BUSY another has it; STATE another medium than `uuid` is there; ENVIRONMENT anything else.
+            Refused: NOT_FOUND, no such path; USAGE, neither file nor block device, too small, or
+                not of 512-byte blocks; BUSY, another has it; STATE, another medium than `uuid` is
+                there; ENVIRONMENT, anything else.
         """
-        raise NotImplementedError
+        fd, kind = _open_exclusively(path, time.monotonic() + wait)
+        try:
+            medium = cls(path, fd, kind, layout(device.size(fd), name=path))
+            found = medium.read_trailer()
+            if uuid is not None and (found is None or found.uuid != uuid):
+                now = f"medium {found.uuid.hex()}" if found else "no medium of this subsystem"
+                raise Refused(
+                    Reason.STATE,
+                    f"{path} holds {now}, not medium {uuid.hex()}",
+                    object=path,
+                    hint="give the path where that medium is now",
+                )
+        except BaseException:
+            os.close(fd)
+            raise
+        return medium
 
     @classmethod
     def create(cls, path: str, size: int) -> Medium:
-        """Makes a sparse file of `size` bytes, mode 0600, and opens it. Raises Refused: EXISTS, ENVIRONMENT, USAGE."""
-        raise NotImplementedError
+        """Makes a sparse file of `size` bytes, mode 0600, and opens it.
+
+        Raises:
+            Refused: EXISTS, something is there; USAGE, too small; ENVIRONMENT, it can't be made.
+        """
+        layout(size, name=path)
+        with _environment(path, "can't be made"):
+            try:
+                fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            except FileExistsError:
+                raise Refused(
+                    Reason.EXISTS,
+                    f"{path} is there already",
+                    object=path,
+                    hint="leave the size out to take it as it is, or choose another path",
+                ) from None
+            try:
+                os.ftruncate(fd, size)
+                os.fsync(fd)
+            except BaseException:
+                os.unlink(path)
+                raise
+            finally:
+                os.close(fd)
+            _sync_directory(path)
+        return cls.open(path)
 
     def close(self) -> None:
         """Gives the medium up. Closing twice is closing once."""
-        raise NotImplementedError
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Medium:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def uuid(self) -> bytes:
         """The identity from the trailer. Raises Refused (STATE) where there is none."""
-        raise NotImplementedError
+        if self.trailer is None:
+            raise Refused(
+                Reason.STATE,
+                f"{self.path} is no medium of this subsystem",
+                object=self.path,
+                hint=f"targetplugin media add {self.path}",
+            )
+        return self.trailer.uuid
 
     @property
     def capacity(self) -> int:
@@ -77,60 +149,224 @@ class Medium:
 
     def spec(self) -> MediumSpec:
         """What the engine is given."""
-        raise NotImplementedError
+        from targetplugin.engine import MediumSpec  # built natively: only who serves data needs it
+
+        return MediumSpec(
+            uuid=self.uuid,
+            fd=self.fd,
+            data_size=self.data_size,
+            record_offset=self.layout.record_offset,
+            maps_offset=self.layout.maps_offset,
+            map_slots=self.layout.slots,
+        )
+
+    # --- superblock --------------------------------------------------------------------------
 
     def fresh_trailer(self) -> Trailer:
-        """A trailer of role FREE with a new uuid and this medium's sizes; write_trailer puts it there."""
-        raise NotImplementedError
+        """One of role FREE with a new uuid and this medium's sizes; write_trailer puts it there."""
+        return Trailer(uuids.uuid4().bytes, self.capacity, self.data_size)
 
     def read_trailer(self) -> Trailer | None:
-        """Reads both copies, repairs the one that lags or is damaged, and keeps and returns what counts.
+        """Reads both copies, repairs one that lags or is damaged, keeps and returns what counts.
 
         Raises:
             Refused: ENVIRONMENT, a later version wrote it, or its sizes are not this medium's.
         """
-        raise NotImplementedError
+        copies = [self.read(offset, BLOCK) for offset in self.layout.superblocks]
+        found, torn = choose(copies)
+        if found and (found.capacity, found.data_size) != (self.capacity, self.data_size):
+            raise Refused(
+                Reason.ENVIRONMENT,
+                f"{self.path} has {self.capacity} bytes, but its trailer says {found.capacity}",
+                object=self.path,
+                hint="give the disk the size back that it had when it was added",
+            )
+        if found:
+            for index in torn:
+                self.write(self.layout.superblocks[index], encode(found))
+        self.trailer = found
+        return found
 
     def write_trailer(self, trailer: Trailer) -> Trailer:
-        """Writes copy 1, then copy 0, each durably, with the next sequence number; returns it as written."""
-        raise NotImplementedError
+        """Writes copy 1, then copy 0, each durably, with the next sequence number.
+
+        Returns:
+            It as written. A crash on the way leaves the old one or the new one.
+        """
+        last = self.trailer.sequence if self.trailer else 0
+        written = replace(
+            trailer, sequence=last + 1, capacity=self.capacity, data_size=self.data_size
+        )
+        block = encode(written)
+        for offset in reversed(self.layout.superblocks):
+            self.write(offset, block)
+        self.trailer = written
+        return written
 
     def clear_trailer(self) -> None:
         """Writes zeros over both superblocks, durably: it is no medium of ours any more."""
-        raise NotImplementedError
+        for offset in reversed(self.layout.superblocks):
+            self.write(offset, bytes(BLOCK))
+        self.trailer = None
+
+    # --- records and maps ----------------------------------------------------------------------
 
     def read_records(self) -> list[bytes]:
-        """The two raw record blocks, of 4096 bytes each; targetplugin.engine.decode_record takes them."""
-        raise NotImplementedError
+        """The two raw record blocks of 4096 bytes; targetplugin.engine.decode_record takes them."""
+        both = self.read(self.layout.record_offset, RECORDS * BLOCK)
+        return [both[:BLOCK], both[BLOCK:]]
 
     def read_map_slots(self, area: Area | None = None, *, slots: int | None = None) -> list[bytes]:
         """The raw 4 KiB map slots that are whole, both copies of each.
 
         Args:
             area: one area; None: all of them.
-            slots: only the first so many of each area (layout.slots_for(size, extent_size) of the volume);
-                None: all there is room for, which is 320 MiB to read on 1 TiB.
+            slots: only the first so many of each area (layout.slots_for(size, extent_size) of the
+                volume); None: all there is room for, which is 320 MiB to read on 1 TiB.
         """
-        raise NotImplementedError
+        from targetplugin.engine import decode_map_slot
+
+        count = self.layout.slots if slots is None else min(slots, self.layout.slots)
+        found = []
+        for one in Area if area is None else (area,):
+            at = self.layout.area_offset(one)
+            end = at + count * COPIES * BLOCK
+            while at < end:
+                piece = self.read(at, min(end - at, _READ_AT_ONCE))
+                at += len(piece)
+                blocks = (piece[i : i + BLOCK] for i in range(0, len(piece), BLOCK))
+                found += [b for b in blocks if any(b[:8]) and decode_map_slot(b) is not None]
+        return found
 
     def zero_trailer_room(self) -> None:
-        """Zeros over records and maps, durably; superblocks stay. When a medium is initialised or changes its role."""
-        raise NotImplementedError
+        """Zeros over records and maps, durably; superblocks stay.
+
+        For when a medium is initialised, or serves another volume than before.
+        """
+        start = self.layout.record_offset
+        self.write_zeros(start, self.layout.superblocks[0] - start)
+
+    # --- bytes -----------------------------------------------------------------------------------
 
     def write_zeros(
         self, offset: int, length: int, progress: Callable[[int], None] | None = None
     ) -> None:
-        """Makes a range read as zeros, durably, fast where disk or file system can. Multiples of 512.
+        """Makes a range read as zeros, durably, fast where disk or file system can.
 
         Args:
-            progress: is told how many bytes are done, about every GiB.
+            offset, length: multiples of 512.
+            progress: is told how many bytes are done, every GiB.
         """
-        raise NotImplementedError
+        with _environment(self.path, "can't be zeroed"):
+            for done in range(0, length, _GIB):
+                piece = min(_GIB, length - done)
+                device.zero(self.fd, offset + done, piece)
+                if progress:
+                    progress(done + piece)
+            os.fsync(self.fd)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Reads; both are multiples of 512."""
-        raise NotImplementedError
+        """Reads; both are multiples of 512. Raises Refused (ENVIRONMENT)."""
+        with _environment(self.path, "can't be read"):
+            return device.read(self.fd, offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
-        """Writes durably; offset and length are multiples of 512."""
-        raise NotImplementedError
+        """Writes durably; offset and length are multiples of 512. Raises Refused (ENVIRONMENT)."""
+        with _environment(self.path, "can't be written"):
+            device.write(self.fd, offset, data)
+
+
+def _open_exclusively(path: str, until: float) -> tuple[int, Kind]:
+    """The descriptor of a medium that nobody else has, and its kind."""
+    with _environment(path, "can't be opened"):
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            raise Refused(
+                Reason.NOT_FOUND,
+                f"{path} is not there",
+                object=path,
+                hint="give the path of a disk or file, or a size to make a file",
+            ) from None
+        if not stat.S_ISBLK(mode) and not stat.S_ISREG(mode):
+            raise Refused(
+                Reason.USAGE,
+                f"{path} is neither a file nor a block device",
+                object=path,
+                hint="give a disk, a partition, a logical volume or a file",
+            )
+        while True:
+            try:
+                return _open_block(path) if stat.S_ISBLK(mode) else _open_file(path)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise Refused(
+                        Reason.BUSY,
+                        f"{path} is in use",
+                        object=path,
+                        hint="unmount it, or stop what uses it (lsblk and fuser tell), and repeat",
+                    ) from None
+            time.sleep(_AGAIN)
+
+
+def _open_block(path: str) -> tuple[int, Kind]:
+    """O_EXCL keeps mounts, md, LVM and another daemon out, until the last request is over."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_EXCL | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise BlockingIOError from error
+        raise
+    try:
+        if device.read_only(fd):
+            raise Refused(Reason.ENVIRONMENT, f"{path} is read-only", object=path)
+        if device.block_size(fd) != 512:
+            raise Refused(
+                Reason.USAGE,
+                f"{path} has logical blocks of {device.block_size(fd)} bytes",
+                object=path,
+                hint="use a disk of 512-byte logical blocks",
+            )
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, "block"
+
+
+def _open_file(path: str) -> tuple[int, Kind]:
+    """The lock is on this very descriptor: it stays until the last request on it is over."""
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags | os.O_DIRECT)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        fd = os.open(path, flags)  # tmpfs, say
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, "file"
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _environment(path: str, what: str) -> Iterator[None]:
+    """What the system refuses becomes a refusal that names the medium."""
+    try:
+        yield
+    except OSError as error:
+        raise Refused(
+            Reason.ENVIRONMENT,
+            f"{path} {what}: {os.strerror(error.errno) if error.errno else error}",
+            object=path,
+            hint="look at the disk and at the kernel's log (dmesg)",
+        ) from error

@@ -1,8 +1,27 @@
-"""What is on a file or block device that we did not put there. Reads only; never opens anything for writing."""
+"""What is on a file or block device that we did not put there, and who uses it.
+
+Reads only; opens nothing for writing.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import stat
+import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from targetplugin.errors import Reason, Refused
+from targetplugin.media import device
+from targetplugin.media.discover import holders, peek
+from targetplugin.media.layout import layout
+from targetplugin.media.trailer import Role
+
+_EDGE = 1 << 20  # how much of each end must be zeros
+_PATIENCE = 60  # seconds for wipefs on a slow disk
+_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True)
@@ -10,25 +29,219 @@ class Finding:
     """One thing that stands against taking a disk.
 
     Attributes:
-        what: as in "an ext4 file system" or "it is mounted at /srv".
+        what: as it goes after "because": "it is mounted at /srv".
         forcible: whether --force may go over it.
         hint: what to do.
     """
 
     what: str
-    forcible: bool
-    hint: str = ""
-
-
-def findings(path: str) -> list[Finding]:
-    """All that is found, the gravest first. Raises Refused: NOT_FOUND, USAGE, ENVIRONMENT."""
-    raise NotImplementedError
+    forcible: bool = True
+    hint: str = "look at what is on it; repeat with --force to overwrite it"
 
 
 def check(path: str, *, force: bool = False) -> None:
-    """Returns where the disk may be taken; a path that does not exist yet may.
+    """Returns where the disk may be taken. A path that is not there yet may.
 
     Raises:
-        Refused: DATA, with the finding in its message and the next step in its hint.
+        Refused: DATA, with the findings in its message and the next step in its hint.
     """
-    raise NotImplementedError
+    if not os.path.lexists(path):
+        return
+    found = [finding for finding in findings(path) if not (force and finding.forcible)]
+    if found:
+        raise Refused(
+            Reason.DATA,
+            f"{path} is not taken, because {'; '.join(finding.what for finding in found[:3])}",
+            object=path,
+            hint=found[0].hint,
+        )
+
+
+def findings(path: str) -> list[Finding]:
+    """All that is found, what can't be forced first.
+
+    Raises:
+        Refused: NOT_FOUND; USAGE, neither file nor block device; ENVIRONMENT, unreadable.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise Refused(Reason.NOT_FOUND, f"{path} is not there", object=path) from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if stat.S_ISBLK(mode):
+        uses = [*_block_uses(path), *_partition_uses(path)]
+    elif stat.S_ISREG(mode):
+        uses = [*_file_uses(path)]
+    else:
+        raise Refused(
+            Reason.USAGE,
+            f"{path} is neither a file nor a block device",
+            object=path,
+            hint="give a disk, a partition, a logical volume or a file",
+        )
+    return [*uses, *_content(path)]
+
+
+# --- who uses it: never forced --------------------------------------------------------------------
+
+
+def _block_uses(path: str) -> Iterator[Finding]:
+    number = os.stat(path).st_rdev
+    name = os.path.basename(os.path.realpath(path))
+    for place in _mounts(number):
+        yield Finding(f"{name} is mounted at {place}", False, f"umount {place}, and repeat")
+    for swap in _swaps():
+        if _number(swap) == number:
+            yield Finding(f"{name} is swap space", False, f"swapoff {swap}, and repeat")
+    for holder in holders(path):
+        yield Finding(
+            f"{name} is part of {holder}", False, f"take {holder} down (lsblk shows it), and repeat"
+        )
+
+
+def _partition_uses(path: str) -> Iterator[Finding]:
+    number = os.stat(path).st_rdev
+    place = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
+    try:
+        names = sorted(os.listdir(place))
+    except OSError:
+        return
+    partitions = [name for name in names if os.path.exists(f"{place}/{name}/partition")]
+    for name in partitions:
+        yield from _block_uses(f"/dev/{name}")
+    if partitions:
+        yield Finding(
+            f"it has partitions: {', '.join(partitions)}",
+            False,
+            f"give one of them, or delete them with wipefs --all {path}, and repeat",
+        )
+
+
+def _file_uses(path: str) -> Iterator[Finding]:
+    for swap in _swaps():
+        if os.path.exists(swap) and os.path.samefile(swap, path):
+            yield Finding("it is swap space", False, f"swapoff {swap}, and repeat")
+    for name in sorted(os.listdir("/sys/block")):
+        try:
+            with open(f"/sys/block/{name}/loop/backing_file") as file:
+                backing = file.read().rstrip("\n")
+        except OSError:
+            continue
+        if backing == os.path.realpath(path):
+            yield Finding(
+                f"it is behind /dev/{name}", False, f"losetup -d /dev/{name}, or give /dev/{name}"
+            )
+
+
+def _mounts(number: int) -> Iterator[str]:
+    """Mount points of a block device (proc(5): mountinfo)."""
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            left, _, right = line.partition(" - ")
+            device_number, place = left.split()[2], left.split()[4]
+            # A file system of several devices (btrfs) has a number of its own; its source tells.
+            source = _unescaped(right.split()[1])
+            if device_number == f"{os.major(number)}:{os.minor(number)}" or (
+                source.startswith("/dev/") and _number(source) == number
+            ):
+                yield _unescaped(place)
+
+
+def _swaps() -> list[str]:
+    try:
+        with open("/proc/swaps") as file:
+            return [_unescaped(line.split()[0]) for line in file.readlines()[1:] if line.strip()]
+    except OSError:
+        return []
+
+
+def _unescaped(text: str) -> str:
+    """proc(5) writes blanks and the like as three octal digits."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
+
+
+def _number(path: str) -> int | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_rdev if stat.S_ISBLK(found.st_mode) else None
+
+
+# --- what is on it: may be forced ----------------------------------------------------------------
+
+
+def _content(path: str) -> Iterator[Finding]:
+    try:
+        ours = peek(path)
+    except Refused as refused:
+        ours = None
+        yield Finding(refused.message, hint=refused.hint)
+    if ours and ours.role is not Role.FREE:
+        kind = "a leg" if ours.role is Role.LEG else f"save {ours.generation} {ours.label}".strip()
+        yield Finding(
+            f"it is {kind} of volume {ours.volume_name} ({ours.volume.hex()})",
+            hint=f"release it where {ours.volume_name} is served; --force takes it and loses that",
+        )
+    for kind, where in _signatures(path):
+        yield Finding(f"it has the signature of {kind} at {where}")
+    try:
+        first, last = _edges(path, without_trailer=ours is not None)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if first:
+        yield Finding("its first MiB holds data")
+    if last:
+        yield Finding("its last MiB holds data")
+
+
+def _signatures(path: str) -> list[tuple[str, str]]:
+    """File systems, partition tables, RAID and LVM members: (type, offset)."""
+    try:
+        done = subprocess.run(
+            ["wipefs", "--no-act", "--json", path],
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            check=True,
+        )
+        found = json.loads(done.stdout)["signatures"] if done.stdout.strip() else []
+        return [(str(one["type"]), str(one["offset"])) for one in found]
+    except FileNotFoundError as error:
+        raise Refused(
+            Reason.ENVIRONMENT,
+            f"{path} can't be looked at: wipefs is not there",
+            object=path,
+            hint="install util-linux",
+        ) from error
+    except (subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
+        raise Refused(
+            Reason.ENVIRONMENT,
+            f"{path} can't be looked at: wipefs failed",
+            object=path,
+            hint=f"see what `wipefs --no-act {path}` says",
+        ) from error
+
+
+def _edges(path: str, *, without_trailer: bool) -> tuple[bool, bool]:
+    """Whether the first and the last MiB hold anything but zeros."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = device.size(fd)
+        end = layout(size).data_size if without_trailer else size
+        first = os.pread(fd, min(_EDGE, end), 0)
+        at = max(0, end - _EDGE)
+        return any(first), any(os.pread(fd, end - at, at))
+    finally:
+        os.close(fd)
+
+
+def _unreadable(path: str, error: OSError) -> Refused:
+    return Refused(
+        Reason.ENVIRONMENT,
+        f"{path} can't be read: {error.strerror or error}",
+        object=path,
+        hint="look at the disk and at the kernel's log (dmesg)",
+    )

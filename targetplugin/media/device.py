@@ -1,0 +1,122 @@
+"""What Linux is asked about a file or block device, reading, writing and zeroing: the calls.
+
+Knows no trailer and refuses nothing: errors are OSError.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import stat
+import struct
+
+BLKROGET = 0x125E  # linux/fs.h
+BLKSSZGET = 0x1268
+BLKZEROOUT = 0x127F
+BLKGETSIZE64 = 0x80081272
+FALLOC_FL_KEEP_SIZE = 0x01  # linux/falloc.h
+FALLOC_FL_PUNCH_HOLE = 0x02
+FALLOC_FL_ZERO_RANGE = 0x10
+
+_UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY)
+_PIECE = 1 << 20
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+def is_block(fd: int) -> bool:
+    """Whether a descriptor is of a block device."""
+    return stat.S_ISBLK(os.fstat(fd).st_mode)
+
+
+def size(fd: int) -> int:
+    """Bytes of a file or block device."""
+    if not is_block(fd):
+        return os.fstat(fd).st_size
+    return int(struct.unpack("Q", fcntl.ioctl(fd, BLKGETSIZE64, bytes(8)))[0])
+
+
+def block_size(fd: int) -> int:
+    """Bytes of a logical block: of files 512."""
+    if not is_block(fd):
+        return 512
+    return int(struct.unpack("i", fcntl.ioctl(fd, BLKSSZGET, bytes(4)))[0])
+
+
+def read_only(fd: int) -> bool:
+    """Whether a block device takes no writes."""
+    return is_block(fd) and bool(struct.unpack("i", fcntl.ioctl(fd, BLKROGET, bytes(4)))[0])
+
+
+def read(fd: int, offset: int, length: int) -> bytes:
+    """Reads through an O_DIRECT descriptor. Raises OSError; EIO where the file ends before."""
+    with mmap.mmap(-1, length) as buffer, memoryview(buffer) as view:
+        done = 0
+        while done < length:
+            with view[done:] as rest:
+                count = os.preadv(fd, [rest], offset + done)
+            if count == 0:
+                raise OSError(errno.EIO, f"it ends before {offset + length} bytes")
+            done += count
+        return bytes(view)
+
+
+def write(fd: int, offset: int, data: bytes) -> None:
+    """Writes durably through an O_DIRECT descriptor."""
+    with mmap.mmap(-1, len(data)) as buffer, memoryview(buffer) as view:
+        view[:] = data
+        done = 0
+        while done < len(data):
+            with view[done:] as rest:
+                done += os.pwritev(fd, [rest], offset + done, os.RWF_DSYNC)
+
+
+def zero(fd: int, offset: int, length: int) -> None:
+    """Makes a range read as zeros; os.fsync makes it durable.
+
+    Never by discarding: what a discarded block reads as is the disk's own business. Holes in a
+    file stay holes, and room that was set aside stays so.
+    """
+    if is_block(fd):
+        try:
+            fcntl.ioctl(fd, BLKZEROOUT, struct.pack("QQ", offset, length))
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            _write_zeros(fd, offset, length)
+        return
+    at = offset
+    while at < offset + length:
+        try:
+            start = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return  # a hole up to the end
+            raise
+        if start >= offset + length:
+            return
+        end = min(os.lseek(fd, start, os.SEEK_HOLE), offset + length)
+        _zero_data(fd, max(start, at), end - max(start, at))
+        at = end
+
+
+def _zero_data(fd: int, offset: int, length: int) -> None:
+    for mode in (FALLOC_FL_ZERO_RANGE, FALLOC_FL_PUNCH_HOLE):
+        if _libc.fallocate(fd, mode | FALLOC_FL_KEEP_SIZE, offset, length) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in _UNSUPPORTED:
+            raise OSError(code, os.strerror(code))
+    _write_zeros(fd, offset, length)
+
+
+def _write_zeros(fd: int, offset: int, length: int) -> None:
+    with mmap.mmap(-1, min(length, _PIECE)) as buffer, memoryview(buffer) as view:
+        end = offset + length
+        while offset < end:
+            with view[: min(end - offset, len(view))] as piece:
+                offset += os.pwritev(fd, [piece], offset)
