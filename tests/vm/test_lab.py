@@ -53,6 +53,12 @@ def test_exec_carries_binary_input_and_output(lab: Lab) -> None:
     assert done.stdout == data
 
 
+def test_exec_carries_input_however_short(lab: Lab) -> None:
+    for size in (0, 1, 100, 70_000):
+        data = os.urandom(size)
+        assert lab.exec("target", ["cat"], input=data, timeout=20).raw_stdout == data
+
+
 def test_exec_ends_when_input_is_not_read(lab: Lab) -> None:
     done = command("exec", "target", "--", "true", data=bytes(3_000_000))
     assert done.returncode == 0

@@ -142,17 +142,17 @@ class Conversation:
     def hold(self) -> None:
         """Passes input and output on until the command ends or its host is gone."""
         command = self.command
-        while True:
+        while not self._overtaken():
+            command.feed()
             ready = self._wait()
             for fd in [fd for fd in command.outputs if fd in ready]:
                 self._forward(fd)
-            if ready.get(self.port.fd, 0) & select.POLLHUP or self._overtaken():
-                command.stop()
-                return
-            command.feed()
+            if ready.get(self.port.fd, 0) & select.POLLHUP:
+                break
             if command.ended in ready:
                 self._say_farewell()
                 return
+        command.stop()
 
     def _wait(self) -> dict[int, int]:
         command = self.command
