@@ -3,7 +3,7 @@
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-FLAGS = ["-O2", "-g", "-Wall", "-Wno-unused-function", "-Wno-unused-variable"]
+FLAGS = ["-O2", "-g", "-Wall", "-Wno-unused-function", "-Wno-unused-variable", "-Wno-sign-compare"]
 
 setup(
     ext_modules=cythonize(

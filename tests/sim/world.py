@@ -144,6 +144,7 @@ class World:
                 save.state = "broken"
         self.boot([present[uuid] for uuid in named if uuid in present], block, slots)
         self.to_drop = [index for index, disk in self.media.items() if disk.uuid in broken]
+        self.known_events = self.core.events
 
     def settle_prepared(self, request: dict[str, Any], record: Any, slots: list[bytes]) -> None:
         if request.get("op") is None or record.op != request["op"]:
@@ -404,6 +405,7 @@ class World:
         if request is None or number != request["op"]:
             raise Wrong(f"request {number} is answered, which was not asked")
         self.count(request["verb"] + (" failed" if status else ""))
+        self.known_events = self.core.events
         if status:
             if request["verb"] in ("copy", "recover"):
                 index = request["medium"]
@@ -624,6 +626,7 @@ class World:
 
     def finish(self) -> None:
         """All disks back, all work done; then legs and saves hold what they must."""
+        self.faults += 1
         for disk in self.disks:
             disk.broken = False
         self.run_until(lambda: not self.commands and self.request is None)

@@ -1,0 +1,22 @@
+"""The data path: TCMU rings, mirrored I/O, extent maps, copies. Knows no names, paths, catalog or LIO, and makes no policy."""
+
+from targetplugin.engine.core import decode_map_slot, decode_record
+from targetplugin.engine.engine import Engine
+from targetplugin.engine.record import LegRecord, LegState, Record, SaveRecord, SaveState
+from targetplugin.engine.values import Command, Event, MediumSpec, Point, VolumeSpec
+
+__all__ = [
+    "Command",
+    "Engine",
+    "Event",
+    "LegRecord",
+    "LegState",
+    "MediumSpec",
+    "Point",
+    "Record",
+    "SaveRecord",
+    "SaveState",
+    "VolumeSpec",
+    "decode_map_slot",
+    "decode_record",
+]

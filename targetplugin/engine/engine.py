@@ -1,0 +1,440 @@
+"""The engine as those above see it: volumes on native threads, and blocking verbs. Owns the threads and who serves what."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from targetplugin.engine.core import Core
+from targetplugin.engine.executor import Reactor
+from targetplugin.engine.values import Command, Event, MediumSpec, Point, VolumeSpec
+from targetplugin.errors import Reason, Refused
+
+log = logging.getLogger(__name__)
+
+EVENTS = {
+    1: "leg_stale",
+    2: "leg_in_sync",
+    3: "save_whole",
+    4: "save_broken",
+    5: "recovered",
+    6: "recover_failed",
+}
+REFUSALS = {
+    16: (Reason.BUSY, "another operation of the volume forbids it", "wait for it, then repeat"),
+    22: (Reason.STATE, "the media are not in a state that allows it", "look at the volume's status"),
+    28: (Reason.STATE, "there is no room: too small a medium, or too many", "choose another medium"),
+    2: (Reason.NOT_FOUND, "the medium is not attached", "look at the volume's status"),
+    5: (Reason.ENVIRONMENT, "a medium failed while it was asked for", "look at the volume's status"),
+}
+COMMAND_THREADS = 4
+
+
+@dataclass
+class Served:
+    """A volume under a handle."""
+
+    reactor: Reactor
+    number: int  # of the reactor's
+    core: Core
+    media: dict[int, MediumSpec] = field(default_factory=dict)
+    verb: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Engine:
+    """Serves volumes until stop().
+
+    Args:
+        threads: native threads; volumes are dealt out to them in turn.
+        on_command: is called, on a thread of the engine's, with each SCSI command that is not native.
+        on_event: is called, on another, with each Event, in order.
+        spin: microseconds to look for work before a thread sleeps, while work comes briskly.
+    """
+
+    def __init__(
+        self,
+        threads: int,
+        on_command: Callable[[Command], None],
+        on_event: Callable[[Event], None],
+        *,
+        spin: int = 50,
+    ) -> None:
+        self.on_command = on_command
+        self.on_event = on_event
+        self._reactors = [Reactor(spin) for _ in range(threads)]
+        self._volumes: dict[int, Served] = {}
+        self._handles = 0
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._commands: queue.SimpleQueue[tuple[Served, int, int] | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+
+    def start(self) -> None:
+        for index, reactor in enumerate(self._reactors):
+            self._thread(f"engine-{index}", reactor.run)
+            self._thread(f"messages-{index}", self._messages, reactor)
+        for index in range(COMMAND_THREADS):
+            self._thread(f"commands-{index}", self._run_commands)
+        self._thread("events", self._run_events)
+
+    def _thread(self, name: str, run: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=run, args=arguments, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Closes all volumes cleanly, then ends the threads."""
+        for handle in list(self._volumes):
+            self.remove_volume(handle)
+        for reactor in self._reactors:
+            reactor.stop()
+        for _ in range(COMMAND_THREADS):
+            self._commands.put(None)
+        self._events.put(None)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(10)
+
+    # --- volumes --------------------------------------------------------------------------------
+
+    def add_volume(self, spec: VolumeSpec) -> int:
+        """Starts a volume from what its media say. Returns its handle; commands come with attach_ring.
+
+        Raises:
+            Refused: the record is damaged or another volume's, or no leg in sync is there.
+        """
+        core = Core(spec.uuid, spec.size, spec.extent_shift)
+        media = {}
+        for medium in spec.media:
+            try:
+                index = core.attach(
+                    medium.uuid,
+                    medium.data_size,
+                    medium.record_offset,
+                    medium.maps_offset,
+                    medium.map_slots,
+                )
+            except ValueError as error:
+                raise Refused(Reason.STATE, str(error)) from None
+            media[index] = medium
+        core.start(spec.record, spec.maps, spec.same_content)
+        with self._lock:
+            self._handles += 1
+            handle = self._handles
+            reactor = self._reactors[handle % len(self._reactors)]
+        with reactor:
+            number = reactor.volume_add(core)
+            for index, medium in media.items():
+                reactor.set_fd(number, index, medium.fd)
+            self._volumes[handle] = Served(reactor, number, core, media)
+        return handle
+
+    def remove_volume(self, handle: int) -> None:
+        """Drains, flushes and records a clean end, then forgets the volume. Descriptors stay the caller's."""
+        served = self._at(handle)
+        self.detach_ring(handle)
+        try:
+            self._ask(served, "close")
+        except (Refused, OSError) as error:
+            log.warning("a volume could not be closed cleanly: %s", error)
+        while True:
+            with served.reactor:
+                if not served.reactor.ring_polled(served.number) and not self._io(served):
+                    served.reactor.volume_remove(served.number)
+                    del self._volumes[handle]
+                    return
+            time.sleep(0.002)
+
+    def _io(self, served: Served) -> int:
+        return int(served.reactor.counters(served.number)["io"])
+
+    def attach_ring(
+        self, handle: int, uio_fd: int, map_length: int, *, map_fd: int | None = None
+    ) -> None:
+        """Serves a ring: its descriptor, the length to map, and (for tests) another descriptor to map from."""
+        served = self._at(handle)
+        with served.reactor:
+            served.reactor.ring_attach(
+                served.number, uio_fd, map_length, -1 if map_fd is None else map_fd
+            )
+
+    def detach_ring(self, handle: int) -> None:
+        """Takes no more commands, answers those that were taken, and lets the ring go."""
+        served = self._at(handle)
+        while True:
+            with served.reactor:
+                if not served.reactor.ring_detaching(served.number):
+                    served.reactor.ring_detach(served.number)
+                    break
+            time.sleep(0.002)
+        while True:
+            with served.reactor:
+                if not served.reactor.ring_polled(served.number):
+                    return
+            time.sleep(0.002)
+
+    def set_sense_ua(self, handle: int, asc: int, ascq: int) -> None:
+        """The next command gets UNIT ATTENTION with this additional sense code (SPC-4 5.14)."""
+        served = self._at(handle)
+        with served.reactor:
+            served.reactor.attention(served.number, asc << 8 | ascq)
+
+    def _at(self, handle: int) -> Served:
+        try:
+            return self._volumes[handle]
+        except KeyError:
+            raise Refused(Reason.NOT_FOUND, f"the engine serves no volume {handle}") from None
+
+    # --- verbs ----------------------------------------------------------------------------------
+
+    def save_split(self, handle: int, leaving: list[bytes], op: int) -> Point:
+        """Legs leave the mirror, at once, and hold the volume as it is now."""
+        served = self._at(handle)
+        with served.verb:
+            mask = sum(1 << self._index(served, uuid) for uuid in leaving)
+            point = self._point(served, "split", op=op, mask=mask)
+            self._drop_unused(served)
+            return point
+
+    def save_copy(self, handle: int, save: MediumSpec, op: int) -> Point:
+        """A medium gets what the volume is now, by copy before write, and fills in the background."""
+        served = self._at(handle)
+        with served.verb, self._attached(served, save) as index:
+            return self._point(served, "copy", op=op, medium=index)
+
+    def recover(
+        self, handle: int, source: MediumSpec | bytes, generation: int, base: bytes, op: int
+    ) -> Point:
+        """The volume reads as the save from here on; what differs is copied back in the background.
+
+        Args:
+            source: the save's medium, or the uuid of one that still fills.
+            generation: the save's.
+            base: what differs between the save and the start of the live generation.
+        """
+        served = self._at(handle)
+        with served.verb:
+            if isinstance(source, bytes):
+                index = self._index(served, source)
+                return self._point(
+                    served, "recover", op=op, medium=index, generation=generation, base=base
+                )
+            with self._attached(served, source) as index:
+                return self._point(
+                    served, "recover", op=op, medium=index, generation=generation, base=base
+                )
+
+    def swap(self, handle: int, legs: list[MediumSpec], generation: int, op: int) -> Point:
+        """Other media are the volume from here on; point.left names those that were it."""
+        served = self._at(handle)
+        with served.verb:
+            mask = 0
+            added = []
+            try:
+                for medium in legs:
+                    index = self._attach(served, medium)
+                    added.append(index)
+                    mask |= 1 << index
+                point = self._point(served, "swap", op=op, mask=mask, generation=generation)
+            except BaseException:
+                for index in added:
+                    self._drop(served, index)
+                raise
+            self._drop_unused(served)
+            return point
+
+    def add_leg(self, handle: int, medium: MediumSpec, pending: bytes | None) -> None:
+        """Makes a medium a leg; it takes all writes when this returns, and what it lacks is copied.
+
+        Args:
+            pending: what it lacks, up to the start of the live generation; None: everything, or, for a
+                leg that is known as stale, what it is known to have missed.
+        """
+        served = self._at(handle)
+        with served.verb:
+            known = self._find(served, medium.uuid)
+            if known is not None:
+                with served.reactor:
+                    served.reactor.set_fd(served.number, known, medium.fd)
+                    served.media[known] = medium
+                self._ask(served, "sync", medium=known)
+                return
+            with self._attached(served, medium) as index:
+                self._ask(served, "sync", medium=index, base=pending)
+
+    def drop_leg(self, handle: int, uuid: bytes) -> None:
+        """Takes a medium out, a leg or a save; its last I/O is over when this returns."""
+        served = self._at(handle)
+        with served.verb:
+            self._drop(served, self._index(served, uuid))
+
+    detach_save = drop_leg
+
+    def live_map(self, handle: int) -> bytes:
+        """What was written in the live generation, lowest bit first."""
+        served = self._at(handle)
+        with served.reactor:
+            return bytes(served.core.live_bytes())
+
+    def checkpoint(self, handle: int) -> None:
+        """Flushes all legs, makes all marks durable and empties the activity log."""
+        self._ask(self._at(handle), "checkpoint")
+
+    def status(self, handle: int) -> dict[str, Any]:
+        """What Core.status() says, and counters of the ring."""
+        served = self._at(handle)
+        with served.reactor:
+            return {**served.core.status(), "ring": served.reactor.counters(served.number)}
+
+    # --- how they are asked for -----------------------------------------------------------------
+
+    def _ask(self, served: Served, verb: str, **arguments: Any) -> None:
+        reactor = served.reactor
+        number = reactor.request_number()
+        with reactor:
+            error = served.core.request(verb, number, **arguments)
+        if error:
+            reactor.request_free(number)
+        else:
+            error = reactor.request_wait(number)
+        if error:
+            reason, why, hint = REFUSALS.get(
+                -error, (Reason.ENVIRONMENT, os.strerror(-error), "look at the volume's status")
+            )
+            raise Refused(reason, f"{verb} is refused: {why}", hint=hint)
+
+    def _point(self, served: Served, kind: str, **arguments: Any) -> Point:
+        self._ask(served, kind, **arguments)
+        with served.reactor:
+            core = served.core
+            status = core.status()
+            return Point(
+                core.frozen_generation,
+                bytes(core.frozen_bytes()),
+                status["generation"],
+                (status["recover"] or {}).get("total", 0),
+                served.reactor.counters(served.number)["pause_us"],
+                core.left_uuids(),
+            )
+
+    def _find(self, served: Served, uuid: bytes) -> int | None:
+        """The index of a medium that the core knows, a leg that is away included."""
+        for index in range(16):
+            if served.core.medium_uuid(index) == uuid:
+                return index
+        return None
+
+    def _index(self, served: Served, uuid: bytes) -> int:
+        with served.reactor:
+            index = self._find(served, uuid)
+        if index is None:
+            raise Refused(Reason.NOT_FOUND, f"medium {uuid.hex()} is not attached to the volume")
+        return index
+
+    def _attach(self, served: Served, medium: MediumSpec) -> int:
+        with served.reactor:
+            try:
+                index = served.core.attach(
+                    medium.uuid,
+                    medium.data_size,
+                    medium.record_offset,
+                    medium.maps_offset,
+                    medium.map_slots,
+                )
+            except ValueError as error:
+                raise Refused(Reason.STATE, str(error)) from None
+            served.reactor.set_fd(served.number, index, medium.fd)
+            served.media[index] = medium
+            return int(index)
+
+    def _attached(self, served: Served, medium: MediumSpec) -> _Attached:
+        return _Attached(self, served, medium)
+
+    def _drop(self, served: Served, index: int) -> None:
+        self._ask(served, "drop", medium=index)
+        with served.reactor:
+            served.reactor.set_fd(served.number, index, -1)
+            served.media.pop(index, None)
+
+    def _drop_unused(self, served: Served) -> None:
+        """Media that a point made no part of the volume any more."""
+        with served.reactor:
+            status = served.core.status()
+            known = set(status["legs"]) | set(status["saves"])
+            if status["recover"]:
+                known.add(status["recover"]["source"])
+            unused = [i for i, medium in served.media.items() if medium.uuid not in known]
+        for index in unused:
+            self._drop(served, index)
+
+    # --- what comes out ---------------------------------------------------------------------------
+
+    def _messages(self, reactor: Reactor) -> None:
+        while (message := reactor.next_message()) is not None:
+            kind, number = message[0], message[1]
+            for handle, served in list(self._volumes.items()):
+                if served.reactor is reactor and served.number == number:
+                    break
+            else:
+                continue
+            if kind == "command":
+                self._commands.put((served, handle, message[2]))
+            else:
+                uuid = served.core.medium_uuid(message[3])
+                self._events.put(Event(handle, EVENTS.get(message[2], "unknown"), uuid))
+
+    def _run_events(self) -> None:
+        while (event := self._events.get()) is not None:
+            try:
+                self.on_event(event)
+            except Exception:
+                log.exception("an event of the engine could not be handled: %s", event)
+
+    def _run_commands(self) -> None:
+        while (item := self._commands.get()) is not None:
+            served, handle, tag = item
+            with served.reactor:
+                fetched = served.reactor.command_fetch(served.number, tag)
+            if fetched is None:
+                continue
+            cdb, data, room = fetched
+
+            def answer(
+                status: int, data: bytes, sense: bytes, served: Served = served, tag: int = tag
+            ) -> None:
+                with served.reactor:
+                    served.reactor.command_answer(
+                        served.number, tag, status, data, sense, status == 0
+                    )
+
+            try:
+                self.on_command(Command(handle, cdb, data, room, answer))
+            except Exception:
+                log.exception("SCSI command %s could not be answered", cdb.hex())
+                # 44h/00h, INTERNAL TARGET FAILURE
+                answer(2, b"", bytes([0x70, 0, 4, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x44, 0, 0, 0, 0, 0]))
+
+
+class _Attached:
+    """A medium made known for a verb; forgotten again when the verb is refused."""
+
+    def __init__(self, engine: Engine, served: Served, medium: MediumSpec) -> None:
+        self.engine, self.served, self.medium = engine, served, medium
+
+    def __enter__(self) -> int:
+        self.index = self.engine._attach(self.served, self.medium)
+        return self.index
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            with self.served.reactor:
+                status = self.served.core.status()
+                known = self.medium.uuid in status["legs"] or self.medium.uuid in status["saves"]
+            if not known:
+                self.engine._drop(self.served, self.index)

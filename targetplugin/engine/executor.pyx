@@ -1,0 +1,26 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The engine's executor: takes commands from TCMU rings, performs the core's actions by io_uring, answers.
+
+One Reactor is one thread with its own io_uring and the volumes that belong to it; between its own memory and the kernel
+it takes no lock and never Python's. It decides nothing of what is done with data: that is the core's.
+"""
+
+from libc.errno cimport EAGAIN, EBUSY, EINTR, EINVAL, EIO, ENODEV, ENOMEM, ETIME, errno
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from targetplugin.engine.core cimport (
+    ACT_ANSWER, ACT_DONE, ACT_DURABLE, ACT_EVENT, ACT_FLUSH, ACT_READ, ACT_WRITE, BUFFER_COPY, BUFFER_HOST,
+    BUFFER_META, COPY_BUFFERS, COPY_BYTES, EVENT_PAUSED, EVENT_RESUMED, HOST_FLUSH, HOST_FUA, HOST_READ, HOST_WRITE,
+    MAX_HOST, MAX_MEDIA, STATUS_GOOD, STATUS_READ_ERROR, STATUS_WRITE_ERROR, Core, action_t, medium_spec_t,
+)
+
+cdef extern from *:
+    int __atomic_load_n(int *at, int order) nogil
+    void __atomic_store_n(int *at, int value, int order) nogil
+
+include "system.pxi"
+include "ring.pxi"
+include "perform.pxi"
+include "reactor.pxi"

@@ -1,0 +1,244 @@
+# The TCMU ring of a volume: taking entries in batches, decoding the commands of a busy host, answering out of order.
+# Nothing in the ring is believed: an entry is copied before it is checked, and everything that points is bounded.
+
+cdef enum:
+    MAX_VOLUMES = 256
+    MAX_IOVS = 1024  # of one command
+    CDB_BYTES = 16
+    MIN_ENTRY = 112  # what an answer needs
+    GOOD = 0
+    CHECK_CONDITION = 2
+
+# A host command under way.
+ctypedef struct slot_t:
+    uint8_t used
+    uint8_t python  # it is with Python
+    uint16_t id
+    uint32_t iovs
+    uint32_t iov_room
+    iovec_t *iov
+    uint64_t bytes  # its buffers, all together
+    uint8_t cdb[16]
+
+# What one volume needs to be served.
+ctypedef struct volume_t:
+    uint8_t used
+    uint8_t detaching
+    uint8_t broken  # its ring made no sense; it waits for a reset
+    uint8_t polling
+    uint8_t kick  # answers were given since the last kick
+    uint8_t internal  # a checkpoint of the reactor's own is under way
+    uint32_t id
+    void *core
+    uint64_t blocks
+    int fds[16]
+    int ring_fd
+    uint8_t *map
+    uint64_t map_length
+    uint32_t size  # of the command ring
+    uint32_t next  # where the next entry to be taken is
+    slot_t *slots
+    uint16_t *free_slots
+    uint32_t free_count
+    uint8_t *copies
+    uint16_t attention  # asc, ascq of a pending UNIT ATTENTION; 0: none
+    uint32_t io_under_way
+    uint64_t wrote_at
+    uint8_t dirty
+    uint8_t touched
+    uint64_t paused_at
+    uint64_t last_pause
+    uint64_t reads
+    uint64_t writes
+
+
+cdef inline uint32_t be16(const uint8_t *p) noexcept nogil:
+    return (<uint32_t>p[0] << 8) | p[1]
+
+
+cdef inline uint32_t be32(const uint8_t *p) noexcept nogil:
+    return (be16(p) << 16) | be16(p + 2)
+
+
+cdef inline uint64_t be64(const uint8_t *p) noexcept nogil:
+    return (<uint64_t>be32(p) << 32) | be32(p + 4)
+
+
+cdef void answer_raw(volume_t *v, uint16_t id, uint8_t status, const uint8_t *sense, uint32_t length,
+                     int has_read, uint32_t read_length) noexcept nogil:
+    """Puts an answer where the kernel looks for the next one: over the oldest entry that is not answered."""
+    cdef uint32_t tail = ring_tail(v.map)
+    cdef uint32_t length_op
+    cdef uint8_t *entry
+    while tail != v.next:
+        entry = v.map + ring_offset(v.map) + tail
+        length_op = entry_length_op(entry)
+        tail = (tail + (length_op & ~<uint32_t>TCMU_OP_MASK)) % v.size
+        if (length_op & TCMU_OP_MASK) == TCMU_OP_CMD:
+            entry_answer(entry, id, status, sense, length, has_read, read_length)
+            break
+    ring_set_tail(v.map, tail)
+    v.kick = 1
+
+
+cdef void answer_sense(volume_t *v, uint32_t tag, uint8_t key, uint16_t code) noexcept nogil:
+    cdef uint8_t sense[18]
+    memset(sense, 0, 18)
+    sense[0] = 0x70
+    sense[2] = key
+    sense[7] = 10
+    sense[12] = <uint8_t>(code >> 8)
+    sense[13] = <uint8_t>code
+    answer(v, tag, CHECK_CONDITION, sense, 18, 1, 0)
+
+
+cdef void answer(volume_t *v, uint32_t tag, uint8_t status, const uint8_t *sense, uint32_t length,
+                 int has_read, uint32_t read_length) noexcept nogil:
+    cdef slot_t *s = &v.slots[tag]
+    if v.map != NULL and not v.broken:
+        answer_raw(v, s.id, status, sense, length, has_read, read_length)
+    s.used = 0
+    s.python = 0
+    v.free_slots[v.free_count] = <uint16_t>tag
+    v.free_count += 1
+
+
+cdef bint slot_take(volume_t *v, slot_t *s, const uint8_t *entry, uint32_t length) noexcept nogil:
+    """Copies an entry. False where it points outside the mapping or claims more than it has room for."""
+    cdef uint32_t i
+    cdef uint32_t count = entry_iovs(entry)
+    cdef uint64_t cdb = entry_cdb(entry)
+    cdef uint64_t base, size
+    cdef iovec_t *bigger
+    s.id = entry_id(entry)
+    s.bytes = 0
+    s.iovs = 0
+    if count > MAX_IOVS or count > entry_iov_room(length) or cdb >= v.map_length or v.map_length - cdb < CDB_BYTES:
+        return False
+    memcpy(s.cdb, v.map + cdb, CDB_BYTES)
+    if count > s.iov_room:
+        bigger = <iovec_t *>realloc(s.iov, count * sizeof(iovec_t))
+        if bigger == NULL:
+            return False
+        s.iov = bigger
+        s.iov_room = count
+    for i in range(count):
+        base = entry_iov_base(entry, i)
+        size = entry_iov_length(entry, i)
+        if base > v.map_length or size > v.map_length - base:
+            return False
+        s.iov[i].iov_base = v.map + base
+        s.iov[i].iov_len = size
+        s.bytes += size
+    s.iovs = count
+    return True
+
+
+cdef void command(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
+    """Starts a command that stands in a slot."""
+    cdef slot_t *s = &v.slots[tag]
+    cdef uint8_t *cdb = s.cdb
+    cdef uint8_t op = cdb[0]
+    cdef uint64_t lba
+    cdef uint64_t count
+    cdef uint8_t flags
+    if v.attention and op != 0x12 and op != 0x03 and op != 0xA0:
+        answer_sense(v, tag, 0x06, v.attention)
+        v.attention = 0
+        return
+    if op == 0x28 or op == 0x2A:
+        lba, count = be32(cdb + 2), be16(cdb + 7)
+    elif op == 0x88 or op == 0x8A:
+        lba, count = be64(cdb + 2), be32(cdb + 10)
+    elif op == 0xA8 or op == 0xAA:
+        lba, count = be32(cdb + 2), be32(cdb + 6)
+    elif op == 0x08 or op == 0x0A:
+        lba = (<uint64_t>(cdb[1] & 0x1F) << 16) | be16(cdb + 2)
+        count = cdb[4] if cdb[4] else 256
+    elif op == 0x35 or op == 0x91:
+        lba = be32(cdb + 2) if op == 0x35 else be64(cdb + 2)
+        if lba > v.blocks:
+            answer_sense(v, tag, 0x05, 0x2100)
+            return
+        core_submit(v.core, tag, HOST_FLUSH, 0, 0, 0)
+        return
+    elif op == 0x00:
+        answer(v, tag, GOOD, NULL, 0, 0, 0)
+        return
+    else:
+        python_command(r, v, tag)
+        return
+    flags = 0
+    if op != 0x08 and op != 0x0A:
+        if cdb[1] & 0xE0:  # protection information, which the volume has not
+            answer_sense(v, tag, 0x05, 0x2400)
+            return
+        flags = HOST_FUA if cdb[1] & 0x08 else 0
+    if lba > v.blocks or count > v.blocks - lba:
+        answer_sense(v, tag, 0x05, 0x2100)
+        return
+    if count == 0:
+        answer(v, tag, GOOD, NULL, 0, 0, 0)
+        return
+    if count << 9 > s.bytes:
+        answer_sense(v, tag, 0x05, 0x2400)
+        return
+    if op == 0x28 or op == 0x88 or op == 0xA8 or op == 0x08:
+        v.reads += 1
+        core_submit(v.core, tag, HOST_READ, lba << 9, <uint32_t>(count << 9), 0)
+    else:
+        v.writes += 1
+        v.dirty = 1
+        v.wrote_at = r.now
+        core_submit(v.core, tag, HOST_WRITE, lba << 9, <uint32_t>(count << 9), flags)
+
+
+cdef bint ring_take(reactor_t *r, volume_t *v) noexcept nogil:
+    """Takes all entries that are there and that slots are free for. True when there was one."""
+    cdef uint32_t head, length_op, length
+    cdef uint32_t tag
+    cdef uint8_t *entry
+    cdef bint any = False
+    if v.map == NULL or v.broken or v.detaching:
+        return False
+    head = ring_head(v.map)
+    if head >= v.size:
+        v.broken = 1
+        return False
+    while v.next != head and v.free_count:
+        entry = v.map + ring_offset(v.map) + v.next
+        length_op = entry_length_op(entry)
+        length = length_op & ~<uint32_t>TCMU_OP_MASK
+        if length < 8 or length > v.size - v.next:
+            v.broken = 1
+            return any
+        any = True
+        if (length_op & TCMU_OP_MASK) == TCMU_OP_CMD:
+            if length < MIN_ENTRY:
+                v.broken = 1
+                return any
+            tag = v.free_slots[v.free_count - 1]
+            v.free_count -= 1
+            v.slots[tag].used = 1
+            v.next = (v.next + length) % v.size
+            if slot_take(v, &v.slots[tag], entry, length):
+                command(r, v, tag)
+            else:
+                answer_sense(v, tag, 0x05, 0x2400)
+            continue
+        if (length_op & TCMU_OP_MASK) > TCMU_OP_TMR:
+            entry_unknown(entry)
+        v.next = (v.next + length) % v.size
+    if any and v.free_count == MAX_HOST:
+        # Nothing is left to be answered: padding at the end would keep the kernel from reusing the ring.
+        ring_set_tail(v.map, v.next)
+        v.kick = 1
+    return any
+
+
+cdef void ring_kick(volume_t *v) noexcept nogil:
+    cdef uint32_t one = 1
+    if v.kick:
+        v.kick = 0
+        if write(v.ring_fd, &one, 4) != 4:
+            v.kick = 1 if errno == EAGAIN else 0
