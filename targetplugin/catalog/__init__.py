@@ -1,4 +1,4 @@
-"""What must survive a crash: volumes, media, saves, operations and requests in SQLite, and frozen extent maps beside it.
+"""What must survive a crash: rows in SQLite, and frozen extent maps beside it.
 
 Interprets no SCSI, touches no medium and decides nothing: it keeps what it is told.
 """

@@ -1,6 +1,7 @@
 """The rows of the catalog as values. Owns their shapes; knows no SQL.
 
-Identities of volumes and media are uuids of 16 bytes, times are ISO 8601 in UTC ("2026-11-23T17:00:00Z"), sizes bytes.
+Identities of volumes and media are uuids of 16 bytes, sizes are bytes, times are ISO 8601 in UTC:
+"2026-11-23T17:00:00.000Z".
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def moment() -> str:
 
 @dataclass(frozen=True)
 class MediumRow:
-    """A medium that was given to the subsystem. `path` is its stable path; `state` the subsystem's word for it."""
+    """A medium that was given to the subsystem: `path` is its stable path, `state` the verbs'."""
 
     uuid: bytes
     name: str
@@ -71,7 +72,7 @@ class Leg:
 
 @dataclass(frozen=True)
 class Generation:
-    """An edge of the tree of generations: from the point that `number` froze up to `parent` (0: the empty root).
+    """An edge of the tree: from the point that `number` froze up to `parent` (0: the empty root).
 
     Attributes:
         map: name of the map file of what was written in it; ALL; LIVE where it is not frozen.
@@ -162,7 +163,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Request:
-    """A host's request identifier (16 bytes), the hash of its body, and what came of it (None: no result yet)."""
+    """A host's request identifier (16 bytes), its body's hash, and what came of it (None: nothing yet)."""
 
     id: bytes
     body_hash: bytes
