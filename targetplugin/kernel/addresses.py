@@ -9,6 +9,7 @@ import ipaddress
 import json
 import re
 import subprocess
+from collections.abc import Sequence
 
 from targetplugin.errors import Reason, Refused
 
@@ -111,18 +112,36 @@ def machine_addresses(listing: str | None = None) -> list[str]:
     return addresses
 
 
-def default_portals(listing: str | None = None) -> list[str]:
-    """The portal of an export whose operator named none: the machine's one address.
+def check_portals(named: Sequence[str] | None, listing: str | None = None) -> list[str]:
+    """The portals of an export, in one spelling: those named, or the machine's one address.
+
+    LIO would listen on an address that is not there, in case that it comes (it does, after a
+    reboot); here, where a person names one, it is refused.
 
     Raises:
-        Refused: USAGE if the machine has several addresses, or none: then it must be named.
+        Refused: USAGE if one is no portal or not of this machine, or if none is named and the
+            machine has several addresses, or none.
     """
     addresses = machine_addresses(listing)
-    if len(addresses) == 1:
-        return [format_portal(addresses[0], PORT)]
     have = f"has the addresses {', '.join(addresses)}" if addresses else "has no address"
-    raise Refused(
-        Reason.USAGE,
-        f"No portal is named, and this machine {have}.",
-        hint="Name the address that hosts reach it by: --portal IP[:PORT].",
-    )
+    if not named:
+        if len(addresses) == 1:
+            return [format_portal(addresses[0], PORT)]
+        raise Refused(
+            Reason.USAGE,
+            f"No portal is named, and this machine {have}.",
+            hint="Name the address that hosts reach it by: --portal IP[:PORT].",
+        )
+    portals = []
+    for text in named:
+        address, port = parse_portal(text)
+        plain = ipaddress.ip_address(address.strip("[]"))
+        if address not in addresses and not plain.is_loopback and not plain.is_unspecified:
+            raise Refused(
+                Reason.USAGE,
+                f"The portal {text} is not on this machine, which {have}.",
+                object=text,
+                hint="Name one of its addresses.",
+            )
+        portals.append(format_portal(address, port))
+    return portals

@@ -26,6 +26,7 @@ def parse_info(info: str, key: str) -> str:
 
 
 def text(path: Path) -> str:
+    """What an attribute says; nothing if it is not there."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -33,14 +34,17 @@ def text(path: Path) -> str:
 
 
 def switch(path: Path) -> bool:
+    """Whether an attribute says 1."""
     return text(path) == "1"
 
 
 def info(place: Path, key: str) -> str:
+    """The value of `key` in the `info` of the storage object at `place`."""
     return parse_info(text(place / "info"), key)
 
 
 def config_string(place: Path) -> str:
+    """TCMU's configuration string of the storage object at `place`; nothing if it has none."""
     return info(place, "Config")
 
 
@@ -53,6 +57,13 @@ def linked(directory: Path) -> set[str]:
     return set()
 
 
+def secrets(auth: Path) -> tuple[str, str]:
+    """User name and password of CHAP in an `auth` directory; both empty if none are set."""
+    user, password = text(auth / "userid"), text(auth / "password")
+    return ("" if user == "NULL" else user), ("" if password == "NULL" else password)
+
+
 def write_if_other(path: Path, value: str) -> None:
+    """Writes an attribute unless it says so already."""
     if text(path) != value:
         path.write_text(value)

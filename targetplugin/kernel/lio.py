@@ -158,9 +158,9 @@ class Lio:
                 check_secret(host.user, host.password)
         with self._one, _told(f"The export of {name}", name):
             self._prepare()
-            if self._is_exported(name, target, places, wanted):
+            if self._is_so(name, target, places, wanted):
                 return False
-            self._check_target(name, target)
+            self._check_links(self._root / "iscsi" / target, name)
             group = TPG(Target(FabricModule("iscsi"), target), TAG)
             self._set_rules(group, wanted)
             lun = self._ensure_lun(group, name)
@@ -297,43 +297,32 @@ class Lio:
                 hint=f"`targetcli /backstores/user: delete {place.name}`; it is then made again.",
             )
 
-    def _is_exported(
+    def _is_so(
         self,
         name: str,
         target: str,
         places: Sequence[tuple[str, int]],
         wanted: dict[str, Initiator],
     ) -> bool:
-        """Whether all is as it should be, read without rtslib: it is asked for again and again."""
+        """Whether all is as it should be, read without rtslib: it is asked again and again."""
         group = self._root / "iscsi" / target / f"tpgt_{TAG}"
         if not self.exported(name, target):
             return False
-        if {path.name for path in (group / "acls").iterdir()} != set(wanted):
-            return False
-        if {path.name for path in (group / "np").iterdir()} != {
-            format_portal(*place) for place in places
-        }:
+        shown = {path.name for path in (group / "np").iterdir()}
+        if shown != {format_portal(*place) for place in places}:
             return False
         rules = _rules(wanted)
         if any(configfs.text(group / "attrib" / rule) != value for rule, value in rules.items()):
             return False
-        for iqn, host in wanted.items():
-            acl = group / "acls" / iqn
-            if f"lun_{LUN_NUMBER}" not in configfs.linked(acl / f"lun_{LUN_NUMBER}"):
-                return False
-            if (
-                configfs.text(acl / "auth/userid"),
-                configfs.text(acl / "auth/password"),
-            ) != _credentials(host):
-                return False
-        return True
-
-    def _check_target(self, name: str, target: str) -> None:
-        """Refuses a target that serves other things: its rules would be changed under them."""
-        place = self._root / "iscsi" / target
-        self._check_links(place, name)
+        admitted = {path.name for path in (group / "acls").iterdir()}
+        return admitted == set(wanted) and all(
+            configfs.secrets(group / "acls" / iqn / "auth") == (host.user, host.password)
+            and f"lun_{LUN_NUMBER}" in configfs.linked(group / "acls" / iqn / f"lun_{LUN_NUMBER}")
+            for iqn, host in wanted.items()
+        )
 
     def _check_links(self, place: Path, name: str | None) -> None:
+        """Refuses a target that serves other things than ours, or than `name`."""
         for link in place.glob("tpgt_*/lun/lun_*/*"):
             if link.is_symlink():
                 served = Path(os.path.realpath(link))
@@ -361,8 +350,7 @@ class Lio:
         self, group: TPG, lun: LUN, iqn: str, host: Initiator, hosts: int
     ) -> None:
         acl = NodeACL(group, iqn)
-        user, password = _credentials(host)
-        if (acl.chap_userid or "NULL", acl.chap_password or "NULL") != (user, password):
+        if (acl.chap_userid, acl.chap_password) != (host.user, host.password):
             acl.chap_userid, acl.chap_password = host.user, host.password
         # Where some hosts have CHAP and some do not, the kernel (6.0 on) must be told of each.
         own_rule = Path(acl.path) / "attrib" / "authentication"
@@ -430,10 +418,6 @@ def _rules(wanted: dict[str, Initiator]) -> dict[str, str]:
         "demo_mode_discovery": "0",
         "authentication": "1" if any(host.user for host in wanted.values()) else "0",
     }
-
-
-def _credentials(host: Initiator) -> tuple[str, str]:
-    return host.user or "NULL", host.password or "NULL"  # as configfs spells "none"
 
 
 def _foreign(name: str, what: str) -> Refused:
