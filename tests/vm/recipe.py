@@ -153,9 +153,16 @@ def _search_path() -> str:
 def _run(command: list[str], log: int) -> None:
     # INITRD=No keeps the kernel's package from building an initrd that nobody boots.
     environment = {**os.environ, "INITRD": "No", "PATH": _search_path(), "LC_ALL": "C.UTF-8"}
-    subprocess.run(
-        command, check=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
-    )
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+    ) as process:
+        try:
+            status = process.wait()
+        except BaseException:
+            process.terminate()  # mmdebstrap then takes down what it has mounted
+            raise
+    if status:
+        raise subprocess.CalledProcessError(status, command)
 
 
 def _remove(path: Path) -> None:
