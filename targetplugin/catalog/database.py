@@ -104,11 +104,11 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """All or nothing, and durable when the outermost block ends. Raises Refused."""
         with self.lock, self._meaning():
-            begin, end, undo = "BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",)
+            begin, end, undo = "BEGIN IMMEDIATE", "COMMIT", ["ROLLBACK"]
             if self._depth:
                 name = f"inner{self._depth}"
                 begin, end = f"SAVEPOINT {name}", f"RELEASE {name}"
-                undo = (f"ROLLBACK TO {name}", end)
+                undo = [f"ROLLBACK TO {name}", end]
             self._connection.execute(begin)
             self._depth += 1
             try:

@@ -163,7 +163,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Request:
-    """A host's request identifier (16 bytes), its body's hash, and what came of it (None: nothing yet)."""
+    """A host's request identifier (16 bytes), its body's hash, and its result (None: none yet)."""
 
     id: bytes
     body_hash: bytes
