@@ -57,6 +57,17 @@ class DaemonAway(ControlError):
         )
 
 
+class AnswerLost(ControlError):
+    """The daemon went away in the midst of a call: it is done or it is not."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(
+            "environment",
+            f"targetplugind went away before it answered {method}",
+            hint="see systemctl status targetplugind, then targetplugin operation list",
+        )
+
+
 class Client:
     """A connection to the daemon, for one thread. Made by `connect`."""
 
@@ -115,7 +126,8 @@ class Client:
         """The result of a method; parameters go by name.
 
         Raises:
-            ControlError: it is not done; or the daemon went away, and whether it is isn't known.
+            AnswerLost: the daemon went away; whether it is done is not known.
+            ControlError: it is not done.
         """
         self._number += 1
         request = {"jsonrpc": wire.JSONRPC, "id": self._number, "method": method, "params": params}
@@ -126,9 +138,9 @@ class Client:
             self._send(line)
             answer = self._lines.readline()
         except OSError as error:
-            raise _gone(method) from error
+            raise AnswerLost(method) from error
         if not answer.endswith(b"\n"):
-            raise _gone(method)
+            raise AnswerLost(method)
         return _result(method, json.loads(answer))
 
     def _send(self, line: bytes) -> None:
@@ -137,14 +149,6 @@ class Client:
             self._connection.sendall(line)
         except (BrokenPipeError, ConnectionResetError):
             return
-
-
-def _gone(method: str) -> ControlError:
-    return ControlError(
-        "environment",
-        f"targetplugind went away before it answered {method}",
-        hint="see systemctl status targetplugind, then what was done: targetplugin operation list",
-    )
 
 
 def _result(method: str, answer: dict[str, Any]) -> Any:

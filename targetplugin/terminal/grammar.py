@@ -1,0 +1,99 @@
+"""The grammar of the command line: how a verb is declared, and what its words stand for.
+
+Knows argparse; knows no verb and no daemon.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from targetplugin.terminal.session import Session
+
+Run = Callable[[Session, argparse.Namespace], None]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes no abbreviations: a script must not change its meaning with a version."""
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **settings)
+
+
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[Parser]
+
+
+def verb(
+    verbs: Verbs, name: str, run: Run, what: str, *, more: str = "", examples: Sequence[str] = ()
+) -> Parser:
+    """Declares a verb with `--json`.
+
+    Args:
+        run: does it.
+        what: one sentence, shown in the list of verbs too.
+        more: what else there is to know, in full lines.
+        examples: command lines without the program's name.
+    """
+    described = f"{what[0].upper()}{what[1:]}." + (f"\n\n{more}" if more else "")
+    shown = "\n".join(f"  targetplugin {example}" for example in examples)
+    parser = verbs.add_parser(
+        name, help=what, description=described, epilog=f"examples:\n{shown}" if shown else None
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def group(verbs: Verbs, name: str, what: str) -> Verbs:
+    """Declares a word that verbs follow, as in `volume create`."""
+    parser = verbs.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+    return parser.add_subparsers(metavar="VERB", required=True, title="verbs")
+
+
+def completed(action: argparse.Action, kind: str) -> None:
+    """Says what an argument names, for completion: a kind of `completion.KINDS`, or "file"."""
+    action.completed_as = kind  # type: ignore[attr-defined]
+
+
+def volume(parser: argparse.ArgumentParser, **settings: Any) -> None:
+    """The positional VOLUME."""
+    settings.setdefault("help", "name of the volume")
+    completed(parser.add_argument("volume", metavar="VOLUME", **settings), "volume")
+
+
+def save(parser: argparse.ArgumentParser) -> None:
+    """The positional VOLUME[@SAVE]."""
+    text = "a save by its label or generation, ledger@night or ledger@3; ledger is its newest"
+    completed(parser.add_argument("save", metavar="VOLUME[@SAVE]", help=text), "save")
+
+
+def force(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--force", action="store_true", default=None, help=what)
+
+
+def preview(parser: argparse.ArgumentParser) -> None:
+    text = "say what would be done, and do nothing"
+    parser.add_argument("--preview", action="store_true", default=None, help=text)
+
+
+def waits(parser: argparse.ArgumentParser, *, default: bool, what: str) -> None:
+    """`--wait` and `--no-wait`: whether the terminal shows progress until the end."""
+    parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=default, help=what)
+
+
+def path(text: str) -> str:
+    """A path as the daemon needs it: from the root. An argparse type."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("a path is not empty")
+    return os.path.abspath(text)
+
+
+def number(text: str) -> int:
+    """A number from 1. An argparse type."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
+    return int(text)

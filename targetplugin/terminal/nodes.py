@@ -1,0 +1,258 @@
+"""The shell's tree: /volumes/<name>/saves/<save>, /media and /operations, with verbs as commands.
+
+Each command is a command line of `targetplugin`, run as if it were typed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from configshell_fb import ConfigNode
+
+from targetplugin.terminal.tables import printable
+
+Fields = dict[str, Any]
+Run = Callable[..., None]
+
+
+class Node(ConfigNode):  # type: ignore[misc]
+    """A node that knows how to run a command line. What it shows comes with `bring`."""
+
+    # Only what belongs to these is shown by `help`: there is nothing to configure in a node.
+    help_intro = """
+                 A tree of volumes, their saves, media and operations. Move with cd, look with ls.
+                 A command is [PATH] COMMAND [VALUE...] [NAME=VALUE...], as in
+
+                   /volumes/ledger save label=before-night-run
+                   /volumes/ledger/saves/ledger@before-night-run recover
+                 """
+
+    def __init__(self, name: str, parent: Node | None, run: Run, shell: Any = None) -> None:
+        super().__init__(name, parent, shell)
+        self.run = run
+        self.facts: Fields = {}
+
+    def summary(self) -> tuple[str, bool | None]:
+        return (f"{len(self.children)}", None)
+
+    def bring(self, wanted: dict[str, Fields], make: type[Node]) -> None:
+        """Makes the children those of `wanted`, and gives each what is known of it."""
+        for child in list(self.children):
+            if child.name not in wanted:
+                self.remove_child(child)
+        there = {child.name: child for child in self.children}
+        for name, facts in wanted.items():
+            child = there.get(name) or make(name, self, self.run)
+            child.facts = facts
+            child.grow()
+
+    def grow(self) -> None:
+        """Brings the children in line with the facts."""
+
+    def ui_command_status(self) -> None:
+        """Shows volumes, legs, saves, media and what is going on."""
+        self.run("status")
+
+
+class Root(Node):
+    """/"""
+
+    def __init__(self, run: Run, shell: Any) -> None:
+        super().__init__("/", None, run, shell)
+        self.volumes = Volumes("volumes", self, run)
+        self.media = Media("media", self, run)
+        self.operations = Operations("operations", self, run)
+
+    def summary(self) -> tuple[str, bool | None]:
+        return (f"targetplugind {self.facts.get('version', '')}".strip(), None)
+
+    def grow(self) -> None:
+        self.volumes.bring({one["name"]: one for one in self.facts["volumes"]}, Volume)
+        self.media.bring({one["name"]: one for one in self.facts["media"]}, Medium)
+        listed = {str(one["id"]): one for one in self.facts["operations"]}
+        self.operations.bring(listed, Operation)
+
+
+class Volumes(Node):
+    """/volumes"""
+
+    def ui_command_create(
+        self,
+        name: str,
+        size: str,
+        mirror: str | None = None,
+        media: str | None = None,
+        policy: str | None = None,
+        rights: str | None = None,
+    ) -> None:
+        """Makes a volume on free media: create ledger size=512M media=a,b"""
+        chosen = ["--media", *media.split(",")] if media else []
+        options = {"mirror": mirror, "policy": policy, "rights": rights}
+        self.run("volume", "create", name, *chosen, size=size, **options)
+
+    def ui_command_delete(self, name: str, force: str = "no") -> None:
+        """Deletes a volume; force=yes with its data and its saves."""
+        self.run("volume", "delete", name, force=force)
+
+
+class Volume(Node):
+    """/volumes/<name>"""
+
+    def summary(self) -> tuple[str, bool | None]:
+        good = {"serving": True, "recovering": True}.get(self.facts["state"], False)
+        return (f"{self.facts['state']}, generation {self.facts['generation']}", good)
+
+    def grow(self) -> None:
+        kept = {save["name"]: save for save in self.facts["saves"]}
+        if not self.children:
+            Saves("saves", self, self.run)
+        for child in self.children:
+            child.bring(kept, Save)
+
+    def ui_command_status(self) -> None:
+        """Shows all of this volume."""
+        self.run("status", self.name)
+
+    def ui_command_save(
+        self,
+        label: str | None = None,
+        policy: str | None = None,
+        onto: str | None = None,
+        wait: str = "no",
+    ) -> None:
+        """Keeps the volume as it is now: save label=before-night-run"""
+        self.run("save", self.name, label=label, policy=policy, onto=onto, wait=wait)
+
+    def ui_command_diff(self) -> None:
+        """Shows what changed since the newest save."""
+        self.run("diff", self.name)
+
+    def ui_command_recover(self, force: str = "no", wait: str = "no") -> None:
+        """Takes the newest save's content back."""
+        self.run("recover", self.name, force=force, wait=wait)
+
+    def ui_command_swap(self, force: str = "no", wait: str = "no") -> None:
+        """Makes the newest save's medium the volume's data."""
+        self.run("swap", self.name, force=force, wait=wait)
+
+    def ui_command_restore(
+        self, image: str | None = None, backup: str | None = None, onto: str | None = None
+    ) -> None:
+        """Brings a backup image onto a free medium: restore /backups/monday.qcow2"""
+        options = {"from": image, "backup": backup, "onto": onto}
+        self.run("restore", self.name, **options)
+
+    def ui_command_export(
+        self,
+        initiator: str,
+        chap: str = "no",
+        portal: str | None = None,
+        target: str | None = None,
+    ) -> None:
+        """Lets hosts reach the volume: export iqn.2026-01.org.example:host chap=yes"""
+        names = ["--initiator", *initiator.split(",")]
+        places = ["--portal", *portal.split(",")] if portal else []
+        self.run("export", self.name, *names, *places, chap=chap, target=target)
+
+    def ui_command_unexport(self, initiator: str | None = None, force: str = "no") -> None:
+        """Withdraws the volume from hosts, or from one."""
+        self.run("unexport", self.name, initiator=initiator, force=force)
+
+
+class Saves(Node):
+    """/volumes/<name>/saves"""
+
+    def get_child(self, name: str) -> Node:
+        """By its name, or by its label as in `ledger@night`; of two of that label the newest."""
+        newest_first: list[Node] = sorted(self.children, key=lambda c: -c.facts["generation"])
+        for child in newest_first:
+            label = child.facts.get("label")
+            if label and name in (label, f"{child.facts['volume']}@{label}"):
+                return child
+        found: Node = super().get_child(name)
+        return found
+
+
+class Save(Node):
+    """/volumes/<name>/saves/<save>"""
+
+    def summary(self) -> tuple[str, bool | None]:
+        save = self.facts
+        what = [printable(save.get("label") or ""), save["fill"]]
+        what += [save["activity"]] if save["activity"] != "idle" else []
+        return (", ".join(part for part in what if part), save["fill"] != "broken")
+
+    def ui_command_diff(self) -> None:
+        """Shows what changed since this save."""
+        self.run("diff", self.name)
+
+    def ui_command_recover(self, force: str = "no", wait: str = "no") -> None:
+        """Takes this save's content back."""
+        self.run("recover", self.name, force=force, wait=wait)
+
+    def ui_command_swap(self, force: str = "no", wait: str = "no") -> None:
+        """Makes this save's medium the volume's data."""
+        self.run("swap", self.name, force=force, wait=wait)
+
+    def ui_command_resync(self, wait: str = "no") -> None:
+        """Gives this save up and makes its medium a leg again."""
+        self.run("resync", self.name, wait=wait)
+
+    def ui_command_release(self, force: str = "no") -> None:
+        """Gives this save up and frees its medium."""
+        self.run("release", self.name, force=force)
+
+    def ui_command_backup(
+        self, path: str, format: str | None = None, label: str | None = None
+    ) -> None:
+        """Writes this save to an image: backup /backups/monday.qcow2"""
+        self.run("backup", self.name, to=path, format=format, label=label)
+
+
+class Media(Node):
+    """/media"""
+
+    def ui_command_add(
+        self, path: str, size: str | None = None, name: str | None = None, force: str = "no"
+    ) -> None:
+        """Gives a block device or a file to the subsystem: add /dev/disk/by-id/virtio-media-a"""
+        self.run("media", "add", path, size=size, name=name, force=force)
+
+    def ui_command_remove(self, medium: str, force: str = "no") -> None:
+        """Takes a medium back from the subsystem."""
+        self.run("media", "remove", medium, force=force)
+
+
+class Medium(Node):
+    """/media/<name>"""
+
+    def summary(self) -> tuple[str, bool | None]:
+        one = self.facts
+        bad = one["state"] in ("failed", "missing", "stale")
+        return (", ".join(part for part in (one["state"], one["use"]) if part), not bad)
+
+
+class Operations(Node):
+    """/operations: those that run. `list` shows those that ended, too."""
+
+    def ui_command_list(self) -> None:
+        """Shows the last operations, newest first."""
+        self.run("operation", "list")
+
+
+class Operation(Node):
+    """/operations/<number>"""
+
+    def summary(self) -> tuple[str, bool | None]:
+        one = self.facts
+        subject = one.get("save") or one.get("volume") or ""
+        return (f"{one['verb']} {subject}, {one['progress']:.0%}", None)
+
+    def ui_command_watch(self) -> None:
+        """Shows progress until the operation has ended."""
+        self.run("operation", "watch", self.name)
+
+    def ui_command_abort(self) -> None:
+        """Stops the operation."""
+        self.run("abort", self.name)
