@@ -85,7 +85,7 @@ class Database:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        said = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if said != "ok":
             raise Refused(
                 Reason.ENVIRONMENT,
