@@ -1,0 +1,98 @@
+"""Completion in bash: the script that the parser makes, run in bash with the daemon behind it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from targetplugin.control.server import Server
+from targetplugin.terminal.completion import script
+from targetplugin.terminal.main import build_parser
+from tests.unit.fake_subsystem import FakeSubsystem
+
+ROOT = Path(__file__).parents[2]
+BREAKS = " \t\n\"'@><=;|&(:"  # bash's default
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory with `targetplugin` to be run, the script, and a daemon."""
+    scene = tmp_path_factory.mktemp("completion")
+    server = Server(FakeSubsystem(), scene / "control.sock")
+    server.start()
+    socket = shlex.quote(str(scene / "control.sock"))
+    program = scene / "targetplugin"
+    program.write_text(
+        f"#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)}"
+        f' -m targetplugin.terminal.main --socket {socket} "$@"\n'
+    )
+    program.chmod(0o755)
+    (scene / "script").write_text(script(build_parser()))
+    (scene / "image.qcow2").touch()
+    yield scene
+    server.stop(1)
+
+
+def complete(scene: Path, line: str, breaks: str = BREAKS) -> list[str]:
+    """What bash is told to complete the end of the line with."""
+    asked = f"""
+        source script
+        COMP_WORDBREAKS={shlex.quote(breaks)}
+        COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)}
+        _targetplugin
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(
+        ["bash", "--norc", "-c", asked],
+        capture_output=True,
+        text=True,
+        cwd=scene,
+        env={**os.environ, "PATH": f"{scene}:{os.environ['PATH']}"},
+        timeout=60,
+    )
+    assert done.stderr == ""
+    return sorted(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("targetplugin re", ["recover", "release", "restore", "resync"]),
+        ("targetplugin volume ", ["create", "delete", "list", "show"]),
+        ("targetplugin volume create led --ex", ["--extent-size"]),
+        ("targetplugin save ", ["ledger"]),
+        ("targetplugin save ledger --policy ", ["copy", "split"]),
+        ("targetplugin save ledger --policy copy --onto virtio-media-", None),
+        ("targetplugin volume create l --media virtio-media-a ", None),
+        ("targetplugin recover l", ["ledger", "ledger@3", "ledger@before-night-run"]),
+        ("targetplugin --socket s recover ledger@", ["3", "before-night-run"]),
+        ("targetplugin restore ledger --from im", ["image.qcow2"]),
+        ("targetplugin backups forget ", ["1"]),
+        ("targetplugin export ledger --initiator ", []),
+        ("targetplugin nonsense ", []),
+    ],
+)
+def test_completion_offers(scene: Path, line: str, found: list[str] | None) -> None:
+    expected = ["virtio-media-a", "virtio-media-c"] if found is None else found
+    assert complete(scene, line) == expected
+
+
+def test_where_bash_does_not_break_at_signs_whole_names_are_offered(scene: Path) -> None:
+    assert complete(scene, "targetplugin recover ledger@b", " \t\n") == ["ledger@before-night-run"]
+
+
+def test_without_a_daemon_nothing_is_offered_and_nothing_is_said(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "targetplugin.terminal.main", "--socket", str(tmp_path / "s")]
+    done = subprocess.run(
+        [*command, "completion", "names", "save"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,0 +1,403 @@
+"""The terminal as it is typed: a process of its own against a real socket with a fake behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from targetplugin.control.server import Server
+from targetplugin.errors import Reason
+from tests.unit.fake_subsystem import HOST, FakeSubsystem, a_save, a_volume, an_operation
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+ROOT = Path(__file__).parents[2]
+DOOR = {"door": "terminal", "request": None}
+
+
+@pytest.fixture
+def fake() -> FakeSubsystem:
+    return FakeSubsystem()
+
+
+@pytest.fixture
+def place(fake: FakeSubsystem, tmp_path: Path) -> Iterator[Path]:
+    server = Server(fake, tmp_path / "control.sock")
+    server.start()
+    yield tmp_path / "control.sock"
+    server.stop(1)
+
+
+@pytest.fixture
+def run(place: Path, tmp_path: Path) -> Run:
+    def run(*words: str, typed: str = "", python: tuple[str, ...] = ()) -> Any:
+        command = [sys.executable, *python, "-m", "targetplugin.terminal.main"]
+        return subprocess.run(
+            [*command, "--socket", str(place), *words],
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path / "state")},
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("line", "call"),
+    [
+        ("media add /dev/vdb", ("media_add", ("/dev/vdb",), {})),
+        (
+            "media add /s.img --size 1.5G --force --name spare",
+            ("media_add", ("/s.img",), {"size": 3 << 29, "force": True, "name": "spare"}),
+        ),
+        ("media remove vdb --force", ("media_remove", ("vdb",), {"force": True})),
+        ("media list", ("media_list", (), {})),
+        (
+            "volume create ledger --size 512M --mirror 2",
+            ("volume_create", ("ledger", 512 << 20), {"mirror": 2}),
+        ),
+        (
+            "volume create l --size 4096 --media a b --extent-size 4K --policy copy --rights save",
+            (
+                "volume_create",
+                ("l", 4096),
+                {"media": ["a", "b"], "extent_size": 4096, "policy": "copy", "rights": "save"},
+            ),
+        ),
+        ("volume delete ledger --force", ("volume_delete", ("ledger",), {"force": True})),
+        ("volume list", ("volume_list", (), {})),
+        ("volume show ledger", ("volume_show", ("ledger",), {})),
+        (
+            f"export ledger --initiator {HOST} --portal 192.0.2.1 --target iqn.2026-01.a:l",
+            (
+                "export",
+                ("ledger", [HOST]),
+                {"portals": ["192.0.2.1:3260"], "target": "iqn.2026-01.a:l"},
+            ),
+        ),
+        ("unexport ledger", ("unexport", ("ledger",), {})),
+        (
+            f"unexport ledger --initiator {HOST} --force",
+            ("unexport", ("ledger",), {"initiators": [HOST], "force": True}),
+        ),
+        (
+            "save ledger --label night --policy copy --onto vdc",
+            ("save", ("ledger",), {"label": "night", "policy": "copy", "onto": "vdc", **DOOR}),
+        ),
+        ("diff ledger@3", ("diff", ("ledger@3",), {})),
+        ("recover ledger@night --force", ("recover", ("ledger@night",), {"force": True, **DOOR})),
+        ("recover ledger --preview", ("recover", ("ledger",), {"preview": True, **DOOR})),
+        (
+            "restore ledger --from /i.qcow2 --onto vdd",
+            ("restore", ("ledger",), {"image": "/i.qcow2", "onto": "vdd", **DOOR}),
+        ),
+        ("restore ledger --backup 2", ("restore", ("ledger",), {"backup": 2, **DOOR})),
+        ("swap ledger", ("swap", ("ledger",), DOOR)),
+        ("resync ledger@3", ("resync", ("ledger@3",), DOOR)),
+        ("release ledger@3", ("release", ("ledger@3",), DOOR)),
+        ("abort 12", ("abort", (12,), {})),
+        (
+            "backup ledger@3 --to /b.raw --format raw --label m",
+            ("backup", ("ledger@3", "/b.raw"), {"format": "raw", "label": "m"}),
+        ),
+        ("backups list", ("backup_list", (), {})),
+        (
+            "backups register ledger /b.qcow2",
+            ("backup_register", ("ledger", "/b.qcow2"), {}),
+        ),
+        ("backups forget 1", ("backup_forget", (1,), {})),
+        ("status ledger", ("status", (), {"volume": "ledger"})),
+        ("operation list --limit 5", ("operations", (), {"limit": 5})),
+        ("operation show 12", ("operation", (12,), {})),
+        ("operation watch 12", ("operation", (12,), {})),
+    ],
+)
+def test_a_verb_is_one_call_told_in_words_or_as_its_result(
+    run: Run, fake: FakeSubsystem, line: str, call: tuple[str, tuple[Any, ...], dict[str, Any]]
+) -> None:
+    told = run(*line.split())
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.strip()
+    assert fake.calls == [call]
+    as_json = run(*line.split(), "--json")
+    assert as_json.returncode == 0
+    assert json.loads(as_json.stdout) == fake.answers[call[0]]
+
+
+def test_without_a_daemon_it_says_how_to_start_it(run: Run, tmp_path: Path) -> None:
+    done = run("--socket", str(tmp_path / "none"), "status")
+    assert done.returncode == 1
+    assert "targetplugind is not running" in done.stderr
+    assert "systemctl start targetplugind" in done.stderr
+
+
+def test_a_refusal_is_a_sentence_a_hint_and_exit_status_1(run: Run, fake: FakeSubsystem) -> None:
+    fake.refuse("swap", Reason.BUSY, "ledger@3 fills", hint="wait a little", progress=0.25)
+    done = run("swap", "ledger")
+    assert done.returncode == 1
+    assert "ledger@3 fills (25% done)" in done.stderr
+    assert "wait a little" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_refusal_is_an_object_with_json(run: Run, fake: FakeSubsystem) -> None:
+    fake.refuse("swap", Reason.HOSTS, "two hosts", object="ledger", hint="--force")
+    done = run("swap", "ledger", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"] == {
+        "reason": "hosts",
+        "message": "two hosts",
+        "object": "ledger",
+        "hint": "--force",
+        "progress": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sav ledger",
+        "save",
+        "save ledger --lab x",
+        "volume create ledger",
+        "volume create ledger --size 512X",
+        "volume create ledger --size 0.3",
+        "volume create ledger --size 1M --extent-size 5000",
+        "restore ledger",
+        "restore ledger --from /i --backup 1",
+        "export ledger --initiator not-an-iqn",
+        "abort twelve",
+        "export ledger --initiator iqn.2026-01.a:b --chap-password-file /none/such",
+    ],
+)
+def test_wrong_usage_is_exit_status_2_and_no_verb(run: Run, fake: FakeSubsystem, line: str) -> None:
+    done = run(*line.split())
+    assert done.returncode == 2
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+    assert fake.calls == []
+
+
+def test_a_verb_refused_for_its_argument_is_exit_status_2(run: Run, fake: FakeSubsystem) -> None:
+    fake.refuse("save", Reason.USAGE, "'12' can't be a label")
+    assert run("save", "ledger", "--label", "12").returncode == 2
+
+
+def test_relative_paths_are_those_of_the_terminal(
+    run: Run, fake: FakeSubsystem, tmp_path: Path
+) -> None:
+    run("media", "add", "spare.img", "--size", "1G")
+    assert fake.calls[0][1] == (str(tmp_path / "spare.img"),)
+
+
+def test_nothing_is_cut_or_coloured_in_a_pipe(run: Run, fake: FakeSubsystem) -> None:
+    long = "iqn.2026-01.org.example:" + "x" * 190
+    fake.answers["status"]["volumes"][0]["export"]["target"] = long
+    done = run("status")
+    assert long in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_a_label_of_a_host_does_not_steer_the_terminal(run: Run, fake: FakeSubsystem) -> None:
+    save = a_save(label="\x1b[2Jgone\n[red]")
+    fake.answers["status"]["volumes"] = [a_volume(saves=[save])]
+    done = run("status")
+    assert "\\x1b[2Jgone\\n[red]" in done.stdout
+
+
+def test_an_empty_subsystem_teaches_the_next_step(run: Run, fake: FakeSubsystem) -> None:
+    fake.answers["status"] = {"volumes": [], "media": [], "operations": [], "version": "1"}
+    assert "targetplugin media add" in run("status").stdout
+
+
+def test_a_quick_verb_imports_neither_rich_nor_configshell_nor_msgspec(run: Run) -> None:
+    done = run("status", "--json", python=("-X", "importtime"))
+    assert done.returncode == 0
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "argparse" in loaded
+    assert loaded.isdisjoint({"rich", "configshell", "configshell_fb", "msgspec"})
+
+
+# CHAP.
+
+
+def test_chap_that_nobody_is_asked_for_is_made_up_and_shown_once(
+    run: Run, fake: FakeSubsystem
+) -> None:
+    done = run("export", "ledger", "--initiator", HOST, "--chap")
+    chap = fake.calls[0][2]["chap"]
+    assert chap["user"] == "ledger"
+    assert len(chap["password"]) == 16
+    assert done.stdout.count(chap["password"]) == 1
+    again = run("export", "ledger", "--initiator", HOST, "--chap", "--json")
+    assert json.loads(again.stdout)["chap"] == fake.calls[1][2]["chap"]
+    assert fake.calls[1][2]["chap"]["password"] != chap["password"]
+
+
+def test_a_chap_password_comes_from_a_file_or_standard_input_and_is_not_shown(
+    run: Run, fake: FakeSubsystem, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("correct horse\n")
+    words = ["export", "ledger", "--initiator", HOST, "--chap-user", "night"]
+    first = run(*words, "--chap-password-file", "secret")
+    second = run(*words, "--chap-password-file", "-", typed="correct horse\n")
+    for call in fake.calls:
+        assert call[2]["chap"] == {"user": "night", "password": "correct horse"}
+    assert "correct horse" not in first.stdout + first.stderr + second.stdout + second.stderr
+
+
+# Waiting.
+
+
+def steps(*operations: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    """One answer after the other; the last again and again."""
+    left = list(operations)
+    return lambda: left.pop(0) if len(left) > 1 else left[0]
+
+
+RUNNING = {"state": "running", "verb": "recover", "progress": 0.1, "ended": None}
+
+
+def test_waiting_writes_lines_and_tells_the_end(run: Run, fake: FakeSubsystem) -> None:
+    fake.answers["recover"] = {"operation": an_operation(**RUNNING)}
+    fake.answers["operation_wait"] = steps(
+        an_operation(**{**RUNNING, "progress": 0.5}), an_operation(verb="recover")
+    )
+    done = run("recover", "ledger", "--wait")
+    assert done.returncode == 0
+    assert "recover ledger@3: 50%" in done.stderr
+    assert "recover ledger@3: 100%" in done.stderr
+    assert "ledger is back at ledger@3" in done.stdout
+    assert "40 copied" in done.stdout
+
+
+def test_without_wait_it_says_how_to_follow(run: Run, fake: FakeSubsystem) -> None:
+    fake.answers["recover"] = {"operation": an_operation(**RUNNING)}
+    done = run("recover", "ledger")
+    assert "operation watch 12" in done.stdout
+    assert [call[0] for call in fake.calls] == ["recover"]
+
+
+def test_waiting_with_json_prints_the_result_of_the_end_alone(
+    run: Run, fake: FakeSubsystem
+) -> None:
+    fake.answers["recover"] = {"operation": an_operation(**RUNNING), "save": a_save()}
+    fake.answers["operation_wait"] = an_operation(verb="recover")
+    done = run("recover", "ledger", "--wait", "--json")
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == {"operation": an_operation(verb="recover"), "save": a_save()}
+
+
+@pytest.mark.parametrize("state", ["failed", "aborted"])
+def test_what_fails_while_it_is_waited_for_is_exit_status_1(
+    run: Run, fake: FakeSubsystem, state: str
+) -> None:
+    restore = {**RUNNING, "verb": "restore"}
+    fake.answers["restore"] = {"operation": an_operation(**restore), "save": a_save()}
+    ended = an_operation(**{**restore, "state": state, "error": "the image is damaged"})
+    fake.answers["operation_wait"] = ended
+    done = run("restore", "ledger", "--from", "/i.raw")
+    assert done.returncode == 1
+    assert state in done.stderr
+    assert ("the image is damaged" in done.stderr) == (state == "failed")
+
+
+def test_restore_waits_unless_told_not_to(run: Run, fake: FakeSubsystem) -> None:
+    restore = {**RUNNING, "verb": "restore"}
+    fake.answers["restore"] = {"operation": an_operation(**restore), "save": a_save()}
+    run("restore", "ledger", "--from", "/i.raw", "--no-wait")
+    assert [call[0] for call in fake.calls] == ["restore"]
+    run("restore", "ledger", "--from", "/i.raw")
+    assert [call[0] for call in fake.calls] == ["restore", "restore", "operation_wait"]
+
+
+def test_waiting_outlives_a_restart_of_the_daemon(
+    fake: FakeSubsystem, run: Run, tmp_path: Path
+) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def hang() -> dict[str, Any]:
+        asked.set()
+        go_on.wait(30)
+        return an_operation(**RUNNING)
+
+    fake.answers["recover"] = {"operation": an_operation(**RUNNING)}
+    fake.answers["operation_wait"] = hang
+    place = tmp_path / "restarted"
+    first = Server(fake, place)
+    first.start()
+    results: list[Any] = []
+    words = ("--socket", str(place), "recover", "ledger", "--wait")
+    terminal = threading.Thread(target=lambda: results.append(run(*words)))
+    terminal.start()
+    assert asked.wait(30)
+    first.stop(0)
+    fake.answers["operation_wait"] = an_operation(verb="recover")
+    second = Server(fake, place)
+    second.start()
+    go_on.set()
+    terminal.join(60)
+    second.stop(1)
+    assert results[0].returncode == 0, results[0].stderr
+
+
+def test_on_a_terminal_tables_are_coloured_and_progress_is_a_bar(
+    fake: FakeSubsystem, place: Path, tmp_path: Path
+) -> None:
+    fake.answers["recover"] = {"operation": an_operation(**RUNNING)}
+    fake.answers["operation_wait"] = steps(
+        an_operation(**{**RUNNING, "progress": 0.5}), an_operation(verb="recover")
+    )
+    status, bar = (
+        on_a_pty(place, tmp_path, "status"),
+        on_a_pty(place, tmp_path, "recover ledger --wait"),
+    )
+    assert "\x1b[32mserving" in status
+    assert "━" in bar
+    assert "ledger is back" in bar
+
+
+def on_a_pty(place: Path, tmp_path: Path, line: str) -> str:
+    """What a terminal of 200 columns is shown."""
+    mine, theirs = pty.openpty()
+    command = [sys.executable, "-m", "targetplugin.terminal.main", "--socket", str(place)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "COLUMNS": "200"}
+    env.pop("NO_COLOR", None)
+    process = subprocess.Popen(
+        [*command, *line.split()], stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, env=env
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(mine, 4096)
+        except OSError:  # the last one who held the other side has closed it
+            break
+        if not part:
+            break
+        shown += part
+    os.close(mine)
+    assert process.wait(30) == 0
+    return shown.decode()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(place: Path) -> None:
+    command = f"'{sys.executable}' -m targetplugin.terminal.main --socket '{place}' status | true"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
