@@ -20,6 +20,7 @@ Number = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 Label = Annotated[str, Meta(max_length=32)]
 # 128 random bits in hex: asked again with the same, a verb is the same operation.
 RequestId = Annotated[str, Meta(pattern="^[0-9a-fA-F]{32}$")]
+Format = Literal["qcow2", "raw"]
 Seconds = Annotated[float, Meta(ge=0, le=60)]
 
 # iqn and naa by RFC 7143, 4.2.7.4 and 4.2.7.6; eui by 4.2.7.5.
@@ -182,8 +183,10 @@ class TakeBack(OfSave):
 class Restore(Params):
     volume: Name
     image: Path | UnsetType | None = UNSET
+    format: Format | UnsetType | None = UNSET
     backup: Number | UnsetType | None = UNSET
     onto: Name | UnsetType | None = UNSET
+    preview: bool | UnsetType = UNSET
     request: RequestId | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
@@ -194,9 +197,11 @@ class Restore(Params):
 
 class Backup(OfSave):
     path: Path
-    format: Literal["qcow2", "raw"] | UnsetType = UNSET
+    format: Format | UnsetType = UNSET
     label: Label | UnsetType = UNSET
     register: bool | UnsetType = UNSET
+    force: bool | UnsetType = UNSET
+    preview: bool | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         _absolute("path", self.path)
@@ -206,6 +211,7 @@ class BackupRegister(Params):
     volume: Name
     path: Path
     label: Label | UnsetType = UNSET
+    format: Format | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
         _absolute("path", self.path)

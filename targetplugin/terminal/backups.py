@@ -37,6 +37,10 @@ def declare(verbs: grammar.Verbs) -> None:
     grammar.completed(number, "backup")
     onto = restore.add_argument("--onto", metavar="MEDIUM", help="the medium to take")
     grammar.completed(onto, "medium")
+    restore.add_argument(
+        "--format", choices=("qcow2", "raw"), help="of the image (default: by its first bytes)"
+    )
+    grammar.preview(restore)
     grammar.waits(restore, default=True, what="show progress until it is filled and compared")
 
     backup = grammar.verb(
@@ -53,6 +57,15 @@ def declare(verbs: grammar.Verbs) -> None:
     grammar.completed(place, "file")
     backup.add_argument("--format", choices=("qcow2", "raw"), help="of the image (default: qcow2)")
     backup.add_argument("--label", help="what the list of backups calls it")
+    backup.add_argument(
+        "--no-register",
+        dest="register",
+        action="store_false",
+        default=None,
+        help="keep it off the list of backups that hosts may ask for",
+    )
+    grammar.force(backup, "write it in the place of a file")
+    grammar.preview(backup)
     grammar.waits(backup, default=True, what="show progress until it is written")
 
     verbs = grammar.group(verbs, "backups", "the images that a host may ask for by number")
@@ -69,6 +82,9 @@ def declare(verbs: grammar.Verbs) -> None:
     place = register.add_argument("path", metavar="PATH", type=grammar.path, help="the image")
     grammar.completed(place, "file")
     register.add_argument("--label", help="what the list of backups calls it")
+    register.add_argument(
+        "--format", choices=("qcow2", "raw"), help="of the image (default: by its first bytes)"
+    )
     forget = grammar.verb(
         verbs,
         "forget",
@@ -82,17 +98,26 @@ def declare(verbs: grammar.Verbs) -> None:
 
 def _restore(session: Session, args: argparse.Namespace) -> None:
     result = session.call(
-        "restore", volume=args.volume, image=args.image, backup=args.backup, onto=args.onto
+        "restore",
+        volume=args.volume,
+        image=args.image,
+        format=args.format,
+        backup=args.backup,
+        onto=args.onto,
+        preview=args.preview,
     )
-    save = result["save"]
-    if not args.wait:
-        sentence = f"{save['name']} is being filled on {', '.join(save['media'])}"
-    else:
+    if args.preview:
+        session.show(result, lambda result: results.would("restore", args.volume, result))
+        return
+    if args.wait:
         result = {**result, "operation": follow(session, result["operation"])}
-        sentence = f"{save['name']} holds the image, on {', '.join(save['media'])}"
 
     def tell(result: results.Fields) -> None:
-        results.tell_effect(sentence, result["operation"])
+        save = result["save"]
+        verb = "holds the image" if args.wait else "is being filled"
+        results.tell_effect(
+            f"{results.called(save)} {verb}, on {', '.join(save['media'])}", result["operation"]
+        )
         say(f"Make it the data of {args.volume}: targetplugin swap {save['name']}")
 
     session.show(result, tell)
@@ -100,12 +125,28 @@ def _restore(session: Session, args: argparse.Namespace) -> None:
 
 def _backup(session: Session, args: argparse.Namespace) -> None:
     result = session.call(
-        "backup", save=args.save, path=args.to, format=args.format, label=args.label
+        "backup",
+        save=args.save,
+        path=args.to,
+        format=args.format,
+        label=args.label,
+        register=args.register,
+        force=args.force,
+        preview=args.preview,
     )
+    if args.preview:
+        session.show(result, lambda result: results.would("backup", args.save, result))
+        return
     if args.wait:
         result = {**result, "operation": follow(session, result["operation"])}
-    sentence = f"{args.save} {'is' if args.wait else 'is being'} written to {args.to}"
-    session.show(result, lambda result: results.tell_effect(sentence, result["operation"]))
+
+    def tell(result: results.Fields) -> None:
+        operation = result["operation"]
+        verb = "is" if args.wait else "is being"
+        name = operation.get("save") or args.save
+        results.tell_effect(f"{name} {verb} written to {args.to}", operation)
+
+    session.show(result, tell)
 
 
 def _list(session: Session, args: argparse.Namespace) -> None:
@@ -118,11 +159,16 @@ def _list(session: Session, args: argparse.Namespace) -> None:
 
 
 def _register(session: Session, args: argparse.Namespace) -> None:
-    result = session.call("backup.register", volume=args.volume, path=args.path, label=args.label)
+    result = session.call(
+        "backup.register",
+        volume=args.volume,
+        path=args.path,
+        label=args.label,
+        format=args.format,
+    )
 
     def tell(result: results.Fields) -> None:
-        number = result["backup"]["number"]
-        say(f"{args.path} is backup {number} of {args.volume}.")
+        say(f"{args.path} is backup {result['number']} of {args.volume}.")
 
     session.show(result, tell)
 

@@ -86,7 +86,7 @@ def _export(session: Session, args: argparse.Namespace) -> None:
         result = {**result, "chap": chap}
 
     def tell(result: results.Fields) -> None:
-        results.exports([result["export"]])
+        results.exports([result])
         if made_up and chap:
             say("Log in with what follows; it is shown this once:")
             say(f"  CHAP user:     {chap['user']}")

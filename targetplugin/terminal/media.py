@@ -48,8 +48,7 @@ def _add(session: Session, args: argparse.Namespace) -> None:
         "media.add", path=args.path, size=args.size, force=args.force, name=args.name
     )
 
-    def tell(result: results.Fields) -> None:
-        one = result["medium"]
+    def tell(one: results.Fields) -> None:
         say(f"{one['name']} is a medium: {format_size(one['data_size'])} for data, {one['state']}.")
 
     session.show(result, tell)

@@ -10,6 +10,7 @@ from targetplugin.terminal.sizes import format_size
 from targetplugin.terminal.tables import draw, say
 
 Fields = dict[str, Any]
+_DIFFERENTIAL = ("recover", "resync")  # only what differs is copied
 
 
 def effect(operation: Fields | None) -> str:
@@ -32,11 +33,20 @@ def copied(operation: Fields | None) -> str:
         number = operation["id"]
         so_far = f"{operation['progress']:.0%}{amount(operation)}"
         return f"Goes on in the background ({so_far}): targetplugin operation watch {number}"
-    if operation.get("extents_changed") is None:
-        return ""
-    moved = f"{operation.get('extents_copied') or 0} copied"
+    moved = operation.get("extents_copied") or 0
     size = format_size(operation.get("bytes_copied") or 0)
-    return f"{operation['extents_changed']} extents differed, {moved} ({size})"
+    if operation["verb"] in _DIFFERENTIAL and operation.get("extents_changed") is not None:
+        return f"{operation['extents_changed']} extents differed, {moved} copied ({size})"
+    return f"{moved} extents copied ({size})" if moved else ""
+
+
+def would(verb: str, name: str, result: Fields) -> None:
+    """What a preview tells."""
+    operation = result["operation"]
+    onto = f" onto {result['onto']} ({result['kind']})" if result.get("onto") else ""
+    say(f"{verb} {operation.get('save') or name}{onto} would be done; nothing was done now.")
+    if operation["verb"] in _DIFFERENTIAL and operation.get("extents_changed") is not None:
+        say(f"{operation['extents_changed']} extents differ.")
 
 
 def tell_effect(sentence: str, operation: Fields | None) -> None:

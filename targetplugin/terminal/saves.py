@@ -130,7 +130,7 @@ def _save(session: Session, args: argparse.Namespace) -> None:
 
     def tell(result: results.Fields) -> None:
         if args.preview:
-            _would("save", args.volume, result)
+            results.would("save", args.volume, result)
             return
         save = result["save"]
         on = ", ".join(save["media"])
@@ -148,7 +148,7 @@ def _diff(session: Session, args: argparse.Namespace) -> None:
         say(
             f"{result['extents']} extents of {format_size(result['extent_size'])} of"
             f" {result['volume']} ({format_size(result['bytes'])}) changed"
-            f" from generation {result['from']} to {result['to']}."
+            f" from {result['from']} to generation {result['to']}."
         )
 
     session.show(session.call("diff", save=args.save), tell)
@@ -162,21 +162,15 @@ def _ask_of_save(session: Session, args: argparse.Namespace, verb: str, done: st
 
     def tell(result: results.Fields) -> None:
         if args.preview:
-            _would(verb, args.save, result)
+            results.would(verb, args.save, result)
             return
         operation = result["operation"]
         name = operation.get("save") or args.save
-        sentence = done.format(save=name, volume=operation["volume"])
+        kept = (result.get("save") or {}).get("name")
+        sentence = done.format(save=name, volume=operation["volume"], kept=kept)
         results.tell_effect(sentence, operation)
 
     session.show(_finish(session, args, result), tell)
-
-
-def _would(verb: str, name: str, result: results.Fields) -> None:
-    operation = result.get("operation") or {}
-    pending = operation.get("extents_changed")
-    more = f" {pending} extents differ." if pending is not None else ""
-    say(f"{verb} {name} would be done; nothing was done now.{more}")
 
 
 def _recover(session: Session, args: argparse.Namespace) -> None:
@@ -184,7 +178,9 @@ def _recover(session: Session, args: argparse.Namespace) -> None:
 
 
 def _swap(session: Session, args: argparse.Namespace) -> None:
-    _ask_of_save(session, args, "swap", "{volume} has the data of {save}; swap again undoes it")
+    _ask_of_save(
+        session, args, "swap", "{volume} has the data of {save}; what it was is kept as {kept}"
+    )
 
 
 def _resync(session: Session, args: argparse.Namespace) -> None:

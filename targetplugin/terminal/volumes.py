@@ -76,8 +76,7 @@ def _create(session: Session, args: argparse.Namespace) -> None:
         force=args.force,
     )
 
-    def tell(result: results.Fields) -> None:
-        one = result["volume"]
+    def tell(one: results.Fields) -> None:
         on = ", ".join(leg["medium"] for leg in one["legs"])
         say(f"{one['name']} is a volume of {format_size(one['size'])} on {on}.")
         say(f"Let a host use it: targetplugin export {one['name']} --initiator IQN --chap")

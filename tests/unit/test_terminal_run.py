@@ -102,6 +102,10 @@ def run(place: Path, tmp_path: Path) -> Run:
             "restore ledger --from /i.qcow2 --onto vdd",
             ("restore", ("ledger",), {"image": "/i.qcow2", "onto": "vdd", **DOOR}),
         ),
+        (
+            "restore ledger --from /i --format raw --preview",
+            ("restore", ("ledger",), {"image": "/i", "format": "raw", "preview": True, **DOOR}),
+        ),
         ("restore ledger --backup 2", ("restore", ("ledger",), {"backup": 2, **DOOR})),
         ("swap ledger", ("swap", ("ledger",), DOOR)),
         ("resync ledger@3", ("resync", ("ledger@3",), DOOR)),
@@ -111,10 +115,14 @@ def run(place: Path, tmp_path: Path) -> Run:
             "backup ledger@3 --to /b.raw --format raw --label m",
             ("backup", ("ledger@3", "/b.raw"), {"format": "raw", "label": "m"}),
         ),
+        (
+            "backup ledger@3 --to /b.raw --no-register --force",
+            ("backup", ("ledger@3", "/b.raw"), {"register": False, "force": True}),
+        ),
         ("backups list", ("backup_list", (), {})),
         (
-            "backups register ledger /b.qcow2",
-            ("backup_register", ("ledger", "/b.qcow2"), {}),
+            "backups register ledger /b --format raw",
+            ("backup_register", ("ledger", "/b"), {"format": "raw"}),
         ),
         ("backups forget 1", ("backup_forget", (1,), {})),
         ("status ledger", ("status", (), {"volume": "ledger"})),
