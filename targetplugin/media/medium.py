@@ -319,7 +319,12 @@ def _open_block(path: str) -> tuple[int, Kind]:
         raise
     try:
         if device.read_only(fd):
-            raise Refused(Reason.ENVIRONMENT, f"{path} is read-only", object=path)
+            raise Refused(
+                Reason.ENVIRONMENT,
+                f"{path} is read-only",
+                object=path,
+                hint=f"blockdev --setrw {path}, if the disk itself allows it, and repeat",
+            )
         if device.block_size(fd) != 512:
             raise Refused(
                 Reason.USAGE,
