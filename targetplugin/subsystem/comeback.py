@@ -1,0 +1,135 @@
+"""Media that come back: a leg takes up again and gets what it missed alone, a volume that was down
+starts.
+
+Looks when a disk is plugged in, and after a leg was lost again and again, ever more rarely. Copies
+nothing itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from targetplugin.catalog import Volume
+from targetplugin.errors import Reason, Refused
+from targetplugin.media import discover
+from targetplugin.media.medium import Medium
+from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.settle import Settle
+from targetplugin.subsystem.start import Start
+
+log = logging.getLogger(__name__)
+FIRST_WAIT = 2.0  # seconds
+LONGEST_WAIT = 300.0
+
+
+class Comeback:
+    """See the module."""
+
+    def __init__(self, floor: Floor, settle: Settle, start: Start) -> None:
+        self._floor = floor
+        self._settle = settle
+        self._start = start
+        self._wake = threading.Event()
+        self._ended = False
+        self._wait = FIRST_WAIT
+        self._thread = threading.Thread(target=self._run, name="comeback", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended = True
+        self._wake.set()
+        self._thread.join()
+
+    def lost(self) -> None:
+        """A leg was lost: looks for it after a while."""
+        self._wake.set()
+
+    def appeared(self) -> None:
+        """A disk was plugged in: looks soon."""
+        self._wait = 0.2
+        self._wake.set()
+
+    def _run(self) -> None:
+        self._wake.wait()
+        while not self._ended:
+            self._wake.clear()
+            if self._wake.wait(self._wait) and not self._ended and self._wait > FIRST_WAIT:
+                self._wait = FIRST_WAIT
+                continue
+            if self._ended:
+                return
+            try:
+                complete = self.look()
+            except Exception:
+                log.exception("media could not be looked for")
+                complete = False
+            if complete:
+                self._wait = FIRST_WAIT
+                self._wake.wait()
+            else:
+                self._wait = min(max(self._wait * 2, FIRST_WAIT), LONGEST_WAIT)
+
+    def look(self) -> bool:
+        """Takes up what is there. True when nothing is missing."""
+        came = self._start.open_media(0.0)
+        complete = True
+        for volume in self._floor.catalog.volumes():
+            if volume.details.get("creating"):
+                continue
+            runtime = self._floor.runtime(volume.uuid)
+            if runtime.handle is None:
+                complete = self._start.try_volume(volume) and complete
+                continue
+            with runtime.lock:
+                complete = self._legs(volume) and complete
+                if came:
+                    self._settle.trailers(volume.uuid, 0)
+        return complete and all(r.uuid in self._floor.media for r in self._floor.catalog.media())
+
+    def _legs(self, volume: Volume) -> bool:
+        """Brings back the legs that the engine goes without. False if one stays away."""
+        status = self._floor.status(volume)
+        handle = self._floor.runtime(volume.uuid).handle
+        complete = True
+        for leg in self._floor.catalog.legs(volume.uuid):
+            seen = status["legs"].get(leg.medium) if status else None
+            if handle is None or seen is None or seen["state"] not in ("stale", "missing"):
+                continue
+            old = self._floor.media.get(leg.medium)
+            try:
+                medium = self._reopened(leg.medium)
+                self._floor.engine.add_leg(handle, medium.spec(), None)
+            except (Refused, OSError) as error:
+                log.info("%s stays away: %s", self._floor.medium_name(leg.medium), error)
+                complete = False
+                continue
+            log.info("%s is back", self._floor.medium_name(leg.medium))
+            self._floor.media[leg.medium] = medium
+            self._floor.catalog.medium_set(leg.medium, state="in use", path=medium.stable_path)
+            if old is not None and old is not medium:
+                old.close()
+        return complete
+
+    def _reopened(self, uuid: bytes) -> Medium:
+        """The medium on a descriptor that works: a new one, or the one that is held if the device
+        is the same.
+
+        Raises:
+            Refused, OSError: it is not there, or still fails.
+        """
+        row = self._floor.catalog.medium_get(uuid)
+        held = self._floor.media.get(uuid)
+        path = row.path if row else ""
+        if row is not None and held is None:
+            path = discover.find([discover.Wanted(uuid, row.path)])[uuid].path
+        try:
+            return Medium.open(path, uuid=uuid)
+        except Refused as error:
+            if error.reason is not Reason.BUSY or held is None:
+                raise
+        if held.read_trailer() is None:
+            raise Refused(Reason.ENVIRONMENT, f"{path} can't be read", object=path)
+        return held

@@ -1,0 +1,180 @@
+"""What every verb stands on: the catalog, the engine, the kernel, the open media and a lock for
+each volume.
+
+Looks things up and refuses what is not there; decides nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from targetplugin.catalog import Catalog, MediumRow, Save, Volume
+from targetplugin.errors import Reason, Refused
+from targetplugin.media.medium import Medium
+from targetplugin.subsystem import names
+from targetplugin.subsystem.extents import count_extents
+from targetplugin.subsystem.ports import Engine, Kernel, Rings
+
+
+@dataclass
+class Runtime:
+    """What is known of a volume only while the daemon runs.
+
+    Attributes:
+        lock: held by every verb of the volume, and by what an event of the engine changes.
+        handle: the engine's, or None while the volume is down; `why_down` then says why.
+        ring: descriptor of its ring while it is served.
+        tasks: how to stop what reads or fills a save outside the engine, by operation.
+        progress: how far that is, 0.0 to 1.0.
+    """
+
+    uuid: bytes
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    handle: int | None = None
+    why_down: str = "it is not started yet"
+    ring: int | None = None
+    tasks: dict[int, Callable[[], None]] = field(default_factory=dict)
+    progress: dict[int, float] = field(default_factory=dict)
+
+
+class Floor:
+    """See the module. The engine is set once, before anything is started."""
+
+    engine: Engine
+
+    def __init__(self, catalog: Catalog, kernel: Kernel | None, rings: Rings | None) -> None:
+        self.catalog = catalog
+        self.kernel = kernel
+        self.rings = rings
+        self.media: dict[bytes, Medium] = {}  # those that are open, by uuid
+        self.pool = threading.RLock()  # who holds it may take a free medium; after a volume's lock
+        self.changed = threading.Condition()  # told when an operation changes
+        self._runtimes: dict[bytes, Runtime] = {}
+
+    # --- volumes -----------------------------------------------------------------------------
+
+    def volume(self, name: str) -> Volume:
+        """The volume's row. Raises Refused (NOT_FOUND)."""
+        row = self.catalog.volume_find(names.check_volume(name))
+        if row is None or row.details.get("creating"):
+            known = ", ".join(v.name for v in self.catalog.volumes())
+            raise Refused(
+                Reason.NOT_FOUND,
+                f"there is no volume {name}",
+                object=name,
+                hint=f"volumes: {known}" if known else "create one with volume create",
+            )
+        return row
+
+    def runtime(self, uuid: bytes) -> Runtime:
+        """The volume's runtime, made when it is first asked for."""
+        with self.pool:
+            return self._runtimes.setdefault(uuid, Runtime(uuid))
+
+    def forget(self, uuid: bytes) -> None:
+        """The volume is no more."""
+        with self.pool:
+            self._runtimes.pop(uuid, None)
+
+    def by_handle(self, handle: int) -> Runtime | None:
+        """The volume that the engine knows by this number."""
+        with self.pool:
+            return next((r for r in self._runtimes.values() if r.handle == handle), None)
+
+    def handle(self, volume: Volume) -> int:
+        """The engine's number of a volume that is up. Raises Refused (STATE)."""
+        runtime = self.runtime(volume.uuid)
+        if runtime.handle is None:
+            raise Refused(
+                Reason.STATE,
+                f"{volume.name} is down: {runtime.why_down}",
+                object=volume.name,
+                hint="status shows its media; bring back the one that is missing",
+            )
+        return runtime.handle
+
+    def status(self, volume: Volume) -> Mapping[str, Any] | None:
+        """The engine's view, or None while the volume is down."""
+        handle = self.runtime(volume.uuid).handle
+        return None if handle is None else self.engine.status(handle)
+
+    def extents(self, volume: Volume) -> int:
+        return count_extents(volume.size, volume.extent_size)
+
+    # --- saves -------------------------------------------------------------------------------
+
+    def save(self, name: str) -> tuple[Volume, Save]:
+        """The save that a name means; a bare volume means its newest.
+
+        Raises Refused (NOT_FOUND, USAGE).
+        """
+        asked = names.parse(name)
+        volume = self.volume(asked.volume)
+        found: Save | None
+        if asked.generation is not None:
+            found = self.catalog.save_get(volume.uuid, asked.generation)
+        elif asked.label is not None:
+            found = self.catalog.save_by_label(volume.uuid, asked.label)
+        else:
+            found = self.newest(volume)
+        return volume, found or self._no_save(volume, name)
+
+    def resolve(self, volume: str, generation: int) -> str:
+        """The name of a save that is known by its generation. Raises Refused (NOT_FOUND)."""
+        row = self.volume(volume)
+        if self.catalog.save_get(row.uuid, generation) is None:
+            self._no_save(row, f"{volume}@{generation}")
+        return f"{volume}@{generation}"
+
+    def newest(self, volume: Volume) -> Save | None:
+        """The save that was taken last; images that were restored and not swapped in are none."""
+        taken = [s for s in self.catalog.saves(volume.uuid) if s.origin == "host"]
+        return taken[-1] if taken else None
+
+    def _no_save(self, volume: Volume, name: str) -> NoReturn:
+        known = ", ".join(save_name(volume, s) for s in self.catalog.saves(volume.uuid))
+        text = f"there is no save {name}" if "@" in name else f"{name} has no save"
+        hint = f"its saves: {known}" if known else f"take one with save {volume.name}"
+        raise Refused(Reason.NOT_FOUND, text, object=name, hint=hint)
+
+    # --- media -------------------------------------------------------------------------------
+
+    def medium_row(self, name: str) -> MediumRow:
+        """The medium of that name, path or uuid. Raises Refused (NOT_FOUND)."""
+        row = self.catalog.medium_find(name)
+        if row is None:
+            known = ", ".join(m.name for m in self.catalog.media())
+            raise Refused(
+                Reason.NOT_FOUND,
+                f"there is no medium {name}",
+                object=name,
+                hint=f"media: {known}" if known else "add one with media add",
+            )
+        return row
+
+    def medium_name(self, uuid: bytes) -> str:
+        row = self.catalog.medium_get(uuid)
+        return row.name if row else uuid.hex()
+
+    def medium(self, uuid: bytes) -> Medium:
+        """The open medium. Raises Refused (STATE) where it is missing."""
+        found = self.media.get(uuid)
+        if found is None:
+            name = self.medium_name(uuid)
+            raise Refused(
+                Reason.STATE, f"the medium {name} is missing", object=name, hint="bring it back"
+            )
+        return found
+
+    def tell(self) -> None:
+        """An operation has changed."""
+        with self.changed:
+            self.changed.notify_all()
+
+
+def save_name(volume: Volume, save: Save) -> str:
+    """`ledger@3`."""
+    return f"{volume.name}@{save.generation}"

@@ -1,0 +1,198 @@
+"""Operations and requests: begun durably before anything happens, ended durably before anyone is
+answered.
+
+The same request identifier with the same body gets the result of the first (rule 22). Knows no
+verb's meaning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from targetplugin.catalog import Operation, Volume
+from targetplugin.catalog.rows import RUNNING
+from targetplugin.errors import Reason, Refused
+from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.views import Shape, Views, now
+
+RIGHTS = {"none": 0, "status": 1, "save": 2, "all": 3}
+NEEDED = {"diff": "status", "save": "save"}  # all other verbs: "all"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Who asks for what: the verb, its arguments that count, the door and the request's identifier.
+
+    Attributes:
+        door: "terminal" or "in-band"; rights bind the second only.
+        request: 16 bytes, or None.
+        preview: answer as the real request would, and do nothing.
+    """
+
+    verb: str
+    body: dict[str, Any] = field(default_factory=dict)
+    door: str = "terminal"
+    request: bytes | None = None
+    preview: bool = False
+
+    def body_hash(self) -> bytes:
+        text = json.dumps([self.verb, self.body], sort_keys=True)
+        return hashlib.sha256(text.encode()).digest()
+
+    def check_rights(self, volume: Volume) -> None:
+        """Raises Refused (RIGHTS) where a host may not ask for this."""
+        needed = NEEDED.get(self.verb, "all")
+        if self.door == "in-band" and RIGHTS[volume.rights] < RIGHTS[needed]:
+            raise Refused(
+                Reason.RIGHTS,
+                f"hosts of {volume.name} have no right to {self.verb}: theirs is {volume.rights!r}",
+                object=volume.name,
+                hint="ask the operator of the subsystem",
+            )
+
+    def check_force(self, force: bool) -> None:
+        """Raises Refused (RIGHTS): a host can't force."""
+        if force and self.door == "in-band":
+            raise Refused(Reason.RIGHTS, f"a host can't force a {self.verb}")
+
+
+class Operations:
+    """The one place where operations and requests are written."""
+
+    def __init__(self, floor: Floor, views: Views) -> None:
+        self._floor = floor
+        self._catalog = floor.catalog
+        self._views = views
+
+    def again(self, ask: Ask) -> Shape | None:
+        """The result of the same request that came before; None where it is new.
+
+        Raises:
+            Refused: REQUEST_MISMATCH, it came with another body.
+        """
+        if ask.request is None:
+            return None
+        if len(ask.request) != 16:
+            raise Refused(Reason.USAGE, "a request identifier has 16 bytes")
+        known = self._catalog.request_get(ask.request)
+        if known is None:
+            return None
+        if known.body_hash != ask.body_hash():
+            raise Refused(
+                Reason.REQUEST_MISMATCH,
+                f"request {ask.request.hex()} came before with another body",
+                object=ask.request.hex(),
+                hint="use a new identifier for a new request",
+            )
+        row = self._catalog.operation_get(known.operation) if known.operation else None
+        answer = dict(known.result or {})
+        if row is not None:
+            answer["operation"] = self._views.operation(row)
+        return answer
+
+    def preview(self, ask: Ask, volume: Volume, save: int | None) -> Shape:
+        """What begin() would give, with number 0."""
+        row = Operation(
+            0,
+            ask.verb,
+            volume.uuid,
+            volume.name,
+            save,
+            started=now(),
+            door=ask.door,
+            request=ask.request,
+        )
+        return {"operation": self._views.operation(row), "preview": True}
+
+    def begin(
+        self,
+        ask: Ask,
+        volume: Volume,
+        save: int | None,
+        prepared: dict[str, Any],
+        *,
+        bytes_total: int = 0,
+    ) -> Operation:
+        """Makes the operation durable as prepared, with its request; `prepared` is enough to finish
+        or drop it.
+        """
+        with self._catalog.transaction():
+            row = self._catalog.operation_add(
+                ask.verb,
+                volume=volume.uuid,
+                volume_name=volume.name,
+                save=save,
+                prepared={"extent_size": volume.extent_size, **prepared},
+                door=ask.door,
+                request=ask.request,
+                bytes_total=bytes_total,
+                started=now(),
+            )
+            if ask.request is not None:
+                self._catalog.request_begin(ask.request, ask.body_hash(), row.id)
+        return row
+
+    def answer(self, row: Operation, made: Shape) -> Shape:
+        """The verb's answer, durable as the request's result before it is given."""
+        row = self._row(row.id)
+        answer = {"operation": self._views.operation(row), **made}
+        if row.request is not None:
+            self._catalog.request_end(row.request, answer)
+        return answer
+
+    def drop(self, row: Operation, why: str, state: str = "failed") -> None:
+        """The operation had no effect: its request is forgotten, so that it can be asked again."""
+        with self._catalog.transaction():
+            self._catalog.operation_set(row.id, state=state, error=why)
+            if row.request is not None:
+                self._catalog.request_forget(row.request)
+        self._floor.tell()
+
+    def end(self, row: Operation, **changes: Any) -> None:
+        """The operation is over."""
+        changes.setdefault("state", "done")
+        if changes["state"] == "done":
+            changes.setdefault("progress", 1.0)
+        self._catalog.operation_set(row.id, **changes)
+        self._floor.tell()
+
+    def running(self, volume: bytes | None, verb: str) -> list[Operation]:
+        """The operations of that verb that are not over."""
+        return [r for r in self._catalog.operations(volume, running=True) if r.verb == verb]
+
+    # --- looking -----------------------------------------------------------------------------
+
+    def get(self, op: int) -> Shape:
+        """Raises Refused (NOT_FOUND)."""
+        return self._views.operation(self._row(op))
+
+    def all(self, volume: str | None, limit: int) -> list[Shape]:
+        """Newest first."""
+        uuid = self._floor.volume(volume).uuid if volume else None
+        return [self._views.operation(r) for r in self._catalog.operations(uuid, limit=limit)]
+
+    def wait(self, op: int, timeout: float) -> Shape:
+        """The operation when it is over, or as it is after `timeout` seconds."""
+        end = time.monotonic() + timeout
+        with self._floor.changed:
+            while self._row(op).state in RUNNING:
+                left = end - time.monotonic()
+                if left <= 0:
+                    break
+                self._floor.changed.wait(left)
+        return self.get(op)
+
+    def _row(self, op: int) -> Operation:
+        row = self._catalog.operation_get(op)
+        if row is None:
+            raise Refused(
+                Reason.NOT_FOUND,
+                f"there is no operation {op}",
+                object=str(op),
+                hint="status and operation list show them",
+            )
+        return row

@@ -1,0 +1,105 @@
+"""What the subsystem needs of the engine and of the kernel, as types; the parts themselves are
+handed in.
+
+Tests hand in models of them. Owns no behaviour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+Bits = bytes  # a map of extents, lowest bit first
+
+
+class Point(Protocol):
+    """What fixing a point gave."""
+
+    @property
+    def frozen(self) -> int:
+        """The generation that was frozen."""
+
+    @property
+    def frozen_map(self) -> Bits:
+        """What was written in it."""
+
+    @property
+    def generation(self) -> int:
+        """The live one from here on."""
+
+    @property
+    def pending(self) -> int:
+        """Extents that are still to be copied."""
+
+    @property
+    def pause_us(self) -> int:
+        """How long hosts waited, in microseconds."""
+
+    @property
+    def left(self) -> list[bytes]:
+        """The media that were legs in sync up to it and are none any more."""
+
+
+class Event(Protocol):
+    """What the engine has to tell of a volume's medium."""
+
+    @property
+    def volume(self) -> int:
+        """The volume's handle."""
+
+    @property
+    def kind(self) -> str:
+        """leg_stale, leg_in_sync, save_whole, save_broken, recovered, recover_failed,
+        volume_failed.
+        """
+
+    @property
+    def medium(self) -> bytes | None: ...
+    @property
+    def detail(self) -> str: ...
+
+
+class Engine(Protocol):
+    """The data path. Its verbs block, and raise Refused or OSError."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def add_volume(self, spec: Any) -> int: ...
+    def remove_volume(self, handle: int) -> None: ...
+    def attach_ring(self, handle: int, uio_fd: int, map_length: int) -> None: ...
+    def detach_ring(self, handle: int) -> None: ...
+    def set_sense_ua(self, handle: int, asc: int, ascq: int) -> None: ...
+    def save_split(self, handle: int, leaving: list[bytes], op: int) -> Point: ...
+    def save_copy(self, handle: int, save: Any, op: int) -> Point: ...
+    def recover(self, handle: int, source: Any, generation: int, base: Bits, op: int) -> Point: ...
+    def swap(self, handle: int, legs: list[Any], generation: int, op: int) -> Point: ...
+    def add_leg(self, handle: int, medium: Any, pending: Bits | None) -> None: ...
+    def drop_leg(self, handle: int, uuid: bytes) -> None: ...
+    def detach_save(self, handle: int, uuid: bytes) -> None: ...
+    def live_map(self, handle: int) -> Bits: ...
+    def status(self, handle: int) -> Mapping[str, Any]: ...
+
+
+class Kernel(Protocol):
+    """The kernel's target; kernel.lio.Lio."""
+
+    def ensure_storage_object(self, name: str, volume: str, size: int, serial: str) -> bool: ...
+    def storage_objects(self) -> dict[str, str]: ...
+    def remove_storage_object(self, name: str) -> None: ...
+    def reset_ring(self, name: str) -> None: ...
+    def unblock(self, name: str) -> None: ...
+    def ensure_export(
+        self, name: str, target: str, portals: Sequence[str], initiators: Sequence[Any]
+    ) -> bool: ...
+    def remove_export(self, target: str) -> None: ...
+    def logged_in(self, target: str) -> set[str]: ...
+
+
+class Rings(Protocol):
+    """Where rings are found; kernel.hotplug.Hotplug."""
+
+    def open(self, name: str, timeout: float = 10.0) -> tuple[int, int]:
+        """An open descriptor and the length to map."""
+
+
+MakeEngine = Callable[[Callable[[Any], None]], Engine]

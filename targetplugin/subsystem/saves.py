@@ -1,0 +1,209 @@
+"""What ends a save, and what stops an operation: release, resync, abort.
+
+See points.py for what begins one.
+"""
+
+from __future__ import annotations
+
+from targetplugin.catalog import Operation, Save, Volume, maps
+from targetplugin.errors import Reason, Refused
+from targetplugin.subsystem.floor import Floor, save_name
+from targetplugin.subsystem.operations import Ask, Operations
+from targetplugin.subsystem.settle import Settle
+from targetplugin.subsystem.states import Verb, require
+from targetplugin.subsystem.views import Shape, Views, now
+
+
+class Saves:
+    """See the module."""
+
+    def __init__(self, floor: Floor, views: Views, operations: Operations, settle: Settle) -> None:
+        self._floor = floor
+        self._views = views
+        self._operations = operations
+        self._settle = settle
+
+    # --- release -----------------------------------------------------------------------------
+
+    def release(self, ask: Ask, name: str, force: bool) -> Shape:
+        """See Subsystem.release."""
+        volume, save = self._floor.save(name)
+        with self._floor.runtime(volume.uuid).lock:
+            volume = self._floor.volume(volume.name)
+            ask.check_rights(volume)
+            ask.check_force(force)
+            if (known := self._operations.again(ask)) is not None:
+                return known
+            volume, save = self._floor.save(save_name(volume, save))
+            self._require(Verb.RELEASE, volume, save)
+            missing = [u for u in save.media if u not in self._floor.media]
+            if missing and not force:
+                gone = ", ".join(self._floor.medium_name(uuid) for uuid in missing)
+                raise Refused(
+                    Reason.STATE,
+                    f"{save_name(volume, save)} can't be released: {gone} is missing",
+                    object=save_name(volume, save),
+                    hint="bring it back, or use --force: it is then freed when it comes back",
+                )
+            if ask.preview:
+                return self._operations.preview(ask, volume, save.generation)
+            shape = self._views.save(volume, save)
+            prepared = {"media": [uuid.hex() for uuid in save.media]}
+            row = self._operations.begin(ask, volume, save.generation, prepared)
+            self._end_fill(volume, save, "the save was released")
+            self.finish_release(row)
+            return self._operations.answer(row, {"save": shape})
+
+    def _end_fill(self, volume: Volume, save: Save, why: str) -> None:
+        """Takes a save that fills, or broke, from the engine, and ends the operation that filled
+        it.
+        """
+        status = self._floor.status(volume)
+        handle = self._floor.runtime(volume.uuid).handle
+        for uuid in save.media:
+            if handle is not None and status and uuid in status["saves"]:
+                self._floor.engine.detach_save(handle, uuid)
+        for row in self._operations.running(volume.uuid, "save"):
+            if row.save == save.generation:
+                progress, copied = self._views.progress(row)
+                self._operations.end(
+                    row, state="aborted", error=why, progress=progress, extents_copied=copied
+                )
+
+    def finish_release(self, row: Operation) -> None:
+        """Trailers first, then the catalog; can be done twice."""
+        assert row.volume is not None
+        assert row.save is not None
+        for medium in row.prepared["media"]:
+            self._settle.free(bytes.fromhex(medium), row.id)
+        with self._floor.catalog.transaction():
+            if self._floor.catalog.save_get(row.volume, row.save) is not None:
+                self._floor.catalog.save_remove(row.volume, row.save)
+            self._operations.end(row, in_force=now())
+
+    # --- resync ------------------------------------------------------------------------------
+
+    def resync(self, ask: Ask, name: str) -> Shape:
+        """See Subsystem.resync."""
+        volume, save = self._floor.save(name)
+        with self._floor.runtime(volume.uuid).lock:
+            volume = self._floor.volume(volume.name)
+            ask.check_rights(volume)
+            if (known := self._operations.again(ask)) is not None:
+                return known
+            volume, save = self._floor.save(save_name(volume, save))
+            handle = self._floor.handle(volume)
+            self._require(Verb.RESYNC, volume, save)
+            specs = [self._floor.medium(uuid).spec() for uuid in save.media]
+            pending = self._views.differential(volume, save.generation, volume.parent)
+            changed = maps.count(self._views.changed_since(volume, save))
+            if ask.preview:
+                made = self._operations.preview(ask, volume, save.generation)
+                made["operation"]["extents_changed"] = changed
+                return made
+            shape = self._views.save(volume, save)
+            prepared = {
+                "media": [uuid.hex() for uuid in save.media],
+                "medium": save.media[0].hex(),
+                "pending": changed,
+            }
+            row = self._operations.begin(
+                ask, volume, save.generation, prepared, bytes_total=changed * volume.extent_size
+            )
+            done: list[bytes] = []
+            try:
+                for spec in specs:
+                    self._floor.engine.add_leg(handle, spec, pending)
+                    done.append(spec.uuid)
+            except (Refused, OSError) as error:
+                if not done:
+                    self._operations.drop(row, str(error))
+                    raise
+            self.finish_resync(row, done)
+            self._floor.tell()
+            return self._operations.answer(row, {"save": shape})
+
+    def finish_resync(self, row: Operation, legs: list[bytes]) -> None:
+        """The save is given up: of its media, those that the record names are legs."""
+        assert row.volume is not None
+        assert row.save is not None
+        catalog = self._floor.catalog
+        with catalog.transaction():
+            old = [leg.medium for leg in catalog.legs(row.volume)]
+            if catalog.save_get(row.volume, row.save) is not None:
+                catalog.save_remove(row.volume, row.save)
+            catalog.legs_set(row.volume, old + [uuid for uuid in legs if uuid not in old])
+            catalog.operation_set(
+                row.id,
+                state="running",
+                in_force=now(),
+                extents_changed=row.prepared["pending"],
+            )
+        self._settle.trailers(row.volume, row.id)
+
+    # --- abort -------------------------------------------------------------------------------
+
+    def abort(self, op: int) -> Shape:
+        """See Subsystem.abort."""
+        shape = self._operations.get(op)
+        row = self._floor.catalog.operation_get(op)
+        if row is None or row.volume is None or row.state != "running":
+            return {"operation": shape}
+        runtime = self._floor.runtime(row.volume)
+        stop = runtime.tasks.get(op)
+        if stop is not None:
+            stop()
+            return {"operation": self._operations.wait(op, 10.0)}
+        with runtime.lock:
+            row = self._floor.catalog.operation_get(op)
+            volume = self._floor.catalog.volume_get(row.volume) if row and row.volume else None
+            if row is not None and volume is not None and row.state == "running":
+                self._abort(volume, row)
+        return {"operation": self._operations.get(op)}
+
+    def _abort(self, volume: Volume, row: Operation) -> None:
+        if row.verb == "save" and row.save is not None:
+            save = self._floor.catalog.save_get(volume.uuid, row.save)
+            if save is not None:
+                self._require(Verb.RELEASE, volume, save)
+                self._end_fill(volume, save, "the save was aborted")
+                self._floor.catalog.save_remove(volume.uuid, save.generation)
+                self._settle.trailers(volume.uuid, row.id)
+            return
+        if row.verb == "resync":
+            handle = self._floor.handle(volume)
+            leaving = [bytes.fromhex(medium) for medium in row.prepared["media"]]
+            legs = [leg.medium for leg in self._floor.catalog.legs(volume.uuid)]
+            for uuid in leaving:
+                if uuid in legs:
+                    self._floor.engine.drop_leg(handle, uuid)
+            stay = [uuid for uuid in legs if uuid not in leaving]
+            self._floor.catalog.legs_set(volume.uuid, stay)
+            self._operations.end(row, state="aborted")
+            self._settle.trailers(volume.uuid, row.id)
+            return
+        raise Refused(
+            Reason.STATE,
+            f"a {row.verb} can't be aborted: hosts read what it gave them",
+            object=str(row.id),
+            hint="wait until it is done; recover from another save, if that is what you want",
+            progress=self._views.progress(row)[0],
+        )
+
+    # --- what they share ---------------------------------------------------------------------
+
+    def _require(self, verb: Verb, volume: Volume, save: Save) -> None:
+        require(
+            verb,
+            save_name(volume, save),
+            self._views.activity(volume, save),
+            self._views.fill(save),
+            progress=self._views.activity_progress(volume, save),
+        )
+        running = self._views.running(volume)
+        require(
+            verb,
+            volume.name,
+            self._views.volume_state(volume),
+            progress=self._views.progress(running)[0] if running else None,
+        )

@@ -1,0 +1,193 @@
+"""What follows once an operation is in force: the catalog in one transaction, then the trailers.
+
+The same for a verb that has just been done and for one that a start finds in force. Every step can
+be done twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from targetplugin.catalog import Operation, Save, Volume
+from targetplugin.media.trailer import NO_UUID, Role
+from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.views import now
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A point that is in force: what was frozen, with which map, and which legs in sync left the
+    mirror by it.
+    """
+
+    frozen: int
+    frozen_map: bytes
+    left: list[bytes]
+    pending: int = 0
+    pause_us: int | None = None
+    events: int = 0
+
+
+class Settle:
+    """Writes down what is in force."""
+
+    def __init__(self, floor: Floor) -> None:
+        self._floor = floor
+        self._catalog = floor.catalog
+
+    def point(self, row: Operation, fixed: Fixed) -> Operation:
+        """Commits a save, recover or swap that the record has, and writes the trailers.
+
+        Returns the operation.
+        """
+        assert row.volume is not None
+        volume = self._catalog.volume_get(row.volume)
+        assert volume is not None
+        name = self._catalog.maps.write(volume.uuid, fixed.frozen, fixed.frozen_map)
+        with self._catalog.transaction():
+            if row.verb == "save":
+                changes = self._saved(row, volume, fixed, name)
+            elif row.verb == "recover":
+                changes = self._recovered(row, volume, fixed, name)
+            else:
+                changes = self._swapped(row, volume, fixed, name)
+            self._catalog.volume_set(
+                volume.uuid, op=row.id, events=max(volume.events, fixed.events)
+            )
+            row = self._catalog.operation_set(
+                row.id, in_force=now(), pause_us=fixed.pause_us, **changes
+            )
+        self.trailers(volume.uuid, row.id)
+        return row
+
+    def _saved(self, row: Operation, volume: Volume, fixed: Fixed, name: str) -> dict[str, Any]:
+        split = row.prepared["kind"] == "split"
+        medium = bytes.fromhex(row.prepared["medium"])
+        self._catalog.advance(volume.uuid, name)
+        if split:
+            stay = [g.medium for g in self._catalog.legs(volume.uuid) if g.medium != medium]
+            self._catalog.legs_set(volume.uuid, stay)
+        self._catalog.save_add(
+            Save(
+                volume.uuid,
+                fixed.frozen,
+                label=row.prepared["label"],
+                fill="whole" if split else "filling",
+                created=row.started,
+                door=row.door,
+                media=(medium,),
+            )
+        )
+        if split:
+            return {"save": fixed.frozen, "state": "done", "progress": 1.0}
+        return {"save": fixed.frozen, "state": "running"}
+
+    def _recovered(self, row: Operation, volume: Volume, fixed: Fixed, name: str) -> dict[str, Any]:
+        self._catalog.advance(volume.uuid, name, parent=row.save)
+        prepared = {**row.prepared, "pending": fixed.pending}
+        return {
+            "state": "running",
+            "extents_changed": fixed.pending,
+            "bytes_total": fixed.pending * volume.extent_size,
+            "prepared": prepared,
+        }
+
+    def _swapped(self, row: Operation, volume: Volume, fixed: Fixed, name: str) -> dict[str, Any]:
+        assert row.save is not None
+        legs = [bytes.fromhex(medium) for medium in row.prepared["legs"]]
+        self._catalog.advance(volume.uuid, name, parent=row.save)
+        self._catalog.save_remove(volume.uuid, row.save)
+        self._catalog.legs_set(volume.uuid, legs)
+        self._catalog.save_add(
+            Save(
+                volume.uuid,
+                fixed.frozen,
+                label=row.prepared["label"],
+                created=row.started,
+                door=row.door,
+                media=tuple(fixed.left),
+            )
+        )
+        return {"state": "done", "progress": 1.0}
+
+    # --- trailers ----------------------------------------------------------------------------
+
+    def trailers(self, volume: bytes, op: int, *, free_others: bool = True) -> None:
+        """Brings the superblocks of the volume's media to what the catalog says.
+
+        Args:
+            free_others: and frees the media that it gave up.
+        """
+        row = self._catalog.volume_get(volume)
+        wanted: dict[bytes, tuple[Role, Volume, Save | None]] = {}
+        if row is not None:
+            for leg in self._catalog.legs(volume):
+                wanted[leg.medium] = (Role.LEG, row, None)
+            for save in self._catalog.saves(volume):
+                role = Role.SAVE
+                if save.origin == "image":
+                    role = Role.RESTORED if save.fill == "whole" else Role.RESTORING
+                for uuid in save.media:
+                    wanted[uuid] = (role, row, save)
+        for uuid, (role, held, kept) in wanted.items():
+            self._write(uuid, role, held, kept, op)
+        for uuid, medium in list(self._floor.media.items()):
+            trailer = medium.trailer
+            given_up = uuid not in wanted and trailer is not None and trailer.volume == volume
+            if given_up and free_others:
+                self.free(uuid, op)
+
+    def _write(self, uuid: bytes, role: Role, volume: Volume, save: Save | None, op: int) -> None:
+        medium = self._floor.media.get(uuid)
+        if medium is None or medium.trailer is None:
+            return  # it is missing; a start brings its trailer up to date
+        now_there = medium.trailer
+        trailer = replace(
+            now_there,
+            role=role,
+            volume=volume.uuid,
+            volume_name=volume.name,
+            volume_size=volume.size,
+            extent_shift=volume.extent_size.bit_length() - 1,
+            generation=save.generation if save else 0,
+            label=save.label if save else "",
+        )
+        if trailer != now_there:
+            medium.write_trailer(replace(trailer, op=op))
+
+    def claim(self, uuid: bytes, role: Role, volume: Volume, op: int) -> None:
+        """Rule 11: says what a free medium will be, before its first byte is overwritten."""
+        medium = self._floor.medium(uuid)
+        assert medium.trailer is not None
+        medium.write_trailer(
+            replace(
+                medium.trailer,
+                role=role,
+                volume=volume.uuid,
+                volume_name=volume.name,
+                volume_size=volume.size,
+                extent_shift=volume.extent_size.bit_length() - 1,
+                op=op,
+            )
+        )
+
+    def free(self, uuid: bytes, op: int) -> None:
+        """Says durably that a medium holds nothing; its old records and maps are wiped."""
+        medium = self._floor.media.get(uuid)
+        if medium is None or medium.trailer is None:
+            return
+        medium.zero_trailer_room()
+        medium.write_trailer(
+            replace(
+                medium.trailer,
+                role=Role.FREE,
+                volume=NO_UUID,
+                volume_name="",
+                volume_size=0,
+                extent_shift=0,
+                generation=0,
+                label="",
+                op=op,
+            )
+        )

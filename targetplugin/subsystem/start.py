@@ -1,0 +1,374 @@
+"""Bringing everything up when the daemon starts: media anew, then each volume from its newest
+record (rules 7, 13, 19, 20).
+
+An operation that was prepared is finished where the record has its number, and dropped where it has
+not.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from targetplugin.catalog import ALL, Generation, Operation, Volume, maps
+from targetplugin.engine import (
+    LegState,
+    Record,
+    SaveState,
+    VolumeSpec,
+    decode_map_slot,
+    decode_record,
+)
+from targetplugin.errors import Reason, Refused
+from targetplugin.media import discover
+from targetplugin.media.layout import Area, slots_for
+from targetplugin.media.medium import Medium
+from targetplugin.media.trailer import Role
+from targetplugin.subsystem.backups import Backups
+from targetplugin.subsystem.exports import Exports
+from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.operations import Operations
+from targetplugin.subsystem.pool import Pool
+from targetplugin.subsystem.saves import Saves
+from targetplugin.subsystem.settle import Fixed, Settle
+from targetplugin.subsystem.transfers import Transfers
+from targetplugin.subsystem.volumes import Volumes
+
+log = logging.getLogger(__name__)
+LATE_WRITES = 10.0  # seconds to wait for a medium that a killed daemon's last requests still hold
+POINTS = ("save", "recover", "swap")
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The record that counts: decoded, and as it is on disk."""
+
+    record: Record
+    block: bytes
+
+
+class Start:
+    """See the module."""
+
+    def __init__(
+        self,
+        floor: Floor,
+        operations: Operations,
+        pool: Pool,
+        settle: Settle,
+        volumes: Volumes,
+        saves: Saves,
+        backups: Backups,
+        transfers: Transfers,
+        exports: Exports,
+    ) -> None:
+        self._floor = floor
+        self._catalog = floor.catalog
+        self._operations = operations
+        self._pool = pool
+        self._settle = settle
+        self._volumes = volumes
+        self._saves = saves
+        self._backups = backups
+        self._transfers = transfers
+        self._exports = exports
+        self._older: set[bytes] = set()  # volumes of which the media know more than the catalog
+
+    def everything(self) -> None:
+        """Opens what is there and starts what can be started; what can't is logged and shown as
+        down.
+        """
+        self.open_media(LATE_WRITES)
+        for volume in self._catalog.volumes():
+            if volume.details.get("creating"):
+                self._volumes.undo_create(volume)
+        self._catalog.maps.sweep(self._catalog.map_names())
+        self._drop_images()
+        for volume in self._catalog.volumes():
+            self.try_volume(volume)
+        self._free_strays()
+
+    def open_media(self, wait: float) -> list[bytes]:
+        """Opens the known media that are not open, wherever they are now.
+
+        Returns those that came.
+        """
+        rows = {r.uuid: r for r in self._catalog.media() if r.uuid not in self._floor.media}
+        came = []
+        found = discover.find([discover.Wanted(r.uuid, r.path) for r in rows.values()])
+        for uuid, row in rows.items():
+            at = found.get(uuid)
+            if at is not None and at.path and self._pool.open_known(row, at.path, wait):
+                came.append(uuid)
+            else:
+                log.warning("the medium %s is missing: %s", row.name, at.why if at else row.path)
+        return came
+
+    def try_volume(self, volume: Volume) -> bool:
+        """Starts a volume that is down. False where it can't be; why is kept to be shown."""
+        runtime = self._floor.runtime(volume.uuid)
+        with runtime.lock:
+            if runtime.handle is not None:
+                return True
+            try:
+                self._start(volume)
+            except (Refused, OSError) as error:
+                runtime.why_down = error.message if isinstance(error, Refused) else str(error)
+                log.error("%s is down: %s", volume.name, runtime.why_down)
+                return False
+            try:
+                self._exports.adopt(volume)
+            except Refused as error:
+                log.error("the ring of %s is not served: %s", volume.name, error.message)
+            return True
+
+    def _start(self, volume: Volume) -> None:
+        newest = self._newest(volume)
+        if newest is None:
+            self._start_new(volume)
+            return
+        record = newest.record
+        self._check_complete(volume, record)
+        for row in self._catalog.operations(volume.uuid, running=True):
+            if row.state == "prepared":
+                self._prepared(row, record)
+        volume = self._agree(volume, record)
+        named = [leg.uuid for leg in record.legs] + [save.uuid for save in record.saves]
+        if record.recover is not None and record.recover[0] not in named:
+            named.append(record.recover[0])
+        there = [self._floor.media[uuid] for uuid in named if uuid in self._floor.media]
+        slots: list[bytes] = []
+        number = slots_for(volume.size, volume.extent_size)
+        for medium in there:
+            state = next((g.state for g in record.legs if g.uuid == medium.uuid), None)
+            if state in (None, LegState.IN_SYNC):
+                slots += medium.read_map_slots(slots=number)
+        handle = self._floor.engine.add_volume(
+            VolumeSpec(
+                uuid=volume.uuid,
+                size=volume.size,
+                extent_shift=volume.extent_size.bit_length() - 1,
+                record=newest.block,
+                media=[medium.spec() for medium in there],
+                maps=slots,
+            )
+        )
+        self._floor.runtime(volume.uuid).handle = handle
+        self._catch_up(volume, record, handle)
+        self._settle.trailers(volume.uuid, record.op, free_others=volume.uuid not in self._older)
+
+    def _start_new(self, volume: Volume) -> None:
+        """The daemon ended between a volume's creation and its first record."""
+        media = [self._floor.medium(leg.medium) for leg in self._catalog.legs(volume.uuid)]
+        self._floor.runtime(volume.uuid).handle = self._floor.engine.add_volume(
+            VolumeSpec(
+                uuid=volume.uuid,
+                size=volume.size,
+                extent_shift=volume.extent_size.bit_length() - 1,
+                record=None,
+                media=[medium.spec() for medium in media],
+                same_content=True,
+            )
+        )
+
+    # --- which record counts ---------------------------------------------------------------------
+
+    def _newest(self, volume: Volume) -> Newest | None:
+        """Rule 20: the record with the highest events counter, of all media that carry one of this
+        volume.
+
+        None: there is none on any of its legs, so nothing was ever written: no write goes out
+            before a record.
+        """
+        best: Newest | None = None
+        for medium in self._floor.media.values():
+            for block in medium.read_records():
+                record = decode_record(block)
+                if record is None or record.volume != volume.uuid:
+                    continue
+                key = (record.events, record.sequence)
+                if best is None or key > (best.record.events, best.record.sequence):
+                    best = Newest(record, block)
+        legs = [leg.medium for leg in self._catalog.legs(volume.uuid)]
+        complete = volume.generation == 1 and all(uuid in self._floor.media for uuid in legs)
+        if best is None and not complete:
+            raise Refused(
+                Reason.STATE,
+                f"no medium of {volume.name} is there",
+                object=volume.name,
+                hint="bring its media back: "
+                + ", ".join(self._floor.medium_name(uuid) for uuid in legs),
+            )
+        return best
+
+    def _check_complete(self, volume: Volume, record: Record) -> None:
+        """Raises Refused (STATE) where what is missing may be all that is right."""
+        legs = [leg.uuid for leg in record.legs]
+        missing = [uuid for uuid in legs if uuid not in self._floor.media]
+        missing += [
+            g.medium
+            for g in self._catalog.legs(volume.uuid)
+            if g.medium not in self._floor.media and g.medium not in missing
+        ]
+        names = ", ".join(self._floor.medium_name(uuid) for uuid in missing)
+        if record.events < volume.events and missing:
+            raise Refused(
+                Reason.STATE,
+                f"{volume.name} was last written without what is there: {names} is missing",
+                object=volume.name,
+                hint=f"bring {names} back",
+            )
+        if record.recover is not None and record.recover[0] not in self._floor.media:
+            source = self._floor.medium_name(record.recover[0])
+            raise Refused(
+                Reason.STATE,
+                f"{volume.name} is being recovered from {source}, which is missing",
+                object=volume.name,
+                hint=f"bring {source} back",
+            )
+
+    # --- operations that were under way ----------------------------------------------------------
+
+    def _prepared(self, row: Operation, record: Record) -> None:
+        """Finishes a prepared operation that is in force, drops one that is not."""
+        legs = [leg.uuid for leg in record.legs]
+        if row.verb in POINTS:
+            if record.op == row.id:
+                log.info("%s %d of %s is in force", row.verb, row.id, row.volume_name)
+                self._settle.point(row, self._found(row, record))
+                return
+            if row.verb == "save" and row.prepared["kind"] == "copy":
+                self._free(bytes.fromhex(row.prepared["medium"]), row)
+        elif row.verb == "resync":
+            came = [u for u in map(bytes.fromhex, row.prepared["media"]) if u in legs]
+            if came:
+                self._saves.finish_resync(row, came)
+                return
+        elif row.verb == "release":
+            media = [self._floor.media.get(bytes.fromhex(m)) for m in row.prepared["media"]]
+            if any(m and m.trailer and m.trailer.role is Role.FREE for m in media):
+                self._saves.finish_release(row)
+                return
+        self._operations.drop(row, "the daemon ended before it was in force")
+
+    def _free(self, uuid: bytes, row: Operation) -> None:
+        if not any(uuid in save.media for save in self._catalog.saves()):
+            self._settle.free(uuid, row.id)
+
+    def _found(self, row: Operation, record: Record) -> Fixed:
+        """The point as the media tell of it: the frozen map from all that may have been legs, exact
+        when OR-ed.
+        """
+        assert row.volume is not None
+        volume = self._catalog.volume_get(row.volume)
+        assert volume is not None
+        frozen = record.generation - 1
+        area = Area.LIVE_ODD if frozen % 2 else Area.LIVE_EVEN
+        number = slots_for(volume.size, volume.extent_size)
+        found = []
+        left = []
+        for medium in self._floor.media.values():
+            own = _own_record(medium, volume.uuid)
+            if own is None:
+                continue
+            for block in medium.read_map_slots(area, slots=number):
+                slot = decode_map_slot(block)
+                if slot is not None and slot[2] == frozen:
+                    found.append((slot[1], slot[3], slot[4]))
+            if own.op == row.id and medium.uuid.hex() in row.prepared.get("old", []):
+                left.append(medium.uuid)
+        bits = maps.slots_map(found, self._floor.extents(volume))
+        pending = row.prepared.get("pending", 0)
+        return Fixed(frozen, bits, left, pending, None, record.events)
+
+    def _drop_images(self) -> None:
+        """What read or filled an image when the daemon ended is undone."""
+        for row in self._catalog.operations(running=True, limit=1 << 30):
+            if row.verb not in ("restore", "backup"):
+                continue
+            if row.state == "prepared":
+                self._operations.drop(row, "the daemon ended before it began")
+            else:
+                self._backups.drop(row)
+
+    def _agree(self, volume: Volume, record: Record) -> Volume:
+        """The catalog as the record has it, where the record knows better; then differentials
+        become "all".
+        """
+        volume = self._catalog.volume_get(volume.uuid) or volume
+        legs = [g.uuid for g in record.legs if self._catalog.medium_get(g.uuid) is not None]
+        with self._catalog.transaction():
+            if [g.medium for g in self._catalog.legs(volume.uuid)] != legs:
+                for uuid in legs:
+                    save = self._catalog.save_on(uuid)
+                    if save is not None:
+                        self._catalog.save_remove(save.volume, save.generation)
+                self._catalog.legs_set(volume.uuid, legs)
+            if record.generation != volume.generation:
+                log.warning("%s: the catalog is older than the media", volume.name)
+                self._older.add(volume.uuid)
+                volume = self._jump(volume, record)
+        return volume
+
+    def _jump(self, volume: Volume, record: Record) -> Volume:
+        self._catalog.generation_put(Generation(volume.uuid, volume.generation, volume.parent, ALL))
+        known = {g.number for g in self._catalog.generations(volume.uuid)}
+        if record.parent not in known and record.parent:
+            self._catalog.generation_put(Generation(volume.uuid, record.parent, 0, ALL))
+        self._catalog.generation_put(Generation(volume.uuid, record.generation, record.parent))
+        return self._catalog.volume_set(
+            volume.uuid, generation=record.generation, parent=record.parent, op=record.op
+        )
+
+    def _catch_up(self, volume: Volume, record: Record, handle: int) -> None:
+        """What ended while the catalog was not looking: saves whole or broken, recovers and resyncs
+        over.
+        """
+        status = self._floor.engine.status(handle)
+        filling = {save.uuid: save.state for save in record.saves}
+        for save in self._catalog.saves(volume.uuid):
+            if save.origin != "host" or save.fill != "filling":
+                continue
+            for uuid in save.media:
+                if filling.get(uuid) is None:
+                    self._transfers.save_is_whole(volume, uuid)
+                elif filling[uuid] is SaveState.BROKEN:
+                    self._transfers.save_is_broken(volume, uuid)
+        for uuid, seen in list(status["saves"].items()):
+            if seen["state"] == "broken":
+                self._transfers.save_is_broken(volume, uuid)
+                self._floor.engine.detach_save(handle, uuid)
+        if record.recover is None:
+            self._transfers.recover_is_over(volume)
+        for row in self._operations.running(volume.uuid, "resync"):
+            legs = [bytes.fromhex(medium) for medium in row.prepared["media"]]
+            if all(status["legs"].get(u, {}).get("state") == "in_sync" for u in legs):
+                self._operations.end(row, extents_copied=row.prepared["pending"])
+        for leg in self._catalog.legs(volume.uuid):
+            seen = status["legs"].get(leg.medium, {})
+            state = "in use" if seen.get("state") in ("in_sync", "syncing") else "stale"
+            if self._catalog.medium_get(leg.medium) is not None:
+                self._catalog.medium_set(leg.medium, state=state)
+        self._catalog.volume_set(volume.uuid, events=max(volume.events, status.get("events", 0)))
+
+    def _free_strays(self) -> None:
+        """Media that a volume of ours gave up while they were away.
+
+        What another identity wrote is left alone.
+        """
+        known = {volume.uuid for volume in self._catalog.volumes()}
+        used = {leg.medium for v in self._catalog.volumes() for leg in self._catalog.legs(v.uuid)}
+        used |= {uuid for save in self._catalog.saves() for uuid in save.media}
+        for uuid, medium in list(self._floor.media.items()):
+            trailer = medium.trailer
+            if uuid in used or trailer is None or trailer.role is Role.FREE:
+                continue
+            if trailer.volume in known and trailer.volume not in self._older:
+                self._settle.free(uuid, 0)
+
+
+def _own_record(medium: Medium, volume: bytes) -> Record | None:
+    """The newest record of a volume on one medium."""
+    found = [decode_record(block) for block in medium.read_records()]
+    ours = [r for r in found if r is not None and r.volume == volume]
+    return max(ours, key=lambda r: (r.events, r.sequence), default=None)

@@ -1,0 +1,132 @@
+"""The states of saves and volumes, and the one table that says what each verb does in each of them.
+
+Owns the table and its texts; reads and changes no state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from targetplugin.errors import Reason, Refused
+
+
+class Verb(Enum):
+    """What can be asked of a volume and its saves."""
+
+    SAVE = "save"
+    DIFF = "diff"
+    RECOVER = "recover"
+    RESTORE = "restore"
+    SWAP = "swap"
+    RESYNC = "resync"
+    RELEASE = "release"
+    BACKUP = "backup"
+
+
+class Fill(Enum):
+    """How much of a save is on its medium."""
+
+    FILLING = "filling"
+    WHOLE = "whole"
+    BROKEN = "broken"  # an old extent could not be kept: its content is lost
+
+
+class Activity(Enum):
+    """What is being done with a save."""
+
+    IDLE = "idle"
+    RECOVERING = "recovering"  # the volume takes its content back from it
+    BACKING_UP = "backing-up"
+    RESTORING = "restoring"  # an image fills it, or is compared with it
+
+
+class Volume(Enum):
+    """What a volume is doing as a whole."""
+
+    SETTLED = "settled"
+    FILLING = "filling"  # one of its saves fills
+    RECOVERING = "recovering"
+    DOWN = "down"  # no leg in sync is there
+
+
+class Outcome(Enum):
+    """What becomes of a verb."""
+
+    DONE = "done"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A field of the table. `why` follows the object's name; `next` is what to do instead."""
+
+    outcome: Outcome
+    reason: Reason = Reason.STATE
+    why: str = ""
+    next: str = ""
+
+
+State = Fill | Activity | Volume
+
+_DONE = Rule(Outcome.DONE)
+
+
+def _busy(why: str, next: str) -> Rule:
+    return Rule(Outcome.REFUSED, Reason.BUSY, why, next)
+
+
+def _no(why: str, next: str) -> Rule:
+    return Rule(Outcome.REFUSED, Reason.STATE, why, next)
+
+
+_WAIT = "wait until the operation is done (status shows its progress)"
+_FILLS = _busy("is not whole yet: it still fills", _WAIT)
+_BROKEN = _no("is broken: an old extent could not be kept", "release it, and use another save")
+_SOURCE = _busy("is being recovered from", _WAIT)
+_READ = _busy("is being written to a backup", _WAIT + ", or abort it")
+_IMAGE = _busy("is still being restored from its image", _WAIT + ", or abort it")
+_RECOVERS = _busy("is taking a save back: a recover runs", _WAIT)
+_SAVES_FILL = _busy("has a save that still fills", _WAIT)
+_DOWN = _no("is down: no leg in sync is there", "bring the missing medium back")
+
+# Every pair of a state and a verb stands here; what a state says nothing of is done.
+_EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
+    Fill.FILLING: {Verb.SWAP: _FILLS, Verb.RESYNC: _FILLS, Verb.BACKUP: _FILLS},
+    Fill.WHOLE: {},
+    Fill.BROKEN: dict.fromkeys((Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.BACKUP), _BROKEN),
+    Activity.IDLE: {},
+    Activity.RECOVERING: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE), _SOURCE),
+    Activity.BACKING_UP: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.BACKUP), _READ),
+    Activity.RESTORING: dict.fromkeys(
+        (Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.BACKUP), _IMAGE
+    ),
+    Volume.SETTLED: {},
+    Volume.FILLING: {Verb.SWAP: _SAVES_FILL},
+    Volume.RECOVERING: dict.fromkeys((Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _RECOVERS),
+    Volume.DOWN: dict.fromkeys((Verb.SAVE, Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _DOWN),
+}
+ALL_STATES: tuple[State, ...] = (*Fill, *Activity, *Volume)
+
+TABLE: dict[tuple[State, Verb], Rule] = {
+    (state, verb): _EXCEPTIONS[state].get(verb, _DONE) for state in ALL_STATES for verb in Verb
+}
+
+
+def require(verb: Verb, name: str, *states: State, progress: float | None = None) -> None:
+    """Raises Refused unless the table lets the verb be done in all of these states of the object.
+
+    Args:
+        name: the volume's or save's, for the text.
+        progress: of the operation that stands in the way, if one does.
+    """
+    for state in states:
+        rule = TABLE[state, verb]
+        if rule.outcome is Outcome.REFUSED:
+            raise Refused(
+                rule.reason,
+                f"{verb.value} is refused: {name} {rule.why}",
+                object=name,
+                hint=rule.next,
+                progress=progress if rule.reason is Reason.BUSY else None,
+            )

@@ -1,0 +1,186 @@
+"""What becomes of the engine's events: transfers that end, legs that go.
+
+One thread, so that no engine waits for a verb.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+from targetplugin.catalog import Operation, Volume
+from targetplugin.subsystem.floor import Floor, Runtime
+from targetplugin.subsystem.operations import Operations
+from targetplugin.subsystem.ports import Event
+from targetplugin.subsystem.settle import Settle
+from targetplugin.subsystem.views import Views
+
+log = logging.getLogger(__name__)
+
+
+class Transfers:
+    """Takes events from any thread and handles each under its volume's lock.
+
+    Args:
+        on_leg_lost: is called, without a lock, when a leg went stale: someone may bring it back.
+    """
+
+    def __init__(
+        self,
+        floor: Floor,
+        views: Views,
+        operations: Operations,
+        settle: Settle,
+        on_leg_lost: Callable[[], None],
+    ) -> None:
+        self._floor = floor
+        self._views = views
+        self._operations = operations
+        self._settle = settle
+        self._on_leg_lost = on_leg_lost
+        self._queue: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="transfers", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Handles what has come, then ends."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def take(self, event: Event) -> None:
+        """Queues an event; returns at once."""
+        self._queue.put(event)
+
+    def settled(self) -> None:
+        """Waits until all events that came before are handled."""
+        reached = threading.Event()
+        self._queue.put(reached)
+        reached.wait()
+
+    def _run(self) -> None:
+        while (event := self._queue.get()) is not None:
+            if isinstance(event, threading.Event):
+                event.set()
+                continue
+            try:
+                self._handle(event)
+            except Exception:
+                log.exception("the engine's event %s could not be handled", event)
+
+    def _handle(self, event: Event) -> None:
+        runtime = self._floor.by_handle(event.volume)
+        if runtime is None:
+            return
+        with runtime.lock:
+            volume = self._floor.catalog.volume_get(runtime.uuid)
+            if volume is None or runtime.handle != event.volume:
+                return
+            done = {
+                "leg_stale": self._leg_stale,
+                "leg_in_sync": self._leg_in_sync,
+                "save_whole": self._save_whole,
+                "save_broken": self._save_broken,
+                "recovered": self._recovered,
+                "recover_failed": self._recover_failed,
+            }.get(event.kind)
+            name = self._floor.medium_name(event.medium) if event.medium else ""
+            log.info("%s: %s %s %s", volume.name, event.kind, name, event.detail)
+            self._floor.catalog.event_add(
+                "engine", "", f"{volume.name}: {event.kind} {name}".rstrip()
+            )
+            if done is not None and event.medium is not None:
+                done(runtime, volume, event.medium)
+            self._note_events(runtime, volume)
+        self._floor.tell()
+        if event.kind == "leg_stale":
+            self._on_leg_lost()
+
+    def _note_events(self, runtime: Runtime, volume: Volume) -> None:
+        """So that a start notices when the newest record is on a medium that is away."""
+        assert runtime.handle is not None
+        events = self._floor.engine.status(runtime.handle).get("events", 0)
+        if events > volume.events:
+            self._floor.catalog.volume_set(volume.uuid, events=events)
+
+    def _set_state(self, medium: bytes, state: str) -> None:
+        if self._floor.catalog.medium_get(medium) is not None:
+            self._floor.catalog.medium_set(medium, state=state)
+
+    def _leg_stale(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
+        self._set_state(medium, "stale")
+
+    def _leg_in_sync(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
+        self._set_state(medium, "in use")
+        for row in self._operations.running(volume.uuid, "resync"):
+            legs = row.prepared["media"]
+            if medium.hex() in legs and self._all_in_sync(runtime, legs):
+                self._end(row, row.prepared["pending"])
+
+    def _all_in_sync(self, runtime: Runtime, media: list[str]) -> bool:
+        assert runtime.handle is not None
+        legs = self._floor.engine.status(runtime.handle)["legs"]
+        return all(
+            legs.get(bytes.fromhex(medium), {}).get("state", "in_sync") == "in_sync"
+            for medium in media
+        )
+
+    def _save_whole(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
+        self.save_is_whole(volume, medium)
+        self._detach(runtime, medium)
+
+    def save_is_whole(self, volume: Volume, medium: bytes) -> None:
+        """The save on a medium needs nothing more."""
+        save = self._floor.catalog.save_on(medium)
+        if save is None or save.volume != volume.uuid:
+            return
+        with self._floor.catalog.transaction():
+            self._floor.catalog.save_set(volume.uuid, save.generation, fill="whole")
+            for row in self._operations.running(volume.uuid, "save"):
+                if row.save == save.generation:
+                    self._end(row, self._floor.extents(volume))
+
+    def _save_broken(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
+        self.save_is_broken(volume, medium)
+        self._detach(runtime, medium)
+
+    def save_is_broken(self, volume: Volume, medium: bytes) -> None:
+        """An old extent was overwritten before it could be kept."""
+        save = self._floor.catalog.save_on(medium)
+        if save is None or save.volume != volume.uuid:
+            return
+        with self._floor.catalog.transaction():
+            self._floor.catalog.save_set(volume.uuid, save.generation, fill="broken")
+            for row in self._operations.running(volume.uuid, "save"):
+                if row.save == save.generation:
+                    why = f"{self._floor.medium_name(medium)} failed: the save is broken"
+                    self._operations.end(row, state="failed", error=why)
+
+    def _recovered(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
+        self.recover_is_over(volume)
+        self._detach(runtime, medium, unless_it_fills=True)
+
+    def recover_is_over(self, volume: Volume) -> None:
+        """All extents are copied back."""
+        for row in self._operations.running(volume.uuid, "recover"):
+            self._end(row, row.extents_changed)
+
+    def _recover_failed(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
+        for row in self._operations.running(volume.uuid, "recover"):
+            name = self._floor.medium_name(medium)
+            why = f"{name} can't be read; the recover goes on when the daemon starts and it is back"
+            self._floor.catalog.operation_set(row.id, error=why)
+
+    def _end(self, row: Operation, copied: int) -> None:
+        size = row.prepared.get("extent_size", 0)
+        self._operations.end(row, extents_copied=copied, bytes_copied=copied * size, error=None)
+
+    def _detach(self, runtime: Runtime, medium: bytes, *, unless_it_fills: bool = False) -> None:
+        assert runtime.handle is not None
+        saves = self._floor.engine.status(runtime.handle)["saves"]
+        if unless_it_fills and saves.get(medium, {}).get("state") == "filling":
+            return
+        self._floor.engine.detach_save(runtime.handle, medium)

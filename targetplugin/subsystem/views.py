@@ -1,0 +1,322 @@
+"""The shapes that the doors show: rows of the catalog and the engine's numbers as plain dicts.
+
+Changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from targetplugin.catalog import Backup, MediumRow, Operation, Save, Volume, maps, rows
+from targetplugin.catalog import Export as ExportRow
+from targetplugin.catalog.tree import Tree, differential
+from targetplugin.subsystem import extents
+from targetplugin.subsystem.floor import Floor, save_name
+from targetplugin.subsystem.states import Activity, Fill
+from targetplugin.subsystem.states import Volume as VolumeState
+
+BLOCK_SIZE = 512
+Shape = dict[str, Any]
+
+
+def _seconds(start: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+class Views:
+    """Makes the shapes; each is described where it is made."""
+
+    def __init__(self, floor: Floor) -> None:
+        self._floor = floor
+
+    # --- operations --------------------------------------------------------------------------
+
+    def operation(self, row: Operation) -> Shape:
+        """id, verb, volume, save, state, progress, counts of extents and bytes, times, error, door,
+        request.
+        """
+        progress, copied = row.progress, row.extents_copied
+        if row.state == "running" and row.volume is not None:
+            progress, copied = self.progress(row)
+        size = row.prepared.get("extent_size", 0)
+        save = row.save if row.save is not None else row.prepared.get("frozen")
+        return {
+            "id": row.id,
+            "verb": row.verb,
+            "volume": row.volume_name,
+            "save": f"{row.volume_name}@{save}" if save else None,
+            "state": row.state,
+            "progress": round(progress, 4),
+            "extents_changed": row.extents_changed,
+            "extents_copied": copied,
+            "bytes_copied": copied * size if size else row.bytes_copied,
+            "bytes_total": row.bytes_total,
+            "pause_ms": None if row.pause_us is None else row.pause_us / 1000,
+            "started": row.started,
+            "ended": row.ended,
+            "seconds_in_force": _seconds(row.started, row.in_force) if row.in_force else None,
+            "error": row.error,
+            "door": row.door,
+            "request": row.request.hex() if row.request else None,
+        }
+
+    def progress(self, row: Operation) -> tuple[float, int]:
+        """How far a running operation is, 0.0 to 1.0, and the extents that it copied, by the
+        engine's count.
+        """
+        if row.volume is None:
+            return row.progress, row.extents_copied
+        told = self._floor.runtime(row.volume).progress.get(row.id)
+        if told is not None:
+            return told, row.extents_copied
+        volume = self._floor.catalog.volume_get(row.volume)
+        status = self._floor.status(volume) if volume else None
+        if status is None:
+            return row.progress, row.extents_copied
+        total, left = row.prepared.get("pending", 0), None
+        medium = bytes.fromhex(row.prepared.get("medium", ""))
+        if row.verb == "recover" and status["recover"]:
+            total, left = status["recover"]["total"], status["recover"]["pending"]
+            total = max(total, row.prepared.get("pending", 0))
+        elif row.verb == "save" and medium in status["saves"]:
+            total, left = status["extents"], status["extents"] - status["saves"][medium]["has"]
+        elif row.verb == "resync" and medium in status["legs"]:
+            left = status["legs"][medium]["missed"]
+            total = max(total, left)
+        if left is None:
+            return row.progress, row.extents_copied
+        return ((total - left) / total if total else 1.0), total - left
+
+    def running(self, volume: Volume) -> Operation | None:
+        """The newest operation of the volume that is not over."""
+        found = self._floor.catalog.operations(volume.uuid, running=True)
+        return found[0] if found else None
+
+    # --- saves -------------------------------------------------------------------------------
+
+    def fill(self, save: Save) -> Fill:
+        return Fill(save.fill)
+
+    def activity(self, volume: Volume, save: Save) -> Activity:
+        """What is being done with the save, from the operations that run."""
+        for row in self._floor.catalog.operations(volume.uuid, running=True):
+            if row.save == save.generation and row.state == "running":
+                found = {
+                    "recover": Activity.RECOVERING,
+                    "backup": Activity.BACKING_UP,
+                    "restore": Activity.RESTORING,
+                }.get(row.verb)
+                if found:
+                    return found
+        return Activity.IDLE
+
+    def activity_progress(self, volume: Volume, save: Save) -> float | None:
+        """How far what stands in a save's way is: what is done with it, or its fill."""
+        for row in self._floor.catalog.operations(volume.uuid, running=True):
+            if row.save == save.generation:
+                return self.progress(row)[0]
+        return None
+
+    def changed_since(self, volume: Volume, save: Save) -> bytes:
+        """The map of what differs between the save and now."""
+        return self.differential(volume, save.generation, volume.generation)
+
+    def differential(self, volume: Volume, one: int, other: int) -> bytes:
+        """The map of what differs between two points; the live generation's number means now."""
+        handle = self._floor.runtime(volume.uuid).handle
+        live = {}
+        if handle is not None and volume.generation in (one, other):
+            live[volume.generation] = self._floor.engine.live_map(handle)
+        catalog = self._floor.catalog
+        return differential(
+            Tree(catalog.generations(volume.uuid)),
+            one,
+            other,
+            self._floor.extents(volume),
+            catalog.maps.read,
+            live,
+        )
+
+    def save(self, volume: Volume, save: Save) -> Shape:
+        """name, volume, generation, label, created, fill, activity, media, percent, changes since
+        it, origin, slot.
+        """
+        status = self._floor.status(volume)
+        percent = 100.0
+        if save.fill != "whole":
+            percent = 0.0
+            for uuid in save.media:
+                if status and uuid in status["saves"]:
+                    percent = 100 * status["saves"][uuid]["has"] / status["extents"]
+            progress = self.activity_progress(volume, save) if save.origin == "image" else None
+            percent = percent if progress is None else 100 * progress
+        bits = self.changed_since(volume, save)
+        return {
+            "name": save_name(volume, save),
+            "volume": volume.name,
+            "generation": save.generation,
+            "label": save.label,
+            "created": save.created,
+            "fill": save.fill,
+            "activity": self.activity(volume, save).value,
+            "media": [self._floor.medium_name(uuid) for uuid in save.media],
+            "percent": round(percent, 2),
+            "changed_extents": maps.count(bits),
+            "changed_bytes": extents.byte_count(bits, volume.extent_size, volume.size),
+            "origin": save.origin,
+            "slot": save.slot,
+        }
+
+    # --- volumes -----------------------------------------------------------------------------
+
+    def volume_state(self, volume: Volume) -> VolumeState:
+        """For the table of states."""
+        status = self._floor.status(volume)
+        if status is None or status["failed"]:
+            return VolumeState.DOWN
+        if status["recover"]:
+            return VolumeState.RECOVERING
+        filling = any(s["state"] == "filling" for s in status["saves"].values())
+        return VolumeState.FILLING if filling else VolumeState.SETTLED
+
+    def legs(self, volume: Volume, status: Mapping[str, Any] | None) -> list[Shape]:
+        """medium, state, missed_extents of each."""
+        found = []
+        for leg in self._floor.catalog.legs(volume.uuid):
+            seen = (status or {}).get("legs", {}).get(leg.medium)
+            state = seen["state"] if seen else "missing"
+            if leg.medium not in self._floor.media:
+                state = "missing"
+            elif status is None:
+                state = "stale"  # what it is worth is known when the volume is up
+            row = self._floor.catalog.medium_get(leg.medium)
+            if state == "stale" and row is not None and row.state == "failed":
+                state = "failed"
+            found.append(
+                {
+                    "medium": self._floor.medium_name(leg.medium),
+                    "state": state,
+                    "missed_extents": seen["missed"] if seen else 0,
+                }
+            )
+        return found
+
+    def volume(self, volume: Volume) -> Shape:
+        """name, id, naa, sizes, generation, parent, state, rights, policy, legs, saves, operation,
+        export.
+        """
+        status = self._floor.status(volume)
+        legs = self.legs(volume, status)
+        in_sync = sum(leg["state"] == "in_sync" for leg in legs)
+        if status is None or status["failed"]:
+            state = "down"
+        elif status["recover"]:
+            state = "recovering"
+        elif in_sync < len(legs):
+            state = "degraded"
+        else:
+            state = "serving"
+        running = self.running_shape(volume)
+        export = self._floor.catalog.export_get(volume.uuid)
+        return {
+            "name": volume.name,
+            "id": volume.uuid.hex(),
+            "naa": volume.naa,
+            "size": volume.size,
+            "block_size": BLOCK_SIZE,
+            "extent_size": volume.extent_size,
+            "generation": volume.generation,
+            "parent": volume.parent,
+            "state": state,
+            "why": self._floor.runtime(volume.uuid).why_down if status is None else "",
+            "rights": volume.rights,
+            "policy": volume.policy,
+            "mirror": volume.mirror,
+            "legs": legs,
+            "saves": [self.save(volume, s) for s in self._floor.catalog.saves(volume.uuid)],
+            "changed_extents": status["changed"] if status else 0,
+            "operation": running,
+            "export": self.export(volume, export) if export else None,
+        }
+
+    def running_shape(self, volume: Volume) -> Shape | None:
+        row = self.running(volume)
+        return self.operation(row) if row else None
+
+    def export(self, volume: Volume, row: ExportRow) -> Shape:
+        """volume, target, portals, lun, initiators with whether each is logged in.
+
+        No password leaves here.
+        """
+        kernel = self._floor.kernel
+        logged_in = kernel.logged_in(row.target) if kernel else set()
+        return {
+            "volume": volume.name,
+            "target": row.target,
+            "portals": list(row.portals),
+            "lun": row.lun,
+            "initiators": [
+                {"iqn": i.iqn, "chap_user": i.chap_user, "logged_in": i.iqn in logged_in}
+                for i in row.initiators
+            ],
+        }
+
+    # --- media and backups -------------------------------------------------------------------
+
+    def use(self, uuid: bytes) -> str:
+        """What a medium is there for: "leg of ledger", "save ledger@3", "restored image of ledger",
+        "".
+        """
+        catalog = self._floor.catalog
+        for volume in catalog.volumes():
+            if any(leg.medium == uuid for leg in catalog.legs(volume.uuid)):
+                return f"leg of {volume.name}"
+        save = catalog.save_on(uuid)
+        if save is None:
+            return ""
+        held = catalog.volume_get(save.volume)
+        name = held.name if held else save.volume.hex()
+        if save.origin == "image":
+            return f"restored image of {name}"
+        return f"save {name}@{save.generation}"
+
+    def medium(self, row: MediumRow) -> Shape:
+        """name, path, uuid, size, data_size, state, use, kind."""
+        use = self.use(row.uuid)
+        if row.uuid not in self._floor.media:
+            state = "missing"
+        elif row.state in ("stale", "failed"):
+            state = row.state
+        else:
+            state = "in use" if use else "free"
+        return {
+            "name": row.name,
+            "path": row.path,
+            "uuid": row.uuid.hex(),
+            "size": row.size,
+            "data_size": row.data_size,
+            "state": state,
+            "use": use,
+            "kind": row.kind,
+        }
+
+    def backup(self, row: Backup) -> Shape:
+        """number, volume, path, label, format, size, created, and whether it fits its volume."""
+        volume = self._floor.catalog.volume_get(row.volume)
+        return {
+            "number": row.number,
+            "volume": volume.name if volume else "",
+            "path": row.path,
+            "label": row.label,
+            "format": row.format,
+            "size": row.size,
+            "created": row.created,
+            "fits": volume is not None and row.size <= volume.size,
+        }
+
+
+def now() -> str:
+    """The present time as rows have it."""
+    return rows.moment()

@@ -1,0 +1,221 @@
+"""Volumes: created on free media, deleted, shown. Their verbs are elsewhere."""
+
+from __future__ import annotations
+
+import uuid as uuids
+
+from targetplugin.catalog import ALL, LIVE, Volume
+from targetplugin.engine import VolumeSpec
+from targetplugin.errors import Reason, Refused
+from targetplugin.media.trailer import Role
+from targetplugin.subsystem import names
+from targetplugin.subsystem.floor import Floor, save_name
+from targetplugin.subsystem.operations import RIGHTS
+from targetplugin.subsystem.pool import Pool
+from targetplugin.subsystem.settle import Settle
+from targetplugin.subsystem.views import Shape, Views, now
+
+POLICIES = ("split", "copy")
+EXTENT_SIZES = [1 << shift for shift in range(12, 21)]
+MAX_LEGS = 8
+SIZE_UNIT = 4096
+
+
+def naa(uuid: bytes) -> str:
+    """NAA 6 (locally kept): LIO's company id and 25 digits of the volume's uuid, as LIO derives it
+    of a serial.
+    """
+    return "6001405" + uuid.hex()[:25]
+
+
+class Volumes:
+    """See the module."""
+
+    def __init__(self, floor: Floor, views: Views, pool: Pool, settle: Settle) -> None:
+        self._floor = floor
+        self._views = views
+        self._pool = pool
+        self._settle = settle
+
+    def create(
+        self,
+        name: str,
+        size: int,
+        mirror: int,
+        media: list[str] | None,
+        extent_size: int,
+        policy: str,
+        rights: str,
+    ) -> Shape:
+        """See Subsystem.volume_create."""
+        names.check_volume(name)
+        number = len(media) if media is not None else mirror
+        _check_shape(name, size, number, media, extent_size, policy, rights)
+        uuid = uuids.uuid4().bytes
+        with self._floor.runtime(uuid).lock:
+            with self._floor.pool:
+                if self._floor.catalog.volume_find(name) is not None:
+                    raise Refused(
+                        Reason.EXISTS,
+                        f"there is a volume {name} already",
+                        object=name,
+                        hint="use another name, or delete that one",
+                    )
+                legs = [r.uuid for r in self._pool.choose(size, number, media, name)]
+                row = Volume(
+                    uuid,
+                    name,
+                    naa(uuid),
+                    size,
+                    extent_size,
+                    policy,
+                    rights,
+                    number,
+                    created=now(),
+                    details={"creating": True},
+                )
+                self._floor.catalog.volume_add(row, legs)
+                try:
+                    for leg in legs:
+                        self._settle.claim(leg, Role.LEG, row, 0)
+                except (Refused, OSError):
+                    self.undo_create(row)
+                    raise
+            return self._begin(row, legs)
+
+    def _begin(self, row: Volume, legs: list[bytes]) -> Shape:
+        """Makes the legs equal, all zeros, and starts the volume on them."""
+        try:
+            for leg in legs:
+                self._floor.medium(leg).write_zeros(0, row.size)
+            handle = self._floor.engine.add_volume(
+                VolumeSpec(
+                    uuid=row.uuid,
+                    size=row.size,
+                    extent_shift=row.extent_size.bit_length() - 1,
+                    record=None,
+                    media=[self._floor.medium(leg).spec() for leg in legs],
+                    maps=[],
+                    same_content=True,
+                )
+            )
+        except (Refused, OSError):
+            self.undo_create(row)
+            raise
+        runtime = self._floor.runtime(row.uuid)
+        runtime.handle = handle
+        row = self._floor.catalog.volume_set(row.uuid, details={})
+        self._settle.trailers(row.uuid, 0)
+        return self._views.volume(row)
+
+    def undo_create(self, row: Volume) -> None:
+        """A volume that was not created to the end has no trace."""
+        legs = [leg.medium for leg in self._floor.catalog.legs(row.uuid)]
+        for leg in legs:
+            self._settle.free(leg, 0)
+        self._floor.catalog.volume_remove(row.uuid)
+        self._floor.forget(row.uuid)
+
+    def delete(self, name: str, force: bool) -> Shape:
+        """See Subsystem.volume_delete."""
+        volume = self._floor.volume(name)
+        runtime = self._floor.runtime(volume.uuid)
+        with runtime.lock:
+            volume = self._floor.volume(name)
+            if self._floor.catalog.export_get(volume.uuid) is not None:
+                raise Refused(
+                    Reason.STATE,
+                    f"{name} is exported",
+                    object=name,
+                    hint=f"withdraw the export first: unexport {name}",
+                )
+            busy = self._views.running(volume)
+            if runtime.tasks and busy is not None:
+                raise Refused(
+                    Reason.BUSY,
+                    f"{name} has a {busy.verb} that runs",
+                    object=name,
+                    hint="wait until it is done, or abort it",
+                    progress=self._views.progress(busy)[0],
+                )
+            self._check_lost(volume, force)
+            shape = self._views.volume(volume)
+            media = [leg.medium for leg in self._floor.catalog.legs(volume.uuid)]
+            for save in self._floor.catalog.saves(volume.uuid):
+                media += save.media
+            if runtime.handle is not None:
+                self._floor.engine.remove_volume(runtime.handle)
+                runtime.handle = None
+            with self._floor.catalog.transaction():
+                for row in self._floor.catalog.operations(volume.uuid, running=True):
+                    self._floor.catalog.operation_set(
+                        row.id, state="aborted", error="the volume was deleted"
+                    )
+                self._floor.catalog.volume_set(volume.uuid, details={"creating": True})
+            frozen = [g.map for g in self._floor.catalog.generations(volume.uuid)]
+            for uuid in media:
+                self._settle.free(uuid, 0)
+                row_there = self._floor.catalog.medium_get(uuid)
+                if row_there is not None and uuid in self._floor.media:
+                    self._floor.catalog.medium_set(uuid, state="free")
+            self._floor.catalog.volume_remove(volume.uuid)
+            for name_of_map in frozen:
+                if name_of_map not in (LIVE, ALL):
+                    self._floor.catalog.maps.remove(name_of_map)
+            self._floor.forget(volume.uuid)
+            self._floor.tell()
+            return shape
+
+    def _check_lost(self, volume: Volume, force: bool) -> None:
+        """Raises Refused (DATA) naming what would be lost, unless forced or nothing was ever
+        written.
+        """
+        saves = [save_name(volume, s) for s in self._floor.catalog.saves(volume.uuid)]
+        status = self._floor.status(volume)
+        untouched = volume.generation == 1 and status is not None and not status["changed"]
+        if force or (untouched and not saves):
+            return
+        lost = f"the volume's {volume.size} bytes"
+        if saves:
+            lost += f" and its saves {', '.join(saves)}"
+        raise Refused(
+            Reason.DATA,
+            f"deleting {volume.name} would lose {lost}",
+            object=volume.name,
+            hint="use --force to lose them",
+        )
+
+    def all(self) -> list[Shape]:
+        """All volumes, by name."""
+        rows = [v for v in self._floor.catalog.volumes() if not v.details.get("creating")]
+        return [self._views.volume(v) for v in sorted(rows, key=lambda v: v.name)]
+
+    def show(self, name: str) -> Shape:
+        return self._views.volume(self._floor.volume(name))
+
+
+def _check_shape(
+    name: str,
+    size: int,
+    number: int,
+    media: list[str] | None,
+    extent_size: int,
+    policy: str,
+    rights: str,
+) -> None:
+    """Raises Refused (USAGE)."""
+    why = ""
+    if size <= 0 or size % SIZE_UNIT:
+        why = f"its size {size} is no positive multiple of {SIZE_UNIT}"
+    elif not 1 <= number <= MAX_LEGS:
+        why = f"it may have 1 to {MAX_LEGS} legs, not {number}"
+    elif media is not None and len(set(media)) < len(media):
+        why = "a medium is named twice"
+    elif extent_size not in EXTENT_SIZES:
+        why = f"its extent size {extent_size} is no power of two from 4096 to 1048576"
+    elif policy not in POLICIES:
+        why = f"its policy {policy!r} is neither split nor copy"
+    elif rights not in RIGHTS:
+        why = f"its rights {rights!r} are none of {', '.join(RIGHTS)}"
+    if why:
+        raise Refused(Reason.USAGE, f"{name} can't be made: {why}", object=name)

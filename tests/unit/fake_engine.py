@@ -1,0 +1,333 @@
+"""An engine of one thread on the real core: every action is performed at once, on the media's own
+descriptors.
+
+Owns no rule of order: those are the core's. Copies in the background can be held, to look at what
+    is under way.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from targetplugin.engine.core import Core
+
+from targetplugin.engine import VolumeSpec
+from targetplugin.errors import Reason, Refused
+
+READ, WRITE, FLUSH = 1, 2, 3
+ACT_READ, ACT_WRITE, ACT_FLUSH, ACT_ANSWER, ACT_DONE, ACT_EVENT = range(1, 7)
+HOST, COPY = 1, 2
+EVENTS = {
+    1: "leg_stale",
+    2: "leg_in_sync",
+    3: "save_whole",
+    4: "save_broken",
+    5: "recovered",
+    6: "recover_failed",
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    frozen: int
+    frozen_map: bytes
+    generation: int
+    pending: int
+    pause_us: int
+    left: list[bytes]
+
+
+@dataclass(frozen=True)
+class Event:
+    volume: int
+    kind: str
+    medium: bytes | None
+    detail: str = ""
+
+
+@dataclass
+class Volume:
+    core: Core
+    media: dict[int, Any] = field(default_factory=dict)  # index -> MediumSpec
+    buffers: dict[int, bytes] = field(default_factory=dict)
+    held: list[dict[str, Any]] = field(default_factory=list)
+    done: dict[int, int] = field(default_factory=dict)
+    host: dict[int, bytearray] = field(default_factory=dict)
+    answers: dict[int, int] = field(default_factory=dict)
+    attentions: list[tuple[int, int]] = field(default_factory=list)
+
+
+class PowerCut(BaseException):
+    """The daemon is no more from here on."""
+
+
+class FakeEngine:
+    """See targetplugin.engine.Engine."""
+
+    def __init__(self, on_event: Callable[[Event], None]) -> None:
+        self.on_event = on_event
+        self.volumes: dict[int, Volume] = {}
+        self.broken: set[bytes] = set()  # uuids of media that fail
+        self.hold_copies = False
+        self.cut_after = ""  # the verb after which, in force, the daemon dies
+        self.cut_before = ""
+        self._lock = threading.RLock()
+        self._number = 0
+        self._handle = 0
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None:
+        for handle in list(self.volumes):
+            self.remove_volume(handle)
+
+    # --- volumes -----------------------------------------------------------------------------
+
+    def add_volume(self, spec: VolumeSpec) -> int:
+        with self._lock:
+            volume = Volume(Core(spec.uuid, spec.size, spec.extent_shift))
+            for medium in spec.media:
+                self._attach(volume, medium)
+            volume.core.start(spec.record, spec.maps, spec.same_content)
+            self._handle += 1
+            self.volumes[self._handle] = volume
+            self._pump(self._handle)
+            return self._handle
+
+    def remove_volume(self, handle: int) -> None:
+        with self._lock:
+            self.hold_copies = False
+            self.release_copies()
+            self._request(handle, "close")
+            del self.volumes[handle]
+
+    def attach_ring(self, handle: int, uio_fd: int, map_length: int) -> None: ...
+
+    def detach_ring(self, handle: int) -> None: ...
+
+    def set_sense_ua(self, handle: int, asc: int, ascq: int) -> None:
+        self.volumes[handle].attentions.append((asc, ascq))
+
+    # --- hosts -------------------------------------------------------------------------------
+
+    def write(self, handle: int, offset: int, data: bytes) -> None:
+        self._host(handle, WRITE, offset, bytearray(data))
+
+    def read(self, handle: int, offset: int, length: int) -> bytes:
+        return bytes(self._host(handle, READ, offset, bytearray(length)))
+
+    def _host(self, handle: int, op: int, offset: int, data: bytearray) -> bytearray:
+        with self._lock:
+            volume = self.volumes[handle]
+            volume.host[0] = data
+            volume.core.command(0, op, offset, len(data), 0)
+            self._pump(handle)
+            if 0 not in volume.answers:  # it waits for a copy
+                self._release(handle)
+            status = volume.answers.pop(0)
+            if status:
+                raise OSError(5, f"the host got status {status}")
+            return data
+
+    # --- verbs -------------------------------------------------------------------------------
+
+    def save_split(self, handle: int, leaving: list[bytes], op: int) -> Point:
+        volume = self.volumes[handle]
+        indices = [self._find(volume, uuid) for uuid in leaving]
+        point = self._point(handle, "split", mask=sum(1 << i for i in indices), op=op)
+        for index in indices:
+            self._drop(handle, index)
+        return point
+
+    def save_copy(self, handle: int, save: Any, op: int) -> Point:
+        index = self._attach(self.volumes[handle], save)
+        return self._point(handle, "copy", medium=index, op=op)
+
+    def recover(self, handle: int, source: Any, generation: int, base: bytes, op: int) -> Point:
+        volume = self.volumes[handle]
+        if isinstance(source, bytes):
+            index = self._find(volume, source)
+        else:
+            index = self._attach(volume, source)
+        return self._point(handle, "recover", medium=index, generation=generation, base=base, op=op)
+
+    def swap(self, handle: int, legs: list[Any], generation: int, op: int) -> Point:
+        volume = self.volumes[handle]
+        mask = sum(1 << self._attach(volume, medium) for medium in legs)
+        point = self._point(handle, "swap", mask=mask, generation=generation, op=op)
+        now = volume.core.status()["legs"]
+        for index in [i for i, medium in volume.media.items() if medium.uuid not in now]:
+            self._drop(handle, index)
+        return point
+
+    def add_leg(self, handle: int, medium: Any, pending: bytes | None) -> None:
+        index = self._attach(self.volumes[handle], medium)
+        self._request(handle, "sync", medium=index, base=pending)
+
+    def drop_leg(self, handle: int, uuid: bytes) -> None:
+        self._drop(handle, self._find(self.volumes[handle], uuid))
+
+    detach_save = drop_leg
+
+    def live_map(self, handle: int) -> bytes:
+        return bytes(self.volumes[handle].core.live_bytes())
+
+    def checkpoint(self, handle: int) -> None:
+        self._request(handle, "checkpoint")
+
+    def status(self, handle: int) -> dict[str, Any]:
+        with self._lock:
+            return dict(self.volumes[handle].core.status())
+
+    # --- tests -------------------------------------------------------------------------------
+
+    def release_copies(self) -> None:
+        """Lets what was held go on, and waits until nothing is under way."""
+        self.hold_copies = False
+        for handle in list(self.volumes):
+            self._release(handle)
+
+    def _release(self, handle: int) -> None:
+        volume = self.volumes[handle]
+        while volume.held:
+            self._perform(volume, volume.held.pop(0))
+            self._pump(handle)
+
+    # --- the core's actions --------------------------------------------------------------------
+
+    def _attach(self, volume: Volume, medium: Any) -> int:
+        for index, known in volume.media.items():
+            if known.uuid == medium.uuid:
+                volume.media[index] = medium
+                return index
+        try:
+            index = volume.core.attach(
+                medium.uuid,
+                medium.data_size,
+                medium.record_offset,
+                medium.maps_offset,
+                medium.map_slots,
+            )
+        except ValueError as error:
+            raise Refused(Reason.STATE, str(error)) from error
+        volume.media[index] = medium
+        return int(index)
+
+    def _find(self, volume: Volume, uuid: bytes) -> int:
+        for index, medium in volume.media.items():
+            if medium.uuid == uuid:
+                return index
+        raise Refused(Reason.NOT_FOUND, f"medium {uuid.hex()} is not attached")
+
+    def _drop(self, handle: int, index: int) -> None:
+        self._request(handle, "drop", medium=index)
+        self.volumes[handle].media.pop(index, None)
+
+    def _point(self, handle: int, kind: str, **arguments: Any) -> Point:
+        if self.cut_before == kind:
+            raise PowerCut
+        self._request(handle, kind, **arguments)
+        if self.cut_after == kind:
+            raise PowerCut
+        core = self.volumes[handle].core
+        left = [bytes(uuid) for uuid in core.left_uuids()]
+        status = core.status()
+        pending = core.pending_total if kind == "recover" else 0
+        return Point(
+            core.frozen_generation,
+            bytes(core.frozen_bytes()),
+            status["generation"],
+            pending,
+            1000,
+            left,
+        )
+
+    def _request(self, handle: int, verb: str, **arguments: Any) -> None:
+        with self._lock:
+            volume = self.volumes[handle]
+            self._number += 1
+            number = self._number
+            error = volume.core.request(verb, number, **arguments)
+            if not error:
+                self._pump(handle)
+                if number not in volume.done:
+                    self._release(handle)
+                error = volume.done.pop(number)
+            if error:
+                raise Refused(Reason.STATE, f"{verb}: {os.strerror(-error)}")
+
+    def _pump(self, handle: int) -> None:
+        with self._lock:
+            volume = self.volumes[handle]
+            while actions := volume.core.take():
+                for action in actions:
+                    self._act(handle, volume, action)
+
+    def _act(self, handle: int, volume: Volume, action: dict[str, Any]) -> None:
+        kind = action["kind"]
+        if kind == ACT_READ and action["buffer"] == COPY and self.hold_copies:
+            volume.held.append(action)
+        elif kind in (ACT_READ, ACT_WRITE, ACT_FLUSH):
+            self._perform(volume, action)
+        elif kind == ACT_ANSWER:
+            volume.answers[action["number"]] = action["status"]
+        elif kind == ACT_DONE:
+            volume.done[action["number"]] = action["status"]
+        elif kind == ACT_EVENT and action["number"] in EVENTS:
+            uuid = volume.core.medium_uuid(action["medium"])
+            self.on_event(Event(handle, EVENTS[action["number"]], uuid))
+
+    def _perform(self, volume: Volume, action: dict[str, Any]) -> None:
+        medium = volume.media[action["medium"]]
+        result = 0
+        try:
+            if medium.uuid in self.broken:
+                raise OSError(5, "broken")
+            if action["kind"] == ACT_READ:
+                self._read(volume, medium, action)
+            elif action["kind"] == ACT_WRITE:
+                self._write(volume, medium, action)
+        except OSError as error:
+            result = -(error.errno or 5)
+        volume.core.completed(action["tag"], result)
+
+    def _read(self, volume: Volume, medium: Any, action: dict[str, Any]) -> None:
+        data = buffered_read(medium.fd, action["offset"], action["length"])
+        if action["buffer"] == HOST:
+            at = action["buffer_offset"]
+            volume.host[action["number"]][at : at + len(data)] = data
+        else:
+            volume.buffers[action["number"]] = data
+
+    def _write(self, volume: Volume, medium: Any, action: dict[str, Any]) -> None:
+        if action["data"] is not None:
+            data = action["data"]
+        elif action["buffer"] == HOST:
+            at = action["buffer_offset"]
+            data = bytes(volume.host[action["number"]][at : at + action["length"]])
+        else:
+            data = volume.buffers[action["number"]][: action["length"]]
+        buffered_write(medium.fd, action["offset"], data)
+
+
+def buffered_read(descriptor: int, offset: int, length: int) -> bytes:
+    """Reads the file behind a descriptor through the page cache: no alignment of memory is asked
+    for.
+    """
+    other = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
+    try:
+        return os.pread(other, length, offset)
+    finally:
+        os.close(other)
+
+
+def buffered_write(descriptor: int, offset: int, data: bytes) -> None:
+    other = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR)
+    try:
+        os.pwrite(other, data, offset)
+    finally:
+        os.close(other)
