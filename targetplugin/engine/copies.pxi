@@ -322,6 +322,11 @@ cdef void map_dirty_all(map_t *m) noexcept nogil:
 cdef void join_advance(Core c, task_t *t) noexcept nogil:
     """The end of bringing a leg in: flushed, given all maps, and then in sync by a record."""
     cdef medium_t *m = &c.media[t.medium]
+    if t.step == STEP_DONE:
+        if not t.status and m.role == ROLE_LEG and m.state == LEG_IN_SYNC:
+            emit_event(c, EVENT_LEG_IN_SYNC, t.medium)
+        task_end(c, t)
+        return
     if m.role != ROLE_LEG or m.syncing != SYNC_ENDING or t.status:
         task_end(c, t)
         return
@@ -342,9 +347,4 @@ cdef void join_advance(Core c, task_t *t) noexcept nogil:
         if not leg_absent(c) and legs_in_sync(c) == legs_written(c):
             c.missed_tag = 0
             map_reset(&c.missed, AREA_MISSED, 0)
-        if not wait_record(c, t, record_want(c), STEP_DONE):
-            ready(c, t)
-        return
-    if t.step == STEP_DONE:
-        emit_event(c, EVENT_LEG_IN_SYNC, t.medium)
-        task_end(c, t)
+        wait_record(c, t, record_want(c), STEP_DONE)

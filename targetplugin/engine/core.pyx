@@ -391,9 +391,12 @@ cdef class Core:
             m.syncing = SYNC_PREPARING  # a leg only when what it lacks is durable; what is written now is marked already
             m.state = LEG_FRESH if pending == NULL else LEG_STALE
             if pending != NULL:
-                missed_begin(self)
+                self.events += 1  # a tag of its own
+                missed_open(self)
                 map_or_bytes(&self.missed, pending)
                 map_or(&self.missed, self.live.words)
+                if self.recovering:
+                    map_or(&self.missed, self.pending.words)
         ready(self, t)
         return 0
 
@@ -679,8 +682,9 @@ cdef class Core:
     def idle_now(self):
         return bool(self.idle())
 
-    def pending_count(self):
-        return self.pending.count
+    def started(self):
+        """Whether the first record after start() is durable, so that requests may come."""
+        return not self.booting
 
     # --- the same door for Python: models and tests ------------------------------------------------------
 

@@ -133,6 +133,8 @@ class Engine:
             for index, medium in media.items():
                 reactor.set_fd(number, index, medium.fd)
             self._volumes[handle] = Served(reactor, number, core, media)
+        while not core.started():
+            time.sleep(0.001)
         return handle
 
     def remove_volume(self, handle: int) -> None:

@@ -186,11 +186,16 @@ cdef int leg_least_busy(Core c, uint32_t without) noexcept nogil:
     return best
 
 
-cdef void missed_begin(Core c) noexcept nogil:
-    """From here on the missed map counts; what it starts with is what may not be flushed on the leg that left."""
+cdef void missed_open(Core c) noexcept nogil:
+    """From here on the missed map counts."""
     if not c.missed_tag:
         c.missed_tag = <uint32_t>c.events
         map_reset(&c.missed, AREA_MISSED, c.missed_tag)
+
+
+cdef void missed_begin(Core c) noexcept nogil:
+    """A leg leaves: it may lack what was not flushed on it, and what a recover has still to copy."""
+    missed_open(c)
     log_or_into(c, &c.missed)
     if c.recovering:
         map_or(&c.missed, c.pending.words)
