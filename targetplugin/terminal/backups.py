@@ -118,7 +118,7 @@ def _restore(session: Session, args: argparse.Namespace) -> None:
         results.tell_effect(
             f"{results.called(save)} {verb}, on {', '.join(save['media'])}", result["operation"]
         )
-        say(f"Make it the data of {args.volume}: targetplugin swap {save['name']}")
+        say(f"Make it the data of {args.volume}: targetplugin swap {results.typed(save)}")
 
     session.show(result, tell)
 

@@ -115,10 +115,8 @@ class _Lines:
 
 def amount(operation: Operation) -> str:
     """`, 12 MiB of 40 MiB` where bytes are counted."""
-    total = operation.get("bytes_total")
-    if not total:
-        return ""
-    return f", {format_size(operation.get('bytes_copied') or 0)} of {format_size(total)}"
+    total, copied = operation.get("bytes_total"), operation.get("bytes_copied")
+    return f", {format_size(copied)} of {format_size(total)}" if total and copied else ""
 
 
 def _with_bar(session: Session, operation: Operation) -> Operation:

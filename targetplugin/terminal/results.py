@@ -10,12 +10,13 @@ from targetplugin.terminal.sizes import format_size
 from targetplugin.terminal.tables import draw, say
 
 Fields = dict[str, Any]
+_AT_ONCE = ("save", "recover", "swap")  # a moment from which they are in force matters to hosts
 _DIFFERENTIAL = ("recover", "resync")  # only what differs is copied
 
 
 def effect(operation: Fields | None) -> str:
     """` (in force after 0.02 s, writes paused for 3.5 ms)`, of what is known."""
-    if not operation:
+    if not operation or operation["verb"] not in _AT_ONCE:
         return ""
     parts = []
     if operation.get("seconds_in_force") is not None:
@@ -61,9 +62,16 @@ def called(save: Fields) -> str:
     return f"{save['name']} ({save['label']})" if save.get("label") else str(save["name"])
 
 
+def typed(save: Fields) -> str:
+    """What a person would type for a save: its label where it has one that needs no quotes."""
+    label = str(save.get("label") or "")
+    plain = label.replace("-", "").replace("_", "").replace(".", "")
+    return f"{save['volume']}@{label}" if plain.isalnum() else str(save["name"])
+
+
 def when(iso: str | None) -> str | None:
-    """`2026-01-05 22:00:00Z`."""
-    return iso.replace("T", " ") if iso else None
+    """`2026-01-05 22:00:00Z`, without the parts of a second."""
+    return f"{iso[:10]} {iso[11:19]}Z" if iso else None
 
 
 def volumes(found: Sequence[Fields]) -> None:
@@ -79,7 +87,7 @@ def _volume(one: Fields) -> list[object]:
         one["name"],
         one["state"],
         format_size(one["size"]),
-        f"{in_sync} of {len(legs)} in sync",
+        f"{in_sync} of {max(len(legs), one.get('mirror') or 0)} in sync",
         one["generation"],
         None if changed is None else format_size(changed * one["extent_size"]),
         one["export"]["target"] if one.get("export") else None,

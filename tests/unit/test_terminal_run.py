@@ -324,7 +324,8 @@ def test_what_fails_while_it_is_waited_for_is_exit_status_1(
 def test_restore_waits_unless_told_not_to(run: Run, fake: FakeSubsystem) -> None:
     restore = {**RUNNING, "verb": "restore"}
     fake.answers["restore"] = {"operation": an_operation(**restore), "save": a_save()}
-    run("restore", "ledger", "--from", "/i.raw", "--no-wait")
+    told = run("restore", "ledger", "--from", "/i.raw", "--no-wait").stdout
+    assert "targetplugin swap ledger@before-night-run" in told
     assert [call[0] for call in fake.calls] == ["restore"]
     run("restore", "ledger", "--from", "/i.raw")
     assert [call[0] for call in fake.calls] == ["restore", "restore", "operation_wait"]

@@ -228,6 +228,11 @@ def test_on_a_terminal_an_error_does_not_end_it_and_history_is_kept(
     assert (tmp_path / "targetplugin/shell.json").exists()
 
 
+def test_tab_completes_paths_and_commands(shell: Shell, fake: FakeSubsystem) -> None:
+    assert shell.type_on_a_terminal("cd /vol\tled\t\nrec\t\nexit\n") == 0
+    assert [call[:2] for call in verbs(fake)] == [("recover", ("ledger",))]
+
+
 def test_settings_are_kept_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     settings.store({"color_mode": False, "path_history": ["/"], "bookmarks": {"l": "/volumes"}})
