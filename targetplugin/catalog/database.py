@@ -104,6 +104,7 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """All or nothing, and durable when the outermost block ends. Raises Refused."""
         with self.lock, self._meaning():
+            self._check_whole()
             begin, end, undo = "BEGIN IMMEDIATE", "COMMIT", ["ROLLBACK"]
             if self._depth:
                 name = f"inner{self._depth}"
@@ -113,15 +114,25 @@ class Database:
             self._depth += 1
             try:
                 yield
+                self._check_whole()
                 self._connection.execute(end)
             except BaseException:
-                # Full and failing disks make SQLite undo everything by itself.
                 if self._connection.in_transaction:
                     for statement in undo:
                         self._connection.execute(statement)
                 raise
             finally:
                 self._depth -= 1
+
+    def _check_whole(self) -> None:
+        """Full and failing disks make SQLite undo everything by itself: then nothing may follow."""
+        if self._depth and not self._connection.in_transaction:
+            raise Refused(
+                Reason.ENVIRONMENT,
+                f"{self.path}: a change was undone, because the disk is full or fails",
+                object=self.path,
+                hint=_SPACE,
+            )
 
     # --- statements: names of tables and columns are the program's own, values are bound --------
 

@@ -48,11 +48,10 @@ class SaveTables(Tables):
         return self.save_get(row["volume"], row["generation"]) if row else None
 
     def saves(self, volume: bytes | None = None) -> list[Save]:
-        """Of one volume or of all, oldest first."""
+        """Of one volume or of all, in the order in which they were added, whatever clocks said."""
         with self._db.lock:
             rows = self._db.all(
-                "SELECT * FROM saves WHERE ?1 IS NULL OR volume = ?1"
-                " ORDER BY volume, created, generation",
+                "SELECT * FROM saves WHERE ?1 IS NULL OR volume = ?1 ORDER BY rowid",
                 volume,
             )
             return [self._save_made(row) for row in rows]
@@ -108,7 +107,7 @@ class SaveTables(Tables):
     def _save_where(self, where: str, *values: Any) -> Save | None:
         with self._db.lock:
             row = self._db.one(
-                f"SELECT * FROM saves WHERE {where} ORDER BY created DESC, generation DESC LIMIT 1",
+                f"SELECT * FROM saves WHERE {where} ORDER BY rowid DESC LIMIT 1",
                 *values,
             )
             return self._save_made(row) if row else None

@@ -21,11 +21,41 @@ FALLOC_FL_KEEP_SIZE = 0x01  # linux/falloc.h
 FALLOC_FL_PUNCH_HOLE = 0x02
 FALLOC_FL_ZERO_RANGE = 0x10
 
+SYS_DEVICES = "/sys/dev/block"
+
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY)
 _PIECE = 1 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+def sys_path(number: int) -> str:
+    """The folder in sysfs of the block device with that number (st_rdev)."""
+    return f"{SYS_DEVICES}/{os.major(number)}:{os.minor(number)}"
+
+
+def holders(number: int) -> list[str]:
+    """Names of the block devices that are built on one (device mapper, md)."""
+    try:
+        return sorted(os.listdir(f"{sys_path(number)}/holders"))
+    except OSError:
+        return []
+
+
+def partitions(number: int) -> dict[str, int]:
+    """The partitions of a disk: their names and device numbers."""
+    place = sys_path(number)
+    found = {}
+    try:
+        for name in sorted(os.listdir(place)):
+            if os.path.exists(f"{place}/{name}/partition"):
+                with open(f"{place}/{name}/dev") as file:
+                    major, minor = file.read().split(":")
+                found[name] = os.makedev(int(major), int(minor))
+    except OSError:
+        pass  # gone meanwhile
+    return found
 
 
 def is_block(fd: int) -> bool:

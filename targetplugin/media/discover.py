@@ -98,16 +98,6 @@ def find(
     return found
 
 
-def holders(path: str) -> list[str]:
-    """Names of the block devices that are built on one (device mapper, md)."""
-    try:
-        number = os.stat(path).st_rdev
-        place = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/holders"
-        return sorted(os.listdir(place))
-    except OSError:
-        return []
-
-
 def _open(path: str) -> int:
     mode = os.stat(path).st_mode
     if not (stat.S_ISBLK(mode) or stat.S_ISREG(mode)):
@@ -141,7 +131,7 @@ def _candidates(by_id: str, sys_block: str) -> Iterator[str]:
             continue
         block = stat.S_ISBLK(status.st_mode)
         identity = (0, status.st_rdev) if block else (status.st_dev, status.st_ino)
-        if identity in known or (block and holders(path)):
+        if identity in known or (block and device.holders(status.st_rdev)):
             continue
         known.add(identity)
         yield path

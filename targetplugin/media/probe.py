@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import device
-from targetplugin.media.discover import holders, peek
+from targetplugin.media.discover import peek
 from targetplugin.media.layout import layout
 from targetplugin.media.trailer import Role
 
@@ -70,7 +70,7 @@ def findings(path: str) -> list[Finding]:
     except OSError as error:
         raise _unreadable(path, error) from error
     if stat.S_ISBLK(mode):
-        uses = [*_block_uses(path), *_partition_uses(path)]
+        uses = [*_block_uses(path)]
     elif stat.S_ISREG(mode):
         uses = [*_file_uses(path)]
     else:
@@ -88,33 +88,27 @@ def findings(path: str) -> list[Finding]:
 
 def _block_uses(path: str) -> Iterator[Finding]:
     number = os.stat(path).st_rdev
-    name = os.path.basename(os.path.realpath(path))
-    for place in _mounts(number):
-        yield Finding(f"{name} is mounted at {place}", False, f"umount {place}, and repeat")
-    for swap in _swaps():
-        if _number(swap) == number:
-            yield Finding(f"{name} is swap space", False, f"swapoff {swap}, and repeat")
-    for holder in holders(path):
-        yield Finding(
-            f"{name} is part of {holder}", False, f"take {holder} down (lsblk shows it), and repeat"
-        )
-
-
-def _partition_uses(path: str) -> Iterator[Finding]:
-    number = os.stat(path).st_rdev
-    place = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
-    try:
-        names = sorted(os.listdir(place))
-    except OSError:
-        return
-    partitions = [name for name in names if os.path.exists(f"{place}/{name}/partition")]
-    for name in partitions:
-        yield from _block_uses(f"/dev/{name}")
+    yield from _uses_of(os.path.basename(os.path.realpath(path)), number)
+    partitions = device.partitions(number)
+    for name, part in partitions.items():
+        yield from _uses_of(name, part)
     if partitions:
         yield Finding(
             f"it has partitions: {', '.join(partitions)}",
             False,
             f"give one of them, or delete them with wipefs --all {path}, and repeat",
+        )
+
+
+def _uses_of(name: str, number: int) -> Iterator[Finding]:
+    for place in _mounts(number):
+        yield Finding(f"{name} is mounted at {place}", False, f"umount {place}, and repeat")
+    for swap in _swaps():
+        if _number(swap) == number:
+            yield Finding(f"{name} is swap space", False, f"swapoff {swap}, and repeat")
+    for holder in device.holders(number):
+        yield Finding(
+            f"{name} is part of {holder}", False, f"take {holder} down (lsblk shows it), and repeat"
         )
 
 

@@ -137,6 +137,27 @@ def test_a_full_disk_is_refused_with_nothing_changed_and_then_goes_on(state):
     catalog.close()
 
 
+def test_after_sqlite_undid_everything_nothing_is_added(state):
+    catalog = Catalog(state)
+
+    def goes_on():
+        with catalog.transaction():
+            catalog.medium_add(medium(300))
+            catalog._db._connection.execute("ROLLBACK")  # as SQLite does on a failing disk
+            catalog.medium_add(medium(301))
+
+    def ends():
+        with catalog.transaction():
+            catalog.medium_add(medium(302))
+            catalog._db._connection.execute("ROLLBACK")
+
+    refused(goes_on)
+    refused(ends)
+    assert len(catalog.media()) == 200
+    catalog.medium_add(medium(303))
+    catalog.close()
+
+
 def test_a_state_directory_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
     assert "--state-dir" in refused(Catalog, tmp_path / "file" / "state").hint
