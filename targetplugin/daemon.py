@@ -1,0 +1,154 @@
+"""The daemon: makes the parts, wires them, tells systemd that it is ready, ends cleanly on SIGTERM.
+
+Composition only; every decision is a part's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import sdnotify
+
+from targetplugin import __version__
+from targetplugin.catalog import Catalog
+from targetplugin.control.server import Server
+from targetplugin.engine import Command, Engine, Event
+from targetplugin.errors import Refused
+from targetplugin.kernel.hotplug import DiskChange, Hotplug, RingChange
+from targetplugin.kernel.lio import Lio
+from targetplugin.kernel.restore import Keeper
+from targetplugin.subsystem import Subsystem
+
+STATE_DIR = "/var/lib/targetplugin"
+RUN_DIR = "/run/targetplugin"
+ENGINE_THREADS = min(4, os.cpu_count() or 1)
+HEARTBEAT = 15.0  # seconds; the unit's WatchdogSec is a multiple of it
+START_AGAIN = 2.0  # seconds: systemd starts it again at once, which is right after a crash alone
+
+_log = logging.getLogger("targetplugin.daemon")
+
+
+class Daemon:
+    """All parts, made but not started.
+
+    Args:
+        state_dir: what must survive: the catalog and the extent maps.
+        run_dir: where the control socket is.
+    """
+
+    def __init__(self, state_dir: Path, run_dir: Path) -> None:
+        self._units: dict[int, Any] = {}
+        self._catalog = Catalog(state_dir)
+        self._hotplug = Hotplug()
+        self._subsystem = Subsystem(self._catalog, self._make_engine, Lio(), self._hotplug)
+        self._server = Server(self._subsystem, run_dir / "control.sock")
+        self._keeper = Keeper(self._ensure_exports)
+
+    def start(self) -> None:
+        """Serves what the catalog has. Exports follow LIO's own restore, which is not waited for.
+
+        Raises:
+            Refused: something that all depends on is not there.
+        """
+        self._subsystem.start()
+        self._hotplug.watch(self._ring_changed, self._disk_changed)
+        self._server.start()
+        self._keeper.start()
+
+    def stop(self) -> None:
+        """Takes no more calls, ends what runs, leaves clean records. LIO's objects stay: hosts
+        wait.
+        """
+        self._server.stop()
+        self._keeper.stop()
+        self._hotplug.close()
+        self._subsystem.stop()
+        self._catalog.close()
+
+    def _make_engine(self, on_event: Callable[[Event], None]) -> Engine:
+        return Engine(ENGINE_THREADS, self._answer, on_event)
+
+    def _answer(self, command: Command) -> None:
+        from targetplugin.scsi.logical_unit import LogicalUnit
+
+        unit = self._units.get(command.volume)
+        if unit is None:
+            name = self._subsystem.volume_of(command.volume)
+            if name is None:
+                raise LookupError(f"the engine asks for volume {command.volume}, which is no more")
+            unit = self._units[command.volume] = LogicalUnit(self._subsystem, name)
+        answer = unit.execute(command.cdb, command.data_out, command.data_in_length)
+        command.answer(answer.status, answer.data, answer.sense)
+
+    def _ensure_exports(self) -> bool:
+        self._subsystem.restore_exports()
+        return True
+
+    def _ring_changed(self, change: RingChange) -> None:
+        self._subsystem.ring_changed(change.name, change.present)
+        self._keeper.poke()
+
+    def _disk_changed(self, change: DiskChange) -> None:
+        if change.present:
+            self._subsystem.disk_appeared()
+
+
+def serve(state_dir: Path, run_dir: Path) -> None:
+    """Runs until SIGTERM or SIGINT.
+
+    Raises:
+        Refused: it can't start.
+    """
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    systemd = sdnotify.SystemdNotifier()
+    daemon = Daemon(state_dir, run_dir)
+    daemon.start()
+    systemd.notify("READY=1")
+    _log.info("targetplugind %s serves", __version__)
+    while not ending.wait(HEARTBEAT):
+        systemd.notify("WATCHDOG=1")
+    systemd.notify("STOPPING=1")
+    daemon.stop()
+    _log.info("targetplugind has ended cleanly")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="targetplugind", description=__doc__.splitlines()[0])
+    top.add_argument("--version", action="version", version=__version__)
+    top.add_argument("--state-dir", type=Path, default=Path(STATE_DIR), metavar="DIR")
+    top.add_argument("--run-dir", type=Path, default=Path(RUN_DIR), metavar="DIR")
+    levels = ("debug", "info", "warning", "error")
+    top.add_argument("--log-level", choices=levels, default="info")
+    top.add_argument("verb", nargs="?", choices=("serve",), default="serve")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: it ended as it was asked to; 1: it could not start, and the log says why."""
+    options = parser().parse_args(arguments)
+    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=options.log_level.upper(),
+        format=stamp + "%(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        serve(options.state_dir, options.run_dir)
+    except Refused as error:
+        _log.critical("%s%s", error.message, f" ({error.hint})" if error.hint else "")
+        if "NOTIFY_SOCKET" in os.environ:
+            time.sleep(START_AGAIN)
+        return 1
+    return 0
