@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from targetplugin.catalog import Catalog, MediumRow, Save, Volume
+from targetplugin.engine import VolumeSpec
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.medium import Medium
 from targetplugin.subsystem import names
@@ -52,6 +53,7 @@ class Floor:
         self.media: dict[bytes, Medium] = {}  # those that are open, by uuid
         self.pool = threading.RLock()  # who holds it may take a free medium; after a volume's lock
         self.changed = threading.Condition()  # told when an operation changes
+        self._adding = threading.Lock()  # an event may come before its volume's handle is known
         self._runtimes: dict[bytes, Runtime] = {}
 
     # --- volumes -----------------------------------------------------------------------------
@@ -81,8 +83,15 @@ class Floor:
 
     def by_handle(self, handle: int) -> Runtime | None:
         """The volume that the engine knows by this number."""
-        with self.pool:
-            return next((r for r in self._runtimes.values() if r.handle == handle), None)
+        with self._adding:
+            return next((r for r in list(self._runtimes.values()) if r.handle == handle), None)
+
+    def serve(self, spec: VolumeSpec) -> int:
+        """Gives the volume to the engine. Raises Refused, OSError."""
+        runtime = self.runtime(spec.uuid)
+        with self._adding:
+            runtime.handle = self.engine.add_volume(spec)
+            return runtime.handle
 
     def handle(self, volume: Volume) -> int:
         """The engine's number of a volume that is up. Raises Refused (STATE)."""

@@ -5,8 +5,8 @@ Knows no engine.
 
 from __future__ import annotations
 
+import logging
 import os
-from contextlib import suppress
 
 from targetplugin.catalog import MediumRow, Volume
 from targetplugin.errors import Reason, Refused
@@ -16,6 +16,8 @@ from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.views import Shape, Views, now
+
+log = logging.getLogger(__name__)
 
 
 class Pool:
@@ -221,13 +223,15 @@ class Pool:
         with self._floor.pool:
             if row.uuid in self._floor.media:
                 return True
-            with suppress(Refused):
+            try:
                 medium = Medium.open(path, uuid=row.uuid, wait=wait)
-                self._floor.media[row.uuid] = medium
-                if medium.stable_path != row.path:
-                    self._floor.catalog.medium_set(row.uuid, path=medium.stable_path)
-                return True
-            return False
+            except Refused as error:
+                log.warning("the medium %s can't be opened: %s", row.name, error.message)
+                return False
+            self._floor.media[row.uuid] = medium
+            if medium.stable_path != row.path:
+                self._floor.catalog.medium_set(row.uuid, path=medium.stable_path)
+            return True
 
     def close(self, uuid: bytes) -> None:
         """Gives up a medium that went away."""

@@ -143,7 +143,7 @@ class Start:
             state = next((g.state for g in record.legs if g.uuid == medium.uuid), None)
             if state in (None, LegState.IN_SYNC):
                 slots += medium.read_map_slots(slots=number)
-        handle = self._floor.engine.add_volume(
+        handle = self._floor.serve(
             VolumeSpec(
                 uuid=volume.uuid,
                 size=volume.size,
@@ -153,14 +153,13 @@ class Start:
                 maps=slots,
             )
         )
-        self._floor.runtime(volume.uuid).handle = handle
         self._catch_up(volume, record, handle)
         self._settle.trailers(volume.uuid, record.op, free_others=volume.uuid not in self._older)
 
     def _start_new(self, volume: Volume) -> None:
         """The daemon ended between a volume's creation and its first record."""
         media = [self._floor.medium(leg.medium) for leg in self._catalog.legs(volume.uuid)]
-        self._floor.runtime(volume.uuid).handle = self._floor.engine.add_volume(
+        self._floor.serve(
             VolumeSpec(
                 uuid=volume.uuid,
                 size=volume.size,

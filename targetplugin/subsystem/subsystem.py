@@ -238,7 +238,7 @@ class Subsystem:
         return self._points.save(ask, volume, label, policy, onto)
 
     def diff(self, save: str, *, door: str = "terminal") -> Shape:
-        """What changed since a save: volume, from, to, extent_size, extents, bytes, list of runs."""
+        """What changed since a save, as a count, in bytes and as a list of runs."""
         return self._points.diff(Ask("diff", door=door), save)
 
     def recover(

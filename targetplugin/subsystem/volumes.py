@@ -88,7 +88,7 @@ class Volumes:
         try:
             for leg in legs:
                 self._floor.medium(leg).write_zeros(0, row.size)
-            handle = self._floor.engine.add_volume(
+            self._floor.serve(
                 VolumeSpec(
                     uuid=row.uuid,
                     size=row.size,
@@ -102,8 +102,6 @@ class Volumes:
         except (Refused, OSError):
             self.undo_create(row)
             raise
-        runtime = self._floor.runtime(row.uuid)
-        runtime.handle = handle
         row = self._floor.catalog.volume_set(row.uuid, details={})
         self._settle.trailers(row.uuid, 0)
         return self._views.volume(row)

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from targetplugin.engine.core import Core
-
 from targetplugin.engine import VolumeSpec
+from targetplugin.engine.core import Core
 from targetplugin.errors import Reason, Refused
 
 READ, WRITE, FLUSH = 1, 2, 3
@@ -126,8 +125,9 @@ class FakeEngine:
             volume.host[0] = data
             volume.core.command(0, op, offset, len(data), 0)
             self._pump(handle)
-            if 0 not in volume.answers:  # it waits for a copy
-                self._release(handle)
+            while 0 not in volume.answers:  # it waits for a copy, which was asked for last
+                self._perform(volume, volume.held.pop())
+                self._pump(handle)
             status = volume.answers.pop(0)
             if status:
                 raise OSError(5, f"the host got status {status}")

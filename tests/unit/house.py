@@ -45,11 +45,19 @@ class House:
         """The daemon is gone between two instructions: nothing is ended cleanly, the kernel closes
         what was open.
         """
+        self.subsystem._comeback.stop()
         for medium in list(self.floor.media.values()):
             medium.close()
         self.floor.media.clear()
         for volume in self.catalog.volumes():
             self.floor.runtime(volume.uuid).handle = None
+        self.subsystem._transfers.stop()
+        self.catalog.close()
+
+    def end(self) -> None:
+        """Ends the daemon as it should."""
+        self.finish()
+        self.subsystem.stop()
         self.catalog.close()
 
     def restart(self) -> None:

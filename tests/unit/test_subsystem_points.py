@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from targetplugin.errors import Reason, Refused
 from tests.unit.house import EXTENT, MIB, House
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    made = House(tmp_path)
-    made.media("a", "b", "c", "d")
-    made.volume()
-    yield made
-    made.finish()
-    made.subsystem.stop()
-    made.catalog.close()
 
 
 def test_a_save_splits_the_last_leg_in_sync_at_once(house: House) -> None:

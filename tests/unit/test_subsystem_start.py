@@ -1,0 +1,253 @@
+"""What a daemon that was killed, or a medium that was away, leaves behind: nothing that needs a
+hand.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+
+from targetplugin.errors import Reason, Refused
+from targetplugin.media.trailer import Role
+from tests.unit.house import House
+
+
+def test_everything_is_there_again_after_a_clean_end(house: House) -> None:
+    house.write(3, "x")
+    house.subsystem.save("ledger", label="night")
+    house.write(3, "y")
+    before = house.show()
+    house.end()
+    house.boot()
+    assert house.show() == before
+    assert house.read(3) == "y"
+    house.subsystem.recover("ledger@night")
+    house.finish()
+    assert house.read(3) == "x"
+
+
+def test_everything_is_there_again_after_a_kill(house: House) -> None:
+    house.write(3, "x")
+    house.subsystem.save("ledger")
+    house.write(3, "y")
+    house.restart()
+    house.finish()
+    assert house.read(3) == "y"
+    assert house.saves() == ["ledger@1"]
+    assert house.subsystem.diff("ledger")["list"][0]["offset"] == 0  # the whole region of the log
+    house.subsystem.recover("ledger")
+    house.finish()
+    assert house.read(3) == "x"
+
+
+@pytest.mark.parametrize("policy", ["split", "copy"])
+@pytest.mark.parametrize("in_force", [True, False])
+def test_a_save_cut_short_is_there_or_has_no_trace(
+    house: House, policy: str, in_force: bool
+) -> None:
+    house.write(3, "x")
+    house.killed_in(
+        policy,
+        in_force=in_force,
+        run=lambda: house.subsystem.save("ledger", label="night", policy=policy),
+    )
+    house.finish()
+    operation = house.subsystem.operations("ledger")[0]
+    if not in_force:
+        assert house.saves() == []
+        assert house.states()["c"] == "free"
+        assert operation["state"] == "failed"
+        assert house.show()["generation"] == 1
+        house.subsystem.save("ledger", label="night")
+        return
+    assert house.saves() == ["ledger@1"]
+    assert operation["state"] == "done"
+    save = house.show()["saves"][0]
+    assert save["fill"] == "whole"
+    assert house.on_medium(save["media"][0], 3) == "x"
+    house.write(3, "y")
+    assert house.subsystem.diff("ledger@night")["extents"] == 1
+    house.subsystem.recover("ledger@night")
+    house.finish()
+    assert house.read(3) == "x"
+
+
+def test_a_frozen_map_that_a_kill_kept_from_the_catalog_is_read_from_the_legs(house: House) -> None:
+    house.subsystem.save("ledger")
+    house.write(3, "x")
+    house.write(5, "x")
+    house.killed_in("copy", in_force=True, run=lambda: house.subsystem.save("ledger"))
+    house.finish()
+    told = house.subsystem.diff("ledger@1")
+    assert told["extents"] == 2
+    assert house.subsystem.diff("ledger@2")["extents"] == 0
+
+
+@pytest.mark.parametrize("in_force", [True, False])
+def test_a_recover_cut_short_goes_on_or_has_no_trace(house: House, in_force: bool) -> None:
+    house.write(3, "x")
+    house.subsystem.save("ledger")
+    house.write(3, "y")
+    house.engine.hold_copies = True
+    house.killed_in("recover", in_force=in_force, run=lambda: house.subsystem.recover("ledger"))
+    house.finish()
+    assert house.read(3) == ("x" if in_force else "y")
+    operation = house.subsystem.operations("ledger")[0]
+    assert operation["state"] == ("done" if in_force else "failed")
+    assert house.show()["state"] == "serving"
+    assert house.show()["generation"] == (3 if in_force else 2)
+
+
+def test_a_recover_that_ran_when_the_daemon_died_goes_on(house: House) -> None:
+    house.write(3, "x")
+    house.subsystem.save("ledger")
+    house.write(3, "y")
+    house.engine.hold_copies = True
+    answer = house.subsystem.recover("ledger")
+    house.restart()
+    assert house.read(3) == "x"
+    house.finish()
+    assert house.subsystem.operation(answer["operation"]["id"])["state"] == "done"
+    assert house.on_medium("a", 3) == "x"
+
+
+@pytest.mark.parametrize("in_force", [True, False])
+def test_a_swap_cut_short_is_done_or_has_no_trace(house: House, in_force: bool) -> None:
+    house.write(3, "x")
+    house.subsystem.save("ledger", policy="copy")
+    house.finish()
+    house.write(3, "y")
+    house.killed_in("swap", in_force=in_force, run=lambda: house.subsystem.swap("ledger"))
+    house.finish()
+    assert house.read(3) == ("x" if in_force else "y")
+    assert house.saves() == ["ledger@2" if in_force else "ledger@1"]
+    assert house.states()["c"] == ("leg of ledger" if in_force else "save ledger@1")
+    house.subsystem.swap("ledger")
+    assert house.read(3) == ("y" if in_force else "x")
+
+
+def test_a_save_that_filled_when_the_daemon_died_fills_on(house: House) -> None:
+    house.write(3, "x")
+    house.engine.hold_copies = True
+    answer = house.subsystem.save("ledger", policy="copy")
+    house.write(3, "y")
+    house.restart()
+    house.finish()
+    assert house.subsystem.operation(answer["operation"]["id"])["state"] == "done"
+    assert house.on_medium("c", 3) == "x"
+
+
+def test_a_medium_claimed_for_a_save_that_never_was_is_free(house: House) -> None:
+    house.killed_in(
+        "copy", in_force=False, run=lambda: house.subsystem.save("ledger", policy="copy")
+    )
+    trailer = house.floor.media[house.floor.medium_row("c").uuid].trailer
+    assert trailer is not None
+    assert trailer.role is Role.FREE
+
+
+def test_a_volume_that_was_not_made_to_the_end_has_no_trace(house: House, monkeypatch: Any) -> None:
+    def killed(*_: object) -> int:
+        raise SystemExit
+
+    monkeypatch.setattr(house.engine, "add_volume", killed)
+    with pytest.raises(SystemExit):
+        house.volume("half")
+    house.restart()
+    assert [volume["name"] for volume in house.subsystem.volume_list()] == ["ledger"]
+    assert house.states()["c"] == house.states()["d"] == "free"
+    house.volume("half")
+
+
+def test_a_leg_that_was_away_gets_what_it_missed_alone(house: House) -> None:
+    house.write(3, "x")
+    house.kill()
+    (house.folder / "b").rename(house.folder / "away")
+    house.boot()
+    assert [leg["state"] for leg in house.show()["legs"]] == ["in_sync", "missing"]
+    assert house.states()["b"] == "leg of ledger"
+    house.write(70, "y")
+    (house.folder / "away").rename(house.folder / "b")
+    house.engine.hold_copies = True
+    house.subsystem._comeback.look()
+    legs = house.show()["legs"]
+    assert legs[1]["state"] == "syncing"
+    assert legs[1]["missed_extents"] < 128
+    house.finish()
+    assert [leg["state"] for leg in house.show()["legs"]] == ["in_sync", "in_sync"]
+    assert house.on_medium("b", 70) == "y"
+
+
+def test_a_leg_that_fails_is_shown_and_taken_back_when_it_works(house: House) -> None:
+    uuid = house.floor.medium_row("b").uuid
+    house.engine.broken.add(uuid)
+    house.write(3, "x")
+    house.subsystem.settled()
+    assert house.show()["state"] == "degraded"
+    assert [leg["state"] for leg in house.show()["legs"]] == ["in_sync", "stale"]
+    assert house.read(3) == "x"
+    house.engine.broken.clear()
+    house.subsystem._comeback.look()
+    house.finish()
+    assert house.show()["state"] == "serving"
+    assert house.on_medium("b", 3) == "x"
+
+
+def test_a_volume_is_down_while_only_an_older_leg_is_there(house: House) -> None:
+    house.engine.broken.add(house.floor.medium_row("b").uuid)
+    house.write(3, "x")
+    house.subsystem.settled()
+    house.kill()
+    (house.folder / "a").rename(house.folder / "away")
+    house.boot()
+    shown = house.show()
+    assert shown["state"] == "down"
+    assert "a" in shown["why"]
+    with pytest.raises(Refused) as refused:
+        house.subsystem.save("ledger")
+    assert refused.value.reason is Reason.STATE
+    (house.folder / "away").rename(house.folder / "a")
+    house.subsystem._comeback.look()
+    house.finish()
+    assert house.read(3) == "x"
+
+
+def test_a_volume_is_down_while_the_source_of_its_recover_is_away(house: House) -> None:
+    house.write(3, "x")
+    house.subsystem.save("ledger")
+    house.write(3, "y")
+    house.engine.hold_copies = True
+    house.subsystem.recover("ledger")
+    house.kill()
+    (house.folder / "b").rename(house.folder / "away")
+    house.boot()
+    assert house.show()["state"] == "down"
+    (house.folder / "away").rename(house.folder / "b")
+    house.subsystem._comeback.look()
+    house.finish()
+    assert house.read(3) == "x"
+    assert house.subsystem.operations()[0]["state"] == "done"
+
+
+def test_media_that_know_more_than_an_older_catalog_are_believed(house: House) -> None:
+    house.write(3, "x")
+    house.subsystem.save("ledger")
+    house.end()
+    shutil.copytree(house.folder / "state", house.folder / "older")
+    house.boot()
+    house.write(3, "y")
+    house.subsystem.save("ledger", policy="copy")
+    house.finish()
+    house.end()
+    shutil.rmtree(house.folder / "state")
+    (house.folder / "older").rename(house.folder / "state")
+    house.boot()
+    house.finish()
+    assert house.read(3) == "y"
+    assert house.show()["generation"] == 3
+    assert house.subsystem.diff("ledger@1")["extents"] == 128
+    house.subsystem.recover("ledger@1")
+    house.finish()
+    assert house.read(3) == "x"
