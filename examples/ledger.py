@@ -4,7 +4,8 @@
     ledger.py create FILE [--rows 200000] [--transactions 2000]
     ledger.py night FILE       posts interest to half of the accounts, wrongly, and dies of a defect
     ledger.py damage FILE      overwrites balances, as a hand at the wrong prompt does
-    ledger.py show FILE        prints accounts, postings, the sum of all balances and a checksum of every row, as JSON
+    ledger.py show FILE        prints accounts, postings, the sum of all balances and a checksum of
+    every row, as JSON
 
 Needs Python's standard library only. Every transaction is on stable storage when it is over.
 """
@@ -27,8 +28,10 @@ def create(ledger: sqlite3.Connection, rows: int, transactions: int) -> None:
     """Makes `rows` rows, one account for each 10 postings, in `transactions` real transactions."""
     ledger.executescript(
         """
-        CREATE TABLE account (id INTEGER PRIMARY KEY, owner TEXT NOT NULL, balance INTEGER NOT NULL);
-        CREATE TABLE posting (id INTEGER PRIMARY KEY, account INTEGER NOT NULL, amount INTEGER NOT NULL,
+        CREATE TABLE account (id INTEGER PRIMARY KEY, owner TEXT NOT NULL, balance INTEGER NOT
+        NULL);
+        CREATE TABLE posting (id INTEGER PRIMARY KEY, account INTEGER NOT NULL, amount INTEGER NOT
+        NULL,
                               text TEXT NOT NULL);
         """
     )
@@ -46,7 +49,8 @@ def create(ledger: sqlite3.Connection, rows: int, transactions: int) -> None:
                 account = number * 7919 % accounts + 1
                 amount = number * 104729 % 20001 - 5000
                 ledger.execute(
-                    "INSERT INTO posting VALUES (NULL, ?, ?, ?)", (account, amount, f"entry {number}")
+                    "INSERT INTO posting VALUES (NULL, ?, ?, ?)",
+                    (account, amount, f"entry {number}"),
                 )
                 ledger.execute(
                     "UPDATE account SET balance = balance + ? WHERE id = ?", (amount, account)
@@ -56,7 +60,9 @@ def create(ledger: sqlite3.Connection, rows: int, transactions: int) -> None:
 
 
 def night(ledger: sqlite3.Connection) -> None:
-    """The job with the defect: interest is added twice, and an account without owner stops it half-way."""
+    """The job with the defect: interest is added twice, and an account without owner stops it half-
+    way.
+    """
     accounts = ledger.execute("SELECT max(id) FROM account").fetchone()[0]
     for first in range(1, accounts, 100):
         ledger.execute("BEGIN IMMEDIATE")

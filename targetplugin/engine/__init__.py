@@ -1,4 +1,6 @@
-"""The data path: TCMU rings, mirrored I/O, extent maps, copies. Knows no names, paths, catalog or LIO, and makes no policy."""
+"""The data path: TCMU rings, mirrored I/O, extent maps, copies. Knows no names, paths, catalog or
+LIO, and makes no policy.
+"""
 
 from targetplugin.engine.core import decode_map_slot, decode_record
 from targetplugin.engine.engine import Engine

@@ -1,4 +1,6 @@
-"""The engine as those above see it: volumes on native threads, and blocking verbs. Owns the threads and who serves what."""
+"""The engine as those above see it: volumes on native threads, and blocking verbs. Owns the threads
+and who serves what.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,22 @@ EVENTS = {
 }
 REFUSALS = {
     16: (Reason.BUSY, "another operation of the volume forbids it", "wait for it, then repeat"),
-    22: (Reason.STATE, "the media are not in a state that allows it", "look at the volume's status"),
-    28: (Reason.STATE, "there is no room: too small a medium, or too many", "choose another medium"),
+    22: (
+        Reason.STATE,
+        "the media are not in a state that allows it",
+        "look at the volume's status",
+    ),
+    28: (
+        Reason.STATE,
+        "there is no room: too small a medium, or too many",
+        "choose another medium",
+    ),
     2: (Reason.NOT_FOUND, "the medium is not attached", "look at the volume's status"),
-    5: (Reason.ENVIRONMENT, "a medium failed while it was asked for", "look at the volume's status"),
+    5: (
+        Reason.ENVIRONMENT,
+        "a medium failed while it was asked for",
+        "look at the volume's status",
+    ),
 }
 COMMAND_THREADS = 4
 
@@ -52,7 +66,8 @@ class Engine:
 
     Args:
         threads: native threads; volumes are dealt out to them in turn.
-        on_command: is called, on a thread of the engine's, with each SCSI command that is not native.
+        on_command: is called, on a thread of the engine's, with each SCSI command that is not
+        native.
         on_event: is called, on another, with each Event, in order.
         spin: microseconds to look for work before a thread sleeps, while work comes briskly.
     """
@@ -104,7 +119,8 @@ class Engine:
     # --- volumes --------------------------------------------------------------------------------
 
     def add_volume(self, spec: VolumeSpec) -> int:
-        """Starts a volume from what its media say. Returns its handle; commands come with attach_ring.
+        """Starts a volume from what its media say. Returns its handle; commands come with
+        attach_ring.
 
         Raises:
             Refused: the record is damaged or another volume's, or no leg in sync is there.
@@ -138,7 +154,9 @@ class Engine:
         return handle
 
     def remove_volume(self, handle: int) -> None:
-        """Drains, flushes and records a clean end, then forgets the volume. Descriptors stay the caller's."""
+        """Drains, flushes and records a clean end, then forgets the volume. Descriptors stay the
+        caller's.
+        """
         served = self._at(handle)
         self.detach_ring(handle)
         try:
@@ -159,7 +177,9 @@ class Engine:
     def attach_ring(
         self, handle: int, uio_fd: int, map_length: int, *, map_fd: int | None = None
     ) -> None:
-        """Serves a ring: its descriptor, the length to map, and (for tests) another descriptor to map from."""
+        """Serves a ring: its descriptor, the length to map, and (for tests) another descriptor to
+        map from.
+        """
         served = self._at(handle)
         with served.reactor:
             served.reactor.ring_attach(
@@ -213,7 +233,7 @@ class Engine:
     def recover(
         self, handle: int, source: MediumSpec | bytes, generation: int, base: bytes, op: int
     ) -> Point:
-        """The volume reads as the save from here on; what differs is copied back in the background.
+        """The volume reads as the save from here on; what differs is copied back meanwhile.
 
         Args:
             source: the save's medium, or the uuid of one that still fills.
@@ -255,7 +275,8 @@ class Engine:
         """Makes a medium a leg; it takes all writes when this returns, and what it lacks is copied.
 
         Args:
-            pending: what it lacks, up to the start of the live generation; None: everything, or, for a
+            pending: what it lacks, up to the start of the live generation; None: everything, or,
+            for a
                 leg that is known as stale, what it is known to have missed.
         """
         served = self._at(handle)
@@ -382,14 +403,15 @@ class Engine:
             kind, number = message[0], message[1]
             for handle, served in list(self._volumes.items()):
                 if served.reactor is reactor and served.number == number:
+                    found = handle
                     break
             else:
                 continue
             if kind == "command":
-                self._commands.put((served, handle, message[2]))
+                self._commands.put((served, found, message[2]))
             else:
                 uuid = served.core.medium_uuid(message[3])
-                self._events.put(Event(handle, EVENTS.get(message[2], "unknown"), uuid))
+                self._events.put(Event(found, EVENTS.get(message[2], "unknown"), uuid))
 
     def _run_events(self) -> None:
         while (event := self._events.get()) is not None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 
-class LegState(str, Enum):
+class LegState(StrEnum):
     """Of a leg, as the record has it."""
 
     IN_SYNC = "in_sync"
@@ -14,7 +14,7 @@ class LegState(str, Enum):
     SYNCING = "syncing"  # it is new, and lacks everything that was not copied yet
 
 
-class SaveState(str, Enum):
+class SaveState(StrEnum):
     """Of a save that fills, as the record has it."""
 
     FILLING = "filling"

@@ -9,8 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from targetplugin.engine import Command, Engine, Event, MediumSpec, VolumeSpec
-from targetplugin.engine import decode_map_slot, decode_record
+from targetplugin.engine import (
+    Command,
+    Engine,
+    Event,
+    MediumSpec,
+    VolumeSpec,
+    decode_map_slot,
+    decode_record,
+)
 from tests.engine.fake_ring import FakeRing
 
 SIZE = 16 << 20

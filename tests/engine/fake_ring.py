@@ -1,4 +1,6 @@
-"""A ring in an anonymous file, laid out as TCMU's, and the kernel's side of it: what sends commands and takes answers."""
+"""A ring in an anonymous file, laid out as TCMU's, and the kernel's side of it: what sends commands
+and takes answers.
+"""
 
 from __future__ import annotations
 
@@ -62,17 +64,29 @@ class FakeRing:
         self.kernel.send(b"\1\0\0\0")
 
     def entry(self, op: int, length: int, body: bytes) -> None:
-        """Puts an entry at the head as it is, right or wrong; pads to the ring's end where it does not fit."""
+        """Puts an entry at the head as it is, right or wrong; pads to the ring's end where it does
+        not fit.
+        """
         head = self.head
         if head + length > RING_SIZE:
-            struct.pack_into("<IHBB", self.map, RING_OFFSET + head, (RING_SIZE - head) | PAD, 0, 0, 0)
+            struct.pack_into(
+                "<IHBB", self.map, RING_OFFSET + head, (RING_SIZE - head) | PAD, 0, 0, 0
+            )
             head = 0
         at = RING_OFFSET + head
-        self.map[at : at + length] = (struct.pack("<I", length | op) + body).ljust(length, b"\0")[:length]
+        self.map[at : at + length] = (struct.pack("<I", length | op) + body).ljust(length, b"\0")[
+            :length
+        ]
         self.words[3] = (head + length) % RING_SIZE  # one store: the engine may look at any time
 
     def send(
-        self, cdb: bytes, data_out: bytes = b"", data_in: int = 0, *, pieces: int = 1, kick: bool = True
+        self,
+        cdb: bytes,
+        data_out: bytes = b"",
+        data_in: int = 0,
+        *,
+        pieces: int = 1,
+        kick: bool = True,
     ) -> int:
         """Sends a command; its buffers are cut into so many pieces. Returns its number."""
         self.number = (self.number + 1) % 60000

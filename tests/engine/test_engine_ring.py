@@ -100,8 +100,17 @@ def test_a_ring_of_nonsense_harms_nothing_and_ends(rig: Rig) -> None:
     for _ in range(300):
         length = draw.choice([8, 16, 112, 120, 256])
         body = struct.pack(
-            "<HBBIIIIQQQ", draw.randrange(65536), 0, 0, draw.choice([0, 1, 2, 5000, 2**32 - 1]), 0, 0,
-            0, draw.choice([0, 1 << 20, 2**63, 2**64 - 1, draw.randrange(9 << 20)]), 0, 0,
+            "<HBBIIIIQQQ",
+            draw.randrange(65536),
+            0,
+            0,
+            draw.choice([0, 1, 2, 5000, 2**32 - 1]),
+            0,
+            0,
+            0,
+            draw.choice([0, 1 << 20, 2**63, 2**64 - 1, draw.randrange(9 << 20)]),
+            0,
+            0,
         )
         body += draw.randbytes(max(0, length - 4 - len(body)))
         rig.ring.entry(draw.choice([CMD, CMD, 2, 7]), length, body[: length - 4])

@@ -1,4 +1,6 @@
-"""`python3 -m tests.sim --seeds 0:1000`: runs the simulator and says what it covered and the first seed that fails."""
+"""`python3 -m tests.sim --seeds 0:1000`: runs the simulator and says what it covered and the first
+seed that fails.
+"""
 
 from __future__ import annotations
 

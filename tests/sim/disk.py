@@ -1,4 +1,5 @@
-"""A modelled disk with a volatile cache. Owns what is cached and what is durable; decides nothing of when it fails.
+"""A modelled disk with a volatile cache. Owns what is cached and what is durable; decides nothing
+of when it fails.
 
 Data is kept as one stamp (an int) for each 4 KiB block, metadata as its 4096 bytes.
 """

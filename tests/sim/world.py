@@ -1,6 +1,8 @@
-"""One run: hosts, verbs and crashes at random on one volume, and an oracle that knows only what hosts were told.
+"""One run: hosts, verbs and crashes at random on one volume, and an oracle that knows only what
+hosts were told.
 
-Each 4 KiB block of the volume has a set of stamps that it may hold: one when all is settled, more while writes are under
+Each 4 KiB block of the volume has a set of stamps that it may hold: one when all is settled, more
+while writes are under
 way or after a power cut took what was not flushed.
 """
 
@@ -98,7 +100,9 @@ class World:
         self.to_drop: list[int] = []
 
     def restart(self) -> None:
-        """As the daemon does it: the newest record, its legs' maps, the prepared operation finished or dropped."""
+        """As the daemon does it: the newest record, its legs' maps, the prepared operation finished
+        or dropped.
+        """
         request = self.request
         best = None
         for disk in self.disks:
@@ -116,7 +120,8 @@ class World:
             leg.state is LegState.IN_SYNC and leg.uuid in present for leg in record.legs
         )
         if not in_sync_there or (record.events < self.known_events and self.any_broken()):
-            # The last leg in sync is gone for now, or the catalog knows of later events than the media that are
+            # The last leg in sync is gone for now, or the catalog knows of later events than the
+            # media that are
             # there: a start is refused, and the disks come back.
             for disk in self.disks:
                 disk.broken = False
@@ -155,9 +160,10 @@ class World:
         newest: dict[int, tuple[int, bytes]] = {}
         for block in slots:
             decoded = decode_map_slot(block)
-            if decoded and decoded[0] == area and decoded[2] == frozen:
-                if decoded[3] > newest.get(decoded[1], (0, b""))[0]:
-                    newest[decoded[1]] = (decoded[3], decoded[4])
+            if decoded is None or decoded[0] != area or decoded[2] != frozen:
+                continue
+            if decoded[3] > newest.get(decoded[1], (0, b""))[0]:
+                newest[decoded[1]] = (decoded[3], decoded[4])
         for slot, (_, payload) in newest.items():
             at = slot * 4064
             bits[at : at + 4064] = payload[: len(bits) - at]
@@ -342,7 +348,17 @@ class World:
         whole = [s for s in self.saves.values() if s.state == "whole"]
         usable = [s for s in self.saves.values() if s.state != "broken"]
         choice = self.random.choice(
-            ["split", "copy", "recover", "swap", "resync", "fresh", "return", "release", "checkpoint"]
+            [
+                "split",
+                "copy",
+                "recover",
+                "swap",
+                "resync",
+                "fresh",
+                "return",
+                "release",
+                "checkpoint",
+            ]
         )
         if choice == "split" and len(in_sync) > 1:
             uuid = self.random.choice(in_sync)
@@ -358,9 +374,12 @@ class World:
                 return
             attached = save.disks[0].uuid in status["saves"]
             base = self.differential(save.generation)
-            if not self.ask(
-                "recover", medium=index, generation=save.generation, base=base, save=save
-            ) and not attached:
+            if (
+                not self.ask(
+                    "recover", medium=index, generation=save.generation, base=base, save=save
+                )
+                and not attached
+            ):
                 self.to_drop.append(index)
         elif choice == "swap" and whole:
             save = self.random.choice(whole)
@@ -463,7 +482,9 @@ class World:
             self.parent = frozen
 
     def left(self, request: dict[str, Any]) -> list[Disk]:
-        """Which of the old legs were in sync at the switch: the core says, or, at start, their own records."""
+        """Which of the old legs were in sync at the switch: the core says, or, at start, their own
+        records.
+        """
         if self.request_at_start:
             return [
                 disk
@@ -478,7 +499,13 @@ class World:
         disk = next((disk for disk in self.disks if disk.uuid == uuid), None)
         if disk is None:
             return
-        names = {1: "leg stale", 2: "leg in sync", 3: "save whole", 4: "save broken", 5: "recovered"}
+        names = {
+            1: "leg stale",
+            2: "leg in sync",
+            3: "save whole",
+            4: "save broken",
+            5: "recovered",
+        }
         names |= {6: "recover failed"}
         if kind not in names:
             return
@@ -559,7 +586,9 @@ class World:
         self.restart()
 
     def settle_content(self, *, durable: bool = False) -> None:
-        """Reads the whole volume: what it holds now it goes on holding, unless a power cut takes what was not flushed."""
+        """Reads the whole volume: what it holds now it goes on holding, unless a power cut takes
+        what was not flushed.
+        """
         for first in range(0, self.blocks, 64):
             command = Command(READ, first, 64, False, [-1] * 64)
             command.expect = [set(self.may[at]) for at in range(first, first + 64)]

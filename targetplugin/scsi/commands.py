@@ -1,0 +1,134 @@
+"""The command table: what is understood, by whom, and which bits of a CDB are looked at. One table
+for all uses.
+
+Dispatch and REPORT SUPPORTED OPERATION CODES read it. Source: SPC-4, SBC-3, and PIT COPY
+(scsi/pitcopy.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NATIVE = "native"  # answered by the engine; seen here only by those who ask what is supported
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+        opcode, action: operation code, and service action where there are several.
+        name: T10's.
+        usage: the bits of each CDB byte that are looked at; byte 0 is the operation code.
+        handler: name of the method that answers it, or NATIVE.
+    """
+
+    opcode: int
+    action: int | None
+    name: str
+    usage: bytes
+    handler: str
+
+
+def _usage(hexadecimal: str) -> bytes:
+    return bytes.fromhex(hexadecimal)
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command(0x00, None, "TEST UNIT READY", _usage("000000000000"), NATIVE),
+    Command(0x03, None, "REQUEST SENSE", _usage("03010000ff00"), "request_sense"),
+    Command(0x08, None, "READ (6)", _usage("081fffffff00"), NATIVE),
+    Command(0x0A, None, "WRITE (6)", _usage("0a1fffffff00"), NATIVE),
+    Command(0x12, None, "INQUIRY", _usage("1201ffffff00"), "inquiry"),
+    Command(0x15, None, "MODE SELECT (6)", _usage("15110000ff00"), "mode_select_6"),
+    Command(0x1A, None, "MODE SENSE (6)", _usage("1a08ffffff00"), "mode_sense_6"),
+    Command(0x1B, None, "START STOP UNIT", _usage("1b01000ff700"), "start_stop_unit"),
+    Command(0x1E, None, "PREVENT ALLOW MEDIUM REMOVAL", _usage("1e0000000300"), "prevent_allow"),
+    Command(0x25, None, "READ CAPACITY (10)", _usage("25000000000000000000"), "read_capacity_10"),
+    Command(0x28, None, "READ (10)", _usage("2818ffffffff00ffff00"), NATIVE),
+    Command(0x2A, None, "WRITE (10)", _usage("2a18ffffffff00ffff00"), NATIVE),
+    Command(0x35, None, "SYNCHRONIZE CACHE (10)", _usage("3506ffffffff00ffff00"), NATIVE),
+    Command(0x55, None, "MODE SELECT (10)", _usage("55110000000000ffff00"), "mode_select_10"),
+    Command(0x5A, None, "MODE SENSE (10)", _usage("5a18ffff000000ffff00"), "mode_sense_10"),
+    Command(0x88, None, "READ (16)", _usage("8818ffffffffffffffffffffffff0000"), NATIVE),
+    Command(0x8A, None, "WRITE (16)", _usage("8a18ffffffffffffffffffffffff0000"), NATIVE),
+    Command(
+        0x91, None, "SYNCHRONIZE CACHE (16)", _usage("9106ffffffffffffffffffffffff0000"), NATIVE
+    ),
+    Command(
+        0x9E,
+        0x10,
+        "READ CAPACITY (16)",
+        _usage("9e1f0000000000000000ffffffff0000"),
+        "read_capacity_16",
+    ),
+    Command(
+        0xA3,
+        0x0C,
+        "REPORT SUPPORTED OPERATION CODES",
+        _usage("a31f87ffffffffffffff0000"),
+        "report_opcodes",
+    ),
+    Command(
+        0xA3,
+        0x0D,
+        "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
+        _usage("a31f80000000ffffffff0000"),
+        "report_task_management",
+    ),
+    Command(0xA8, None, "READ (12)", _usage("a818ffffffffffffffff0000"), NATIVE),
+    Command(0xAA, None, "WRITE (12)", _usage("aa18ffffffffffffffff0000"), NATIVE),
+    *(
+        Command(0xC0, action, f"PIT COPY IN: {name}", _usage(usage), "pit_copy_in")
+        for action, name, usage in (
+            (0x00, "CAPABILITIES", "c01f0000000000ffff00"),
+            (0x01, "PAIR STATUS", "c01f0000000000ffff00"),
+            (0x02, "DIFFERENTIAL EXTENTS", "c01fffffffffffffff00"),
+            (0x03, "SAVES", "c01fffffffff00ffff00"),
+            (0x04, "OPERATIONS", "c01fffffffff00ffff00"),
+            (0x05, "BACKUPS", "c01fffffffff00ffff00"),
+        )
+    ),
+    *(
+        Command(
+            0xC1, action, f"PIT COPY OUT: {name}", _usage("c11f030000ffffffff00"), "pit_copy_out"
+        )
+        for action, name in (
+            (0x00, "SAVE"),
+            (0x01, "RECOVER"),
+            (0x02, "RESTORE"),
+            (0x03, "SWAP"),
+            (0x04, "RESYNC"),
+            (0x05, "RELEASE"),
+            (0x06, "ABORT"),
+        )
+    ),
+)
+
+# The byte, and its bits, that hold the service action.
+ACTION_MASK = 0x1F
+
+
+def find(cdb: bytes) -> Command | None:
+    """The command of a CDB, or None where the operation code or service action is not known."""
+    for command in COMMANDS:
+        if command.opcode == cdb[0] and command.action in (None, cdb[1] & ACTION_MASK):
+            return command
+    return None
+
+
+def known_opcode(opcode: int) -> bool:
+    return any(command.opcode == opcode for command in COMMANDS)
+
+
+def reserved_bit(command: Command, cdb: bytes) -> int | None:
+    """The first byte of a CDB with a bit set that the command does not look at, or None. Byte 0 is
+    not checked.
+    """
+    for at in range(1, len(command.usage)):
+        allowed = command.usage[at]
+        if command.action is not None and at == 1:
+            allowed |= ACTION_MASK
+        if cdb[at] & ~allowed & 0xFF:
+            return at
+    return None

@@ -1,0 +1,113 @@
+"""INQUIRY and its vital product data pages. Owns their bytes; knows only the values it is given.
+Source: SPC-4, SBC-3.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+VENDOR = b"TGTPLUG "
+PRODUCT = b"PIT DISK        "
+VENDOR_PAGE = 0xC0
+SIGNATURE = b"PITCOPY\0"
+REVISION = 1
+
+# Limits of one command, in blocks of 512 bytes; VPD B0h tells them to hosts.
+MAX_TRANSFER = 1024
+BEST_TRANSFER = 128
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a logical unit is: name of the volume, NAA identifier (16 bytes), product revision (4
+    characters).
+    """
+
+    name: str
+    naa: bytes
+    revision: str
+
+
+def standard(identity: Identity) -> bytes:
+    """Standard INQUIRY data (SPC-4 6.6.2): a direct access device, SPC-4, command queuing."""
+    data = bytearray(96)
+    data[2] = 6  # SPC-4
+    data[3] = 2  # response data format
+    data[4] = 91
+    data[5] = 0x10  # TPGS: implicit, as LIO reports target port groups
+    data[7] = 0x02  # CMDQUE
+    data[8:16] = VENDOR
+    data[16:32] = PRODUCT
+    data[32:36] = identity.revision.encode("ascii", "replace")[:4].ljust(4)
+    for at, descriptor in enumerate((0x0460, 0x04C0, 0x0960)):  # SPC-4, SBC-3, iSCSI
+        struct.pack_into(">H", data, 58 + 2 * at, descriptor)
+    return bytes(data)
+
+
+def page(code: int, identity: Identity) -> bytes | None:
+    """A vital product data page, or None where there is none of this code."""
+    make = PAGES.get(code)
+    if make is None:
+        return None
+    body = make(identity)
+    return struct.pack(">BBH", 0, code, len(body)) + body
+
+
+def _supported(identity: Identity) -> bytes:
+    return bytes(sorted(PAGES))
+
+
+def _serial(identity: Identity) -> bytes:
+    return identity.naa.hex().encode()
+
+
+def _identification(identity: Identity) -> bytes:
+    """Device identification: NAA (what multipath and udev use), T10 vendor ID."""
+    vendor = VENDOR + identity.naa.hex().encode()
+    return b"".join(
+        struct.pack(">BBBB", code_set, kind, 0, len(body)) + body
+        for code_set, kind, body in ((1, 3, identity.naa), (2, 1, vendor))
+    )
+
+
+def _extended(identity: Identity) -> bytes:
+    data = bytearray(60)
+    data[1] = 0x07  # simple, ordered and head of queue tasks
+    data[2] = 0x01  # a volatile cache
+    return bytes(data)
+
+
+def _block_limits(identity: Identity) -> bytes:
+    data = bytearray(60)
+    struct.pack_into(">HII", data, 2, 1, MAX_TRANSFER, BEST_TRANSFER)
+    return bytes(data)
+
+
+def _characteristics(identity: Identity) -> bytes:
+    data = bytearray(60)
+    struct.pack_into(">H", data, 0, 0)  # medium rotation rate is not reported
+    return bytes(data)
+
+
+def _thin(identity: Identity) -> bytes:
+    return bytes(4)  # no UNMAP, no WRITE SAME: fully provisioned
+
+
+def _vendor(identity: Identity) -> bytes:
+    """Says that PIT COPY IN and OUT are understood: signature, revision, three reserved bytes, the
+    volume's name.
+    """
+    return SIGNATURE + bytes([REVISION, 0, 0, 0]) + identity.name.encode()[:64]
+
+
+PAGES = {
+    0x00: _supported,
+    0x80: _serial,
+    0x83: _identification,
+    0x86: _extended,
+    0xB0: _block_limits,
+    0xB1: _characteristics,
+    0xB2: _thin,
+    VENDOR_PAGE: _vendor,
+}

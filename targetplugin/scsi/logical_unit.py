@@ -1,0 +1,202 @@
+"""A logical unit: answers every CDB that the engine does not answer by itself. Translates; decides
+nothing of state.
+
+Standard commands are answered from the volume's facts, vendor commands by the subsystem's verbs
+(scsi/vendor.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from targetplugin.scsi.sense import Sense
+from targetplugin.scsi.vendor import Vendor
+
+from targetplugin.errors import Refused
+from targetplugin.scsi import commands, inquiry, mode, sense
+
+log = logging.getLogger(__name__)
+
+GOOD = 0x00
+CHECK_CONDITION = 0x02
+BLOCK = 512
+
+
+class Subsystem(Protocol):
+    """What a logical unit asks: subsystem.Subsystem."""
+
+    def volume_show(self, name: str) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A SCSI answer: status, data-in (at most what there is room for), sense data."""
+
+    status: int
+    data: bytes = b""
+    sense: bytes = b""
+
+
+class Failed(Exception):
+    """A command ends with CHECK CONDITION."""
+
+    def __init__(self, value: Sense) -> None:
+        super().__init__(value)
+        self.value = value
+
+
+def invalid_field(position: int) -> Failed:
+    """ILLEGAL REQUEST, INVALID FIELD IN CDB, with the byte at fault."""
+    return Failed(sense.replace(sense.INVALID_FIELD_IN_CDB, field_pointer=position))
+
+
+class LogicalUnit:
+    """The logical unit of one volume.
+
+    Args:
+        subsystem: whose verbs the vendor commands are.
+        volume: its name.
+        revision: product revision level, 4 characters.
+    """
+
+    def __init__(self, subsystem: Any, volume: str, revision: str = "0001") -> None:
+        self._subsystem = subsystem
+        self._volume = volume
+        self._revision = revision
+        self._vendor = Vendor(subsystem, volume)
+
+    def execute(self, cdb: bytes, data_out: bytes, data_in_length: int) -> Answer:
+        """Answers a CDB of 16 bytes; never raises for what a host sends."""
+        try:
+            command = commands.find(cdb)
+            if command is None:
+                value = sense.INVALID_OPCODE
+                if commands.known_opcode(cdb[0]):
+                    value = sense.replace(sense.INVALID_FIELD_IN_CDB, field_pointer=1)
+                return Answer(CHECK_CONDITION, sense=value.encode())
+            fault = commands.reserved_bit(command, cdb)
+            if fault is not None:
+                raise invalid_field(fault)
+            if command.handler == "pit_copy_in":
+                data = self._vendor.copy_in(cdb)
+            elif command.handler == "pit_copy_out":
+                data = self._vendor.copy_out(cdb, data_out)
+            else:
+                data = getattr(self, "_" + command.handler)(cdb, data_out)
+            return Answer(GOOD, data[:data_in_length])
+        except Failed as failed:
+            return Answer(CHECK_CONDITION, sense=failed.value.encode())
+        except Refused as refused:
+            return Answer(CHECK_CONDITION, sense=self._vendor.sense_of(refused).encode())
+
+    # --- SPC ------------------------------------------------------------------------------------
+
+    def _identity(self) -> inquiry.Identity:
+        shown = self._subsystem.volume_show(self._volume)
+        return inquiry.Identity(self._volume, bytes.fromhex(shown["naa"]), self._revision)
+
+    def _inquiry(self, cdb: bytes, data_out: bytes) -> bytes:
+        length = int.from_bytes(cdb[3:5], "big")
+        if cdb[1] & 1:
+            page = inquiry.page(cdb[2], self._identity())
+            if page is None:
+                raise invalid_field(2)
+            return page[:length]
+        if cdb[2]:
+            raise invalid_field(2)
+        return inquiry.standard(self._identity())[:length]
+
+    def _request_sense(self, cdb: bytes, data_out: bytes) -> bytes:
+        if cdb[1] & 1:  # descriptor format, which nothing here needs
+            raise invalid_field(1)
+        return sense.NO_SENSE.encode()[: cdb[4]]
+
+    def _mode_sense_6(self, cdb: bytes, data_out: bytes) -> bytes:
+        return self._mode_sense(mode.sense_6(cdb[2] & 0x3F, cdb[2] >> 6), cdb)[: cdb[4]]
+
+    def _mode_sense_10(self, cdb: bytes, data_out: bytes) -> bytes:
+        found = self._mode_sense(mode.sense_10(cdb[2] & 0x3F, cdb[2] >> 6), cdb)
+        return found[: int.from_bytes(cdb[7:9], "big")]
+
+    def _mode_sense(self, found: bytes | None, cdb: bytes) -> bytes:
+        if cdb[2] >> 6 == 3:
+            raise Failed(sense.SAVING_PARAMETERS_NOT_SUPPORTED)
+        if found is None or cdb[3] not in (0, 0xFF):
+            raise invalid_field(2 if found is None else 3)
+        return found
+
+    def _mode_select_6(self, cdb: bytes, data_out: bytes) -> bytes:
+        return self._mode_select(cdb, data_out[: cdb[4]], cdb[4], 4)
+
+    def _mode_select_10(self, cdb: bytes, data_out: bytes) -> bytes:
+        length = int.from_bytes(cdb[7:9], "big")
+        return self._mode_select(cdb, data_out[:length], length, 8)
+
+    def _mode_select(self, cdb: bytes, data: bytes, length: int, header: int) -> bytes:
+        if cdb[1] & 1:
+            raise invalid_field(1)
+        if length == 0:
+            return b""
+        if len(data) < length or length < header:
+            raise Failed(sense.PARAMETER_LIST_LENGTH_ERROR)
+        fault = mode.select_fault(data, header)
+        if fault is not None:
+            raise Failed(sense.replace(sense.INVALID_FIELD_IN_PARAMETER_LIST, field_pointer=fault))
+        return b""
+
+    def _report_opcodes(self, cdb: bytes, data_out: bytes) -> bytes:
+        """All commands, or one (SPC-4 6.35); command timeouts are not reported."""
+        length = int.from_bytes(cdb[6:10], "big")
+        option, opcode = cdb[2] & 7, cdb[3]
+        if option == 0:
+            body = b"".join(
+                struct.pack(
+                    ">BBHBBH",
+                    c.opcode,
+                    0,
+                    c.action or 0,
+                    0,
+                    0 if c.action is None else 1,
+                    len(c.usage),
+                )
+                for c in commands.COMMANDS
+            )
+            return (struct.pack(">I", len(body)) + body)[:length]
+        if option > 3:
+            raise invalid_field(2)
+        action = int.from_bytes(cdb[4:6], "big")
+        same = [c for c in commands.COMMANDS if c.opcode == opcode]
+        by_action = any(c.action is not None for c in same)
+        if (option == 1 and by_action) or (option == 2 and same and not by_action):
+            raise invalid_field(2)
+        found = [c for c in same if c.action is None or c.action == action]
+        if not found:
+            return struct.pack(">BBH", 0, 1, 0)[:length]
+        usage = bytes([found[0].opcode]) + found[0].usage[1:]
+        return (struct.pack(">BBH", 0, 3, len(usage)) + usage)[:length]
+
+    def _report_task_management(self, cdb: bytes, data_out: bytes) -> bytes:
+        """What LIO does on its own: abort task, logical unit reset, target reset."""
+        return bytes([0x80 | 0x08, 0, 0, 0])[: int.from_bytes(cdb[6:10], "big")]
+
+    # --- SBC ------------------------------------------------------------------------------------
+
+    def _size(self) -> int:
+        return int(self._subsystem.volume_show(self._volume)["size"])
+
+    def _read_capacity_10(self, cdb: bytes, data_out: bytes) -> bytes:
+        return struct.pack(">II", min(self._size() // BLOCK - 1, 0xFFFFFFFF), BLOCK)
+
+    def _read_capacity_16(self, cdb: bytes, data_out: bytes) -> bytes:
+        data = struct.pack(">QI", self._size() // BLOCK - 1, BLOCK)
+        data += bytes([0, 3])  # 4096-byte physical blocks
+        return data.ljust(32, b"\0")[: int.from_bytes(cdb[10:14], "big")]
+
+    def _start_stop_unit(self, cdb: bytes, data_out: bytes) -> bytes:
+        return b""
+
+    def _prevent_allow(self, cdb: bytes, data_out: bytes) -> bytes:
+        return b""
