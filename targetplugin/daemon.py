@@ -131,7 +131,12 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--run-dir", type=Path, default=Path(RUN_DIR), metavar="DIR")
     levels = ("debug", "info", "warning", "error")
     top.add_argument("--log-level", choices=levels, default="info")
-    top.add_argument("verb", nargs="?", choices=("serve",), default="serve")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB")
+    verbs.add_parser("serve", help="serve until SIGTERM (the default)")
+    show = verbs.add_parser("loop", help="show an exported volume to this machine; prints its disk")
+    show.add_argument("volume")
+    hide = verbs.add_parser("unloop", help="take that disk away again")
+    hide.add_argument("volume")
     return top
 
 
@@ -145,7 +150,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format=stamp + "%(levelname)s %(name)s: %(message)s",
     )
     try:
-        serve(options.state_dir, options.run_dir)
+        if options.verb == "loop":
+            print(Lio().ensure_loop(options.volume))
+        elif options.verb == "unloop":
+            Lio().remove_loop(options.volume)
+        else:
+            serve(options.state_dir, options.run_dir)
     except Refused as error:
         _log.critical("%s%s", error.message, f" ({error.hint})" if error.hint else "")
         if "NOTIFY_SOCKET" in os.environ:

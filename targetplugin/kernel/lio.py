@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import threading
 import time
@@ -175,41 +176,53 @@ class Lio:
             return True
 
     def remove_export(self, target: str) -> None:
-        """Removes the target with all below it, if it is there; its hosts are logged out."""
+        """Removes the target with all below it, if it is there; its hosts are logged out.
+
+        A local disk of the same storage object goes as well.
+        """
         with self._one, _told(f"The target {target}", target):
             place = self._root / "iscsi" / check_iqn(target)
             if place.is_dir():
                 self._check_links(place, None)
+                for loop in self._loops(self._served(target)):
+                    Target(FabricModule("loopback"), loop.name, "lookup").delete()
                 Target(FabricModule("iscsi"), place.name, "lookup").delete()
 
     def exported(self, name: str, target: str) -> bool:
         """Whether the target serves storage object `name`; cheap, so that it may be asked often."""
         group = self._root / "iscsi" / target / f"tpgt_{TAG}"
-        return configfs.switch(group / "enable") and name in configfs.linked(
-            group / "lun" / f"lun_{LUN_NUMBER}"
-        )
+        return configfs.switch(group / "enable") and name in self._served(target)
 
     def logged_in(self, target: str) -> set[str]:
-        """The names of the initiators with a session on `target`."""
+        """The names of the initiators with a session on `target`.
+
+        A local disk of the same storage object is a host too: its `naa.` name stands for it.
+        """
         acls = self._root / "iscsi" / target / f"tpgt_{TAG}" / "acls"
         return {
             info.parent.name
             for info in acls.glob("*/info")
             if configfs.has_session(configfs.text(info))
-        }
+        } | {loop.name for loop in self._loops(self._served(target))}
 
     # A disk of this machine
 
-    def ensure_loop(self, name: str, wwn: str, timeout: float = 20.0) -> str:
+    def ensure_loop(self, name: str, timeout: float = 20.0) -> str:
         """Shows storage object `name` to this machine through tcm_loop; the disk's node, /dev/sdX.
 
         Its ring must be served: the kernel asks the new disk who it is before this returns.
-
-        Args:
-            wwn: the loop target's, `naa.` and 16 hex digits beginning with 5.
         """
         with self._one, _told(f"The local disk of {name}", name):
             self._prepare()
+            place = self._ours(name)
+            if not place:
+                raise Refused(
+                    Reason.NOT_FOUND,
+                    f"There is no storage object {name}.",
+                    object=name,
+                    hint=f"It is made with the volume's export: targetplugin export {name}.",
+                )
+            wwn = loop_wwn(configfs.config_string(place))
             group = TPG(Target(FabricModule("loopback"), wwn), TAG)
             self._ensure_lun(group, name)
             address = configfs.text(Path(group.path) / "address")  # host:channel:target
@@ -228,13 +241,11 @@ class Lio:
             hint="See what `dmesg` says of it.",
         )
 
-    def remove_loop(self, wwn: str) -> None:
-        """Takes the local disk away, if it is there. Not in use, and while its ring is served."""
-        with self._one, _told("The local disk", wwn):
-            place = self._root / "loopback" / wwn
-            if place.is_dir():
-                self._check_links(place, None)
-                Target(FabricModule("loopback"), wwn, "lookup").delete()
+    def remove_loop(self, name: str) -> None:
+        """Takes the local disk of `name` away, if there is one. While its ring is served."""
+        with self._one, _told(f"The local disk of {name}", name):
+            for place in self._loops({name}):
+                Target(FabricModule("loopback"), place.name, "lookup").delete()
 
     # Inside
 
@@ -261,6 +272,20 @@ class Lio:
         RTSRoot._preferred_dbroot = next((home for home in homes if Path(home).is_dir()), chosen)
         if not (Path("/sys/module/target_core_user")).is_dir():
             rtslib_fb.utils.modprobe("target_core_user")
+
+    def _served(self, target: str) -> set[str]:
+        """The names of the storage objects that a target serves: one, or none."""
+        lun = self._root / "iscsi" / target / f"tpgt_{TAG}" / "lun" / f"lun_{LUN_NUMBER}"
+        return configfs.linked(lun)
+
+    def _loops(self, names: set[str]) -> list[Path]:
+        """The tcm_loop targets of storage objects of ours with these names."""
+        found = []
+        for place in self._root.glob("loopback/naa.*"):
+            lun = place / f"tpgt_{TAG}" / "lun" / f"lun_{LUN_NUMBER}"
+            if names & configfs.linked(lun) and names & set(self.storage_objects()):
+                found.append(place)
+        return found
 
     def _place(self, name: str) -> Path | None:
         return next(self._root.glob(f"core/user_*/{name}"), None)
@@ -404,9 +429,9 @@ def configuration(volume: str) -> str:
     return config
 
 
-def loop_wwn(volume: bytes) -> str:
-    """The name of a volume's tcm_loop target, from its uuid: LIO's own prefix and 36 bits of it."""
-    return f"naa.5001405{volume.hex()[-9:]}"
+def loop_wwn(config: str) -> str:
+    """The name of a volume's tcm_loop target: LIO's own prefix, then 36 bits of its own."""
+    return f"naa.5001405{hashlib.sha256(config.encode()).hexdigest()[:9]}"
 
 
 def _rules(wanted: dict[str, Initiator]) -> dict[str, str]:

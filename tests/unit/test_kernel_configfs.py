@@ -139,5 +139,12 @@ def test_the_longest_configuration_string() -> None:
     assert len(lio.configuration("x" * 242)) == 255
 
 
-def test_a_loop_target_is_named_by_its_volume() -> None:
-    assert lio.loop_wwn(bytes(range(16))) == "naa.5001405b0c0d0e0f"
+def test_a_local_disk_is_named_by_its_volume_and_counts_as_a_host(tree: Path) -> None:
+    wwn = lio.loop_wwn("targetplugin/6f1e")
+    assert len(wwn) == 20
+    assert wwn.startswith("naa.5")
+    assert wwn != lio.loop_wwn("targetplugin/6f1f")
+    lun = tree / "loopback" / wwn / "tpgt_1/lun/lun_0"
+    lun.mkdir(parents=True)
+    (lun / "0a1b").symlink_to(tree / "core/user_0/ledger")
+    assert Lio(tree).logged_in(TARGET) == {HOST, wwn}
