@@ -302,33 +302,40 @@ class Backups:
         current = catalog.operation_get(row.id)
         assert current is not None
         assert current.volume is not None
+        done = state == "done"
         with catalog.transaction():
             if row.verb == "restore":
-                assert current.save is not None
-                if state == "done":
-                    catalog.save_set(current.volume, current.save, fill="whole")
-                else:
-                    catalog.save_remove(current.volume, current.save)
-                    catalog.generation_remove(current.volume, current.save)
-            elif state == "done" and row.prepared["register"]:
-                volume = catalog.volume_get(current.volume)
-                assert volume is not None
-                catalog.backup_add(
-                    volume.uuid,
-                    row.prepared["path"],
-                    row.prepared["label"],
-                    row.prepared["format"],
-                    volume.size,
-                )
-            done = state == "done"
-            self._operations.end(
-                row,
-                state=state,
-                error=error,
-                progress=1.0 if done else progress,
-                bytes_copied=current.bytes_total if done else 0,
-            )
+                self._end_image(current, done)
+            elif done and row.prepared["register"]:
+                self._register(current)
         self._settle.trailers(current.volume, row.id)
+        self._operations.end(
+            row,
+            state=state,
+            error=error,
+            progress=1.0 if done else progress,
+            bytes_copied=current.bytes_total if done else 0,
+        )
+
+    def _end_image(self, row: Operation, whole: bool) -> None:
+        """Can be done twice: the operation ends later."""
+        catalog = self._floor.catalog
+        assert row.volume is not None
+        assert row.save is not None
+        if whole:
+            catalog.save_set(row.volume, row.save, fill="whole")
+        elif catalog.save_get(row.volume, row.save) is not None:
+            catalog.save_remove(row.volume, row.save)
+            catalog.generation_remove(row.volume, row.save)
+
+    def _register(self, row: Operation) -> None:
+        assert row.volume is not None
+        volume = self._floor.catalog.volume_get(row.volume)
+        assert volume is not None
+        prepared = row.prepared
+        self._floor.catalog.backup_add(
+            row.volume, prepared["path"], prepared["label"], prepared["format"], volume.size
+        )
 
     def drop(self, row: Operation) -> None:
         """At a start: what was under way when the daemon ended is undone; a half-filled medium is

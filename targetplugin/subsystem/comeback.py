@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import nullcontext
 
 from targetplugin.catalog import Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import discover
 from targetplugin.media.medium import Medium
+from targetplugin.media.trailer import Role
 from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.start import Start
 
@@ -26,8 +29,9 @@ LONGEST_WAIT = 300.0
 class Comeback:
     """See the module."""
 
-    def __init__(self, floor: Floor, settle: Settle, start: Start) -> None:
+    def __init__(self, floor: Floor, pool: Pool, settle: Settle, start: Start) -> None:
         self._floor = floor
+        self._pool = pool
         self._settle = settle
         self._start = start
         self._wake = threading.Event()
@@ -74,6 +78,7 @@ class Comeback:
 
     def look(self) -> bool:
         """Takes up what is there. True when nothing is missing."""
+        self._give_up_dead()
         came = self._start.open_media(0.0)
         complete = True
         for volume in self._floor.catalog.volumes():
@@ -88,6 +93,39 @@ class Comeback:
                 if came:
                     self._settle.trailers(volume.uuid, 0)
         return complete and all(r.uuid in self._floor.media for r in self._floor.catalog.media())
+
+    def _give_up_dead(self) -> None:
+        """Closes media whose device was pulled; the engine tells by itself of those that it has.
+
+        Nothing may take a medium meanwhile, since its descriptor's number is used again: the lock
+        of its volume is held, or the pool's where it is free.
+        """
+        owners = {
+            leg.medium: volume.uuid
+            for volume in self._floor.catalog.volumes()
+            for leg in self._floor.catalog.legs(volume.uuid)
+        }
+        owners |= {u: save.volume for save in self._floor.catalog.saves() for u in save.media}
+        for uuid in list(self._floor.media):
+            owner = owners.get(uuid)
+            with self._floor.runtime(owner).lock if owner else nullcontext(), self._floor.pool:
+                medium = self._floor.media.get(uuid)
+                if medium is not None and not self._held(uuid, owner) and not _alive(medium):
+                    log.info("%s is gone", self._floor.medium_name(uuid))
+                    self._pool.close(uuid)
+
+    def _held(self, uuid: bytes, owner: bytes | None) -> bool:
+        """Whether the engine or an image's thread has a medium, or someone has just taken it."""
+        if owner is None:
+            trailer = self._floor.media[uuid].trailer
+            return trailer is None or trailer.role is not Role.FREE
+        runtime = self._floor.runtime(owner)
+        if runtime.handle is None:
+            return False
+        status = self._floor.engine.status(runtime.handle)
+        source = status["recover"]["source"] if status["recover"] else None
+        engaged = set(status["legs"]) | set(status["saves"]) | {source}
+        return uuid in engaged or bool(runtime.tasks)
 
     def _legs(self, volume: Volume) -> bool:
         """Brings back the legs that the engine goes without. False if one stays away."""
@@ -133,3 +171,11 @@ class Comeback:
         if held.read_trailer() is None:
             raise Refused(Reason.ENVIRONMENT, f"{path} can't be read", object=path)
         return held
+
+
+def _alive(medium: Medium) -> bool:
+    """Whether a medium can be read."""
+    try:
+        return medium.read_trailer() is not None
+    except (Refused, OSError):
+        return False

@@ -36,6 +36,7 @@ class Exports:
     def __init__(self, floor: Floor, views: Views) -> None:
         self._floor = floor
         self._views = views
+        self._told: dict[str, str] = {}  # what can't be exported, so that it is logged once
 
     def export(
         self,
@@ -212,22 +213,32 @@ class Exports:
         if volume.name in self._floor.kernel.storage_objects():
             self.serve(volume, make=False)
 
-    def restore(self) -> None:
-        """Makes in the kernel what the catalog has; what can't be made is logged, and does not stop
-        the rest.
+    def restore(self) -> bool:
+        """Makes in the kernel what the catalog has. What can't be made does not stop the rest.
+
+        Returns:
+            False: something could not be made and is to be tried again. Volumes that are down are
+            not looked at; they are served when they come up.
         """
+        complete = True
         for row in self._floor.catalog.exports():
             volume = self._floor.catalog.volume_get(row.volume)
             if volume is None:
                 continue
-            with self._floor.runtime(volume.uuid).lock:
-                if self._floor.runtime(volume.uuid).handle is None:
-                    log.error("%s is down and is not exported", volume.name)
+            runtime = self._floor.runtime(volume.uuid)
+            with runtime.lock:
+                current = self._floor.catalog.export_get(volume.uuid)
+                if runtime.handle is None or current is None:
                     continue
                 try:
-                    self._make(volume, row)
+                    self._make(volume, current)
+                    self._told.pop(volume.name, None)
                 except Refused as error:
-                    log.error("%s can't be exported: %s", volume.name, error.message)
+                    complete = False
+                    if self._told.get(volume.name) != error.message:
+                        log.error("%s can't be exported: %s", volume.name, error.message)
+                    self._told[volume.name] = error.message
+        return complete
 
     def _parts(self) -> tuple[Kernel, Rings]:
         if self._floor.kernel is None or self._floor.rings is None:

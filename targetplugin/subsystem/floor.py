@@ -6,6 +6,7 @@ Looks things up and refuses what is not there; decides nothing.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -177,6 +178,11 @@ class Floor:
                 Reason.STATE, f"the medium {name} is missing", object=name, hint="bring it back"
             )
         return found
+
+    def is_there(self, uuid: bytes) -> bool:
+        """Whether a medium is open and its file or device still exists."""
+        row = self.catalog.medium_get(uuid)
+        return uuid in self.media and row is not None and os.path.exists(row.path)
 
     def tell(self) -> None:
         """An operation has changed."""

@@ -164,7 +164,7 @@ class Points:
 
     def _source(self, volume: Volume, save: Save) -> bytes:
         for uuid in save.media:
-            if uuid in self._floor.media:
+            if self._floor.is_there(uuid):
                 return uuid
         raise self._gone(volume, save)
 
@@ -192,7 +192,7 @@ class Points:
             handle = self._floor.handle(volume)
             self._require(Verb.SWAP, volume, save)
             self._check_hosts(volume, force)
-            legs = [uuid for uuid in save.media if uuid in self._floor.media]
+            legs = [uuid for uuid in save.media if self._floor.is_there(uuid)]
             if not legs:
                 raise self._gone(volume, save)
             if ask.preview:

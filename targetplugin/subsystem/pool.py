@@ -15,7 +15,7 @@ from targetplugin.media import probe
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.floor import Floor
-from targetplugin.subsystem.views import Shape, Views, now
+from targetplugin.subsystem.views import LEFT_OVER, Shape, Views, now
 
 log = logging.getLogger(__name__)
 
@@ -119,12 +119,15 @@ class Pool:
         with self._floor.pool:
             row = self._floor.medium_row(name)
             shape = self._views.medium(row)
-            if shape["use"]:
+            left_over = shape["use"].startswith(LEFT_OVER)
+            if shape["use"] and not (left_over and force):
                 raise Refused(
                     Reason.STATE,
                     f"{row.name} is in use: {shape['use']}",
                     object=row.name,
-                    hint="release the save, or delete the volume, first",
+                    hint="use --force to lose that"
+                    if left_over
+                    else "release the save, or delete the volume, first",
                 )
             medium = self._floor.media.get(row.uuid)
             if medium is None and not force:

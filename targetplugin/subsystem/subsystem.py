@@ -5,8 +5,6 @@ Decides nothing itself.
 
 from __future__ import annotations
 
-from typing import Any
-
 import targetplugin
 from targetplugin.catalog import Catalog
 from targetplugin.subsystem.backups import Backups
@@ -21,7 +19,7 @@ from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.start import Start
 from targetplugin.subsystem.transfers import Transfers
-from targetplugin.subsystem.views import Shape, Views
+from targetplugin.subsystem.views import Shape, Views, serves
 from targetplugin.subsystem.volumes import Volumes
 
 __all__ = ["Subsystem"]
@@ -71,7 +69,7 @@ class Subsystem:
             self._transfers,
             self._exports,
         )
-        self._comeback = Comeback(floor, settle, self._start)
+        self._comeback = Comeback(floor, pool, settle, self._start)
         floor.engine = make_engine(self._transfers.take)
 
     # --- the daemon --------------------------------------------------------------------------
@@ -86,9 +84,11 @@ class Subsystem:
         self._start.everything()
         self._comeback.lost()
 
-    def restore_exports(self) -> None:
-        """Makes in the kernel what should be exported; call it after LIO's own restore."""
-        self._exports.restore()
+    def restore_exports(self) -> bool:
+        """Makes in the kernel what should be exported; call it after LIO's own restore, again and
+        again. False: something could not be made, and is to be tried again soon.
+        """
+        return self._exports.restore()
 
     def stop(self) -> None:
         """Ends what reads images, closes the volumes cleanly, lets rings and media go.
@@ -147,7 +147,11 @@ class Subsystem:
         return self._pool.add(path, size, force, name)
 
     def media_remove(self, medium: str, *, force: bool = False) -> Shape:
-        """Takes a free medium back. `force`: forget one that is missing."""
+        """Takes a free medium back. `force`: forget one that is missing, a leg too where another is
+        in sync.
+        """
+        if force:
+            self._volumes.give_up_leg(medium)
         return self._pool.remove(medium, force)
 
     def media_list(self) -> list[Shape]:
@@ -384,7 +388,7 @@ class Subsystem:
         running = self._floor.catalog.operations(uuid, running=True)
         media = self._pool.all()
         if volume:
-            media = [m for m in media if _serves(m, volume)]
+            media = [m for m in media if serves(m, volume)]
         return {
             "volumes": volumes,
             "media": media,
@@ -402,8 +406,3 @@ class Subsystem:
     def operation_wait(self, op: int, timeout: float) -> Shape:
         """The operation when it is over, or as it is after `timeout` seconds."""
         return self._operations.wait(op, timeout)
-
-
-def _serves(medium: dict[str, Any], volume: str) -> bool:
-    used_by = str(medium["use"]).rpartition(" ")[2].partition("@")[0]
-    return used_by == volume or medium["state"] == "free"

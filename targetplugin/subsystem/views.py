@@ -12,12 +12,14 @@ from typing import Any
 from targetplugin.catalog import Backup, MediumRow, Operation, Save, Volume, maps, rows
 from targetplugin.catalog import Export as ExportRow
 from targetplugin.catalog.tree import Tree, differential
+from targetplugin.media.trailer import Role
 from targetplugin.subsystem import extents
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.states import Activity, Fill
 from targetplugin.subsystem.states import Volume as VolumeState
 
 BLOCK_SIZE = 512
+LEFT_OVER = "left over"  # how the use begins of a medium that another catalog knew
 Shape = dict[str, Any]
 
 
@@ -187,13 +189,10 @@ class Views:
         for leg in self._floor.catalog.legs(volume.uuid):
             seen = (status or {}).get("legs", {}).get(leg.medium)
             state = seen["state"] if seen else "missing"
-            if leg.medium not in self._floor.media:
+            if not self._floor.is_there(leg.medium):
                 state = "missing"
             elif status is None:
                 state = "stale"  # what it is worth is known when the volume is up
-            row = self._floor.catalog.medium_get(leg.medium)
-            if state == "stale" and row is not None and row.state == "failed":
-                state = "failed"
             found.append(
                 {
                     "medium": self._floor.medium_name(leg.medium),
@@ -275,17 +274,25 @@ class Views:
                 return f"leg of {volume.name}"
         save = catalog.save_on(uuid)
         if save is None:
-            return ""
+            return self._left_over(uuid)
         held = catalog.volume_get(save.volume)
         name = held.name if held else save.volume.hex()
         if save.origin == "image":
             return f"restored image of {name}"
         return f"save {name}@{save.generation}"
 
+    def _left_over(self, uuid: bytes) -> str:
+        """What a medium says of itself where the catalog knows no use of it."""
+        medium = self._floor.media.get(uuid)
+        trailer = medium.trailer if medium else None
+        if trailer is None or trailer.role is Role.FREE:
+            return ""
+        return f"{LEFT_OVER} from {trailer.volume_name}"
+
     def medium(self, row: MediumRow) -> Shape:
         """name, path, uuid, size, data_size, state, use, kind."""
         use = self.use(row.uuid)
-        if row.uuid not in self._floor.media:
+        if not self._floor.is_there(row.uuid):
             state = "missing"
         elif row.state in ("stale", "failed"):
             state = row.state
@@ -320,3 +327,9 @@ class Views:
 def now() -> str:
     """The present time as rows have it."""
     return rows.moment()
+
+
+def serves(medium: Shape, volume: str) -> bool:
+    """Whether a medium is a volume's, or free."""
+    used_by = str(medium["use"]).rpartition(" ")[2].partition("@")[0]
+    return used_by == volume or medium["state"] == "free"

@@ -183,6 +183,20 @@ class Volumes:
             hint="use --force to lose them",
         )
 
+    def give_up_leg(self, name: str) -> None:
+        """Forgets a leg whose medium is missing, where another is in sync; else does nothing."""
+        medium = self._floor.medium_row(name)
+        for volume in self._floor.catalog.volumes():
+            legs = [leg.medium for leg in self._floor.catalog.legs(volume.uuid)]
+            if medium.uuid not in legs or self._floor.is_there(medium.uuid):
+                continue
+            with self._floor.runtime(volume.uuid).lock:
+                handle = self._floor.handle(volume)
+                self._floor.engine.drop_leg(handle, medium.uuid)
+                legs = [leg.medium for leg in self._floor.catalog.legs(volume.uuid)]
+                stay = [uuid for uuid in legs if uuid != medium.uuid]
+                self._floor.catalog.legs_set(volume.uuid, stay)
+
     def all(self) -> list[Shape]:
         """All volumes, by name."""
         rows = [v for v in self._floor.catalog.volumes() if not v.details.get("creating")]

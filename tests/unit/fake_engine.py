@@ -125,8 +125,8 @@ class FakeEngine:
             volume.host[0] = data
             volume.core.command(0, op, offset, len(data), 0)
             self._pump(handle)
-            while 0 not in volume.answers:  # it waits for a copy, which was asked for last
-                self._perform(volume, volume.held.pop())
+            while 0 not in volume.answers:  # it waits for a copy
+                self._perform(volume, volume.held.pop(0))
                 self._pump(handle)
             status = volume.answers.pop(0)
             if status:

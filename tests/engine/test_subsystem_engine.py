@@ -1,0 +1,137 @@
+"""The subsystem's verbs on the real engine, while a host writes through a ring."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from targetplugin.catalog import Catalog
+from targetplugin.engine import Engine
+from targetplugin.subsystem import Subsystem
+from tests.engine.fake_ring import FakeRing
+
+MIB = 1 << 20
+EXTENT = 65536
+SIZE = 16 * MIB
+BLOCKS = EXTENT // 512
+
+
+class Site:
+    """A daemon without a kernel: one volume, and a ring in front of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.boot()
+
+    def boot(self) -> None:
+        self.catalog = Catalog(self.folder / "state")
+        self.subsystem = Subsystem(self.catalog, lambda told: Engine(1, lambda command: None, told))
+        self.subsystem.start()
+        if self.subsystem.volume_list():
+            self.serve()
+
+    def serve(self) -> None:
+        floor = self.subsystem._floor
+        self.ring = FakeRing()
+        handle = floor.handle(floor.volume("ledger"))
+        floor.engine.attach_ring(  # type: ignore[call-arg]
+            handle, self.ring.engine_fd, self.ring.length, map_fd=self.ring.map_fd
+        )
+
+    def end(self) -> None:
+        self.subsystem.stop()
+        self.ring.close()
+        self.catalog.close()
+
+    def write(self, extent: int, data: bytes) -> None:
+        assert self.ring.write(extent * BLOCKS, data).status == 0
+
+    def content(self) -> list[bytes]:
+        return [self.ring.read(at * BLOCKS, BLOCKS).data for at in range(SIZE // EXTENT)]
+
+    def over(self, answer: dict[str, Any]) -> dict[str, Any]:
+        done = self.subsystem.operation_wait(answer["operation"]["id"], 20)
+        assert done["state"] == "done", done
+        return done
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    for name in "abcd":
+        made.subsystem.media_add(str(tmp_path / name), size=SIZE + 4 * MIB)
+    made.subsystem.volume_create("ledger", SIZE)
+    made.serve()
+    yield made
+    made.end()
+
+
+def fill(site: Site, seed: int, extents: int = 40) -> None:
+    chance = random.Random(seed)
+    for _ in range(extents):
+        site.write(chance.randrange(SIZE // EXTENT), chance.randbytes(EXTENT))
+
+
+def test_a_job_is_taken_back_and_only_its_extents_travel(site: Site) -> None:
+    fill(site, 1)
+    before = site.content()
+    saved = site.subsystem.save("ledger", label="night")
+    assert saved["operation"]["pause_ms"] < 100
+    fill(site, 2)
+    changed = site.subsystem.diff("ledger@night")["extents"]
+    assert 0 < changed <= 40
+    answer = site.subsystem.recover("ledger@night")
+    assert answer["operation"]["seconds_in_force"] < 1
+    assert site.content() == before
+    done = site.over(answer)
+    assert (done["extents_changed"], done["extents_copied"]) == (changed, changed)
+    site.over(site.subsystem.resync("ledger@night"))
+    assert [leg["state"] for leg in site.subsystem.volume_show("ledger")["legs"]] == ["in_sync"] * 2
+    assert site.content() == before
+
+
+def test_saves_by_copy_hold_what_was_there_while_a_host_writes_on(site: Site) -> None:
+    fill(site, 1)
+    before = site.content()
+    ended = threading.Event()
+
+    def host() -> None:
+        seed = 10
+        while not ended.is_set():
+            fill(site, seed, 5)
+            seed += 1
+
+    saved = site.subsystem.save("ledger", policy="copy")
+    writer = threading.Thread(target=host)
+    writer.start()
+    try:
+        site.over(saved)
+    finally:
+        ended.set()
+        writer.join()
+    after = site.content()
+    assert after != before
+    site.subsystem.swap("ledger")
+    assert site.content() == before
+    site.subsystem.swap("ledger")
+    assert site.content() == after
+
+
+def test_a_clean_restart_loses_nothing(site: Site) -> None:
+    fill(site, 1)
+    before = site.content()
+    site.subsystem.save("ledger")
+    fill(site, 2, 5)
+    after = site.content()
+    told = site.subsystem.diff("ledger")
+    site.end()
+    site.boot()
+    assert site.content() == after
+    assert site.subsystem.diff("ledger") == told
+    site.over(site.subsystem.recover("ledger"))
+    assert site.content() == before

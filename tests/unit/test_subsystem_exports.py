@@ -1,0 +1,187 @@
+"""Exports: what the catalog keeps, and what the kernel is told, in which order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from targetplugin.errors import Reason, Refused
+from tests.unit.house import House
+
+HOST = "iqn.2026-01.org.example:host"
+OTHER = "iqn.2026-01.org.example:other"
+
+
+class FakeKernel:
+    """Storage objects and targets as names; what was asked for is kept in order."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, str] = {}
+        self.targets: dict[str, tuple[str, list[str], dict[str, str]]] = {}
+        self.hosts: set[str] = set()
+        self.done: list[str] = []
+        self.fails = False
+
+    def ensure_storage_object(self, name: str, volume: str, size: int, serial: str) -> bool:
+        if self.fails:
+            raise Refused(Reason.ENVIRONMENT, "the kernel refused")
+        if name in self.objects:
+            return False
+        self.objects[name] = f"targetplugin/{volume}"
+        self.done.append("make")
+        return True
+
+    def storage_objects(self) -> dict[str, str]:
+        return dict(self.objects)
+
+    def remove_storage_object(self, name: str) -> None:
+        self.objects.pop(name, None)
+        self.done.append("remove")
+
+    def reset_ring(self, name: str) -> None:
+        self.done.append("reset")
+
+    def unblock(self, name: str) -> None:
+        self.done.append("unblock")
+
+    def ensure_export(
+        self, name: str, target: str, portals: Sequence[str], initiators: Sequence[Any]
+    ) -> bool:
+        assert name in self.objects
+        self.targets[target] = (name, list(portals), {i.iqn: i.user for i in initiators})
+        self.done.append("export")
+        return True
+
+    def remove_export(self, target: str) -> None:
+        self.targets.pop(target, None)
+        self.done.append("unexport")
+
+    def logged_in(self, target: str) -> set[str]:
+        return self.hosts
+
+    def open(self, name: str, timeout: float = 10.0) -> tuple[int, int]:
+        assert name in self.objects
+        self.done.append("open")
+        return os.open("/dev/null", os.O_RDWR), 4096
+
+
+@pytest.fixture
+def kernel() -> FakeKernel:
+    return FakeKernel()
+
+
+@pytest.fixture
+def house(tmp_path: Path, kernel: FakeKernel) -> Iterator[House]:
+    made = House(tmp_path, kernel, kernel)
+    made.media("a", "b", "c", "d")
+    made.volume()
+    yield made
+    made.end()
+
+
+def test_an_export_serves_the_ring_before_hosts_may_log_in(
+    house: House, kernel: FakeKernel
+) -> None:
+    chap = {"user": "u", "password": "secret-secret"}
+    shape = house.subsystem.export("ledger", [HOST], chap=chap)
+    assert kernel.done == ["make", "open", "reset", "unblock", "export"]
+    assert kernel.targets[shape["target"]] == ("ledger", ["0.0.0.0:3260"], {HOST: "u"})
+    assert shape["initiators"] == [{"iqn": HOST, "chap_user": "u", "logged_in": False}]
+    assert "secret" not in str(house.show())
+
+
+def test_exporting_again_adds_hosts_and_keeps_the_target(house: House, kernel: FakeKernel) -> None:
+    target = house.subsystem.export("ledger", [HOST])["target"]
+    shape = house.subsystem.export("ledger", [OTHER], portals=["192.0.2.1:3260"])
+    assert shape["target"] == target
+    assert [i["iqn"] for i in shape["initiators"]] == [HOST, OTHER]
+    assert kernel.done.count("open") == 1
+
+
+def test_an_export_that_the_kernel_refuses_has_no_trace(house: House, kernel: FakeKernel) -> None:
+    kernel.fails = True
+    with pytest.raises(Refused):
+        house.subsystem.export("ledger", [HOST])
+    kernel.fails = False
+    assert house.show()["export"] is None
+    assert house.catalog.exports() == []
+
+
+def test_unexport_asks_for_force_while_a_host_is_logged_in(
+    house: House, kernel: FakeKernel
+) -> None:
+    house.subsystem.export("ledger", [HOST, OTHER])
+    kernel.hosts = {HOST}
+    with pytest.raises(Refused) as refused:
+        house.subsystem.unexport("ledger")
+    assert refused.value.reason is Reason.HOSTS
+    left = house.subsystem.unexport("ledger", [OTHER])
+    assert [i["iqn"] for i in left["initiators"]] == [HOST]
+    kernel.done.clear()
+    house.subsystem.unexport("ledger", force=True)
+    assert kernel.done == ["unexport", "remove"]
+    assert house.show()["export"] is None
+
+
+def test_a_volume_that_is_exported_is_not_deleted(house: House) -> None:
+    house.subsystem.export("ledger", [HOST])
+    with pytest.raises(Refused) as refused:
+        house.subsystem.volume_delete("ledger", force=True)
+    assert refused.value.reason is Reason.STATE
+
+
+def test_after_a_kill_the_ring_that_is_there_is_reset_and_served(
+    house: House, kernel: FakeKernel
+) -> None:
+    house.subsystem.export("ledger", [HOST])
+    kernel.done.clear()
+    house.restart()
+    assert kernel.done == ["open", "reset", "unblock"]
+    assert house.subsystem.restore_exports()
+    assert kernel.done == ["open", "reset", "unblock", "export"]
+
+
+def test_after_a_reboot_exports_are_made_again(house: House, kernel: FakeKernel) -> None:
+    house.subsystem.export("ledger", [HOST])
+    kernel.objects.clear()
+    kernel.targets.clear()
+    kernel.done.clear()
+    house.restart()
+    assert kernel.done == []
+    kernel.fails = True
+    assert not house.subsystem.restore_exports()
+    kernel.fails = False
+    assert house.subsystem.restore_exports()
+    assert kernel.done == ["make", "open", "reset", "unblock", "export"]
+
+
+def test_a_ring_that_someone_else_removed_and_made_again_is_served(
+    house: House, kernel: FakeKernel
+) -> None:
+    house.subsystem.export("ledger", [HOST])
+    kernel.done.clear()
+    kernel.objects.clear()
+    house.subsystem.ring_changed("ledger", False)
+    kernel.objects["ledger"] = "targetplugin/x"
+    house.subsystem.ring_changed("ledger", True)
+    assert kernel.done == ["open", "reset", "unblock"]
+
+
+def test_recover_and_swap_wait_until_one_host_is_left_or_the_operator_forces(
+    house: House, kernel: FakeKernel
+) -> None:
+    house.subsystem.export("ledger", [HOST, OTHER])
+    house.subsystem.save("ledger")
+    kernel.hosts = {HOST, OTHER}
+    for verb in (house.subsystem.recover, house.subsystem.swap):
+        with pytest.raises(Refused) as refused:
+            verb("ledger")
+        assert refused.value.reason is Reason.HOSTS
+    house.subsystem.recover("ledger", force=True)
+    house.finish()
+    kernel.hosts = {HOST}
+    house.subsystem.swap("ledger")
