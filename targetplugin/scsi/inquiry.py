@@ -80,7 +80,7 @@ def _extended(identity: Identity) -> bytes:
 
 def _block_limits(identity: Identity) -> bytes:
     data = bytearray(60)
-    struct.pack_into(">HII", data, 2, 1, MAX_TRANSFER, BEST_TRANSFER)
+    struct.pack_into(">HII", data, 2, 8, MAX_TRANSFER, BEST_TRANSFER)
     return bytes(data)
 
 

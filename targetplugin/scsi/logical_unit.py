@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import logging
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from targetplugin.scsi.sense import Sense
-from targetplugin.scsi.vendor import Vendor
-
 from targetplugin.errors import Refused
 from targetplugin.scsi import commands, inquiry, mode, sense
+from targetplugin.scsi.vendor import BLOCK, Failed, Vendor, in_cdb
 
 log = logging.getLogger(__name__)
 
 GOOD = 0x00
 CHECK_CONDITION = 0x02
-BLOCK = 512
+Handler = Callable[[bytes, bytes], bytes]
 
 
 class Subsystem(Protocol):
@@ -38,19 +37,6 @@ class Answer:
     status: int
     data: bytes = b""
     sense: bytes = b""
-
-
-class Failed(Exception):
-    """A command ends with CHECK CONDITION."""
-
-    def __init__(self, value: Sense) -> None:
-        super().__init__(value)
-        self.value = value
-
-
-def invalid_field(position: int) -> Failed:
-    """ILLEGAL REQUEST, INVALID FIELD IN CDB, with the byte at fault."""
-    return Failed(sense.replace(sense.INVALID_FIELD_IN_CDB, field_pointer=position))
 
 
 class LogicalUnit:
@@ -79,17 +65,19 @@ class LogicalUnit:
                 return Answer(CHECK_CONDITION, sense=value.encode())
             fault = commands.reserved_bit(command, cdb)
             if fault is not None:
-                raise invalid_field(fault)
+                raise in_cdb(fault)
             if command.handler == "pit_copy_in":
                 data = self._vendor.copy_in(cdb)
             elif command.handler == "pit_copy_out":
                 data = self._vendor.copy_out(cdb, data_out)
             else:
-                data = getattr(self, "_" + command.handler)(cdb, data_out)
+                handler: Handler = getattr(self, f"_{command.handler}")
+                data = handler(cdb, data_out)
             return Answer(GOOD, data[:data_in_length])
         except Failed as failed:
             return Answer(CHECK_CONDITION, sense=failed.value.encode())
         except Refused as refused:
+            log.info("%s: CDB %s is refused: %s", self._volume, cdb.hex(), refused.message)
             return Answer(CHECK_CONDITION, sense=self._vendor.sense_of(refused).encode())
 
     # --- SPC ------------------------------------------------------------------------------------
@@ -103,15 +91,15 @@ class LogicalUnit:
         if cdb[1] & 1:
             page = inquiry.page(cdb[2], self._identity())
             if page is None:
-                raise invalid_field(2)
+                raise in_cdb(2)
             return page[:length]
         if cdb[2]:
-            raise invalid_field(2)
+            raise in_cdb(2)
         return inquiry.standard(self._identity())[:length]
 
     def _request_sense(self, cdb: bytes, data_out: bytes) -> bytes:
         if cdb[1] & 1:  # descriptor format, which nothing here needs
-            raise invalid_field(1)
+            raise in_cdb(1)
         return sense.NO_SENSE.encode()[: cdb[4]]
 
     def _mode_sense_6(self, cdb: bytes, data_out: bytes) -> bytes:
@@ -125,7 +113,7 @@ class LogicalUnit:
         if cdb[2] >> 6 == 3:
             raise Failed(sense.SAVING_PARAMETERS_NOT_SUPPORTED)
         if found is None or cdb[3] not in (0, 0xFF):
-            raise invalid_field(2 if found is None else 3)
+            raise in_cdb(2 if found is None else 3)
         return found
 
     def _mode_select_6(self, cdb: bytes, data_out: bytes) -> bytes:
@@ -137,7 +125,7 @@ class LogicalUnit:
 
     def _mode_select(self, cdb: bytes, data: bytes, length: int, header: int) -> bytes:
         if cdb[1] & 1:
-            raise invalid_field(1)
+            raise in_cdb(1)
         if length == 0:
             return b""
         if len(data) < length or length < header:
@@ -166,12 +154,12 @@ class LogicalUnit:
             )
             return (struct.pack(">I", len(body)) + body)[:length]
         if option > 3:
-            raise invalid_field(2)
+            raise in_cdb(2)
         action = int.from_bytes(cdb[4:6], "big")
         same = [c for c in commands.COMMANDS if c.opcode == opcode]
         by_action = any(c.action is not None for c in same)
         if (option == 1 and by_action) or (option == 2 and same and not by_action):
-            raise invalid_field(2)
+            raise in_cdb(2)
         found = [c for c in same if c.action is None or c.action == action]
         if not found:
             return struct.pack(">BBH", 0, 1, 0)[:length]
