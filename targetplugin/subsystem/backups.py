@@ -179,10 +179,9 @@ class Backups:
         self, ask: Ask, name: str, path: str, format: str, label: str, register: bool, force: bool
     ) -> Shape:
         """See Subsystem.backup."""
-        volume, save = self._floor.save(name)
         names.check_label(label)
-        with self._floor.runtime(volume.uuid).lock:
-            volume, save = self._floor.save(save_name(volume, save))
+        with self._floor.runtime(self._floor.owner(name).uuid).lock:
+            volume, save = self._floor.save(name)
             ask.check_rights(volume)
             require(
                 Verb.BACKUP,

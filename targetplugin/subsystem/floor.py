@@ -132,12 +132,9 @@ class Floor:
             found = self.newest(volume)
         return volume, found or self._no_save(volume, name)
 
-    def resolve(self, volume: str, generation: int) -> str:
-        """The name of a save that is known by its generation. Raises Refused (NOT_FOUND)."""
-        row = self.volume(volume)
-        if self.catalog.save_get(row.uuid, generation) is None:
-            self._no_save(row, f"{volume}@{generation}")
-        return f"{volume}@{generation}"
+    def owner(self, name: str) -> Volume:
+        """The volume that a save's name begins with. Raises Refused (NOT_FOUND, USAGE)."""
+        return self.volume(names.parse(name).volume)
 
     def newest(self, volume: Volume) -> Save | None:
         """The save that was taken last; images that were restored and not swapped in are none."""

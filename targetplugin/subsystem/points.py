@@ -122,14 +122,13 @@ class Points:
 
     def recover(self, ask: Ask, name: str, force: bool) -> Shape:
         """See Subsystem.recover."""
-        volume, save = self._floor.save(name)
+        volume = self._floor.owner(name)
         with self._floor.runtime(volume.uuid).lock:
-            volume = self._floor.volume(volume.name)
-            ask.check_rights(volume)
+            ask.check_rights(self._floor.owner(name))
             ask.check_force(force)
             if (known := self._operations.again(ask)) is not None:
                 return known
-            volume, save = self._floor.save(save_name(volume, save))
+            volume, save = self._floor.save(name)
             handle = self._floor.handle(volume)
             self._require(Verb.RECOVER, volume, save)
             self._check_hosts(volume, force)
@@ -181,14 +180,13 @@ class Points:
 
     def swap(self, ask: Ask, name: str, force: bool) -> Shape:
         """See Subsystem.swap."""
-        volume, save = self._to_swap(name)
+        volume = self._floor.owner(name)
         with self._floor.runtime(volume.uuid).lock:
-            volume = self._floor.volume(volume.name)
-            ask.check_rights(volume)
+            ask.check_rights(self._floor.owner(name))
             ask.check_force(force)
             if (known := self._operations.again(ask)) is not None:
                 return known
-            volume, save = self._floor.save(save_name(volume, save))
+            volume, save = self._to_swap(name)
             handle = self._floor.handle(volume)
             self._require(Verb.SWAP, volume, save)
             self._check_hosts(volume, force)
@@ -229,9 +227,8 @@ class Points:
 
     def diff(self, ask: Ask, name: str) -> Shape:
         """See Subsystem.diff."""
-        volume, save = self._floor.save(name)
-        with self._floor.runtime(volume.uuid).lock:
-            volume, save = self._floor.save(save_name(volume, save))
+        with self._floor.runtime(self._floor.owner(name).uuid).lock:
+            volume, save = self._floor.save(name)
             ask.check_rights(volume)
             self._require(Verb.DIFF, volume, save)
             bits = self._views.changed_since(volume, save)

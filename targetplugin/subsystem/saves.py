@@ -27,14 +27,13 @@ class Saves:
 
     def release(self, ask: Ask, name: str, force: bool) -> Shape:
         """See Subsystem.release."""
-        volume, save = self._floor.save(name)
+        volume = self._floor.owner(name)
         with self._floor.runtime(volume.uuid).lock:
-            volume = self._floor.volume(volume.name)
-            ask.check_rights(volume)
+            ask.check_rights(self._floor.owner(name))
             ask.check_force(force)
             if (known := self._operations.again(ask)) is not None:
                 return known
-            volume, save = self._floor.save(save_name(volume, save))
+            volume, save = self._floor.save(name)
             self._require(Verb.RELEASE, volume, save)
             missing = [u for u in save.media if u not in self._floor.media]
             if missing and not force:
@@ -85,13 +84,12 @@ class Saves:
 
     def resync(self, ask: Ask, name: str) -> Shape:
         """See Subsystem.resync."""
-        volume, save = self._floor.save(name)
+        volume = self._floor.owner(name)
         with self._floor.runtime(volume.uuid).lock:
-            volume = self._floor.volume(volume.name)
-            ask.check_rights(volume)
+            ask.check_rights(self._floor.owner(name))
             if (known := self._operations.again(ask)) is not None:
                 return known
-            volume, save = self._floor.save(save_name(volume, save))
+            volume, save = self._floor.save(name)
             handle = self._floor.handle(volume)
             self._require(Verb.RESYNC, volume, save)
             specs = [self._floor.medium(uuid).spec() for uuid in save.media]

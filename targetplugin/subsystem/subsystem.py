@@ -378,8 +378,8 @@ class Subsystem:
     # --- looking -----------------------------------------------------------------------------
 
     def resolve(self, volume: str, generation: int) -> str:
-        """The name of the save that froze this generation. Raises Refused (NOT_FOUND)."""
-        return self._floor.resolve(volume, generation)
+        """The name of the save that froze this generation, whether it is there or not."""
+        return f"{volume}@{generation}"
 
     def status(self, volume: str | None = None) -> Shape:
         """{volumes, media, operations that run, version}; of one volume if it is named."""

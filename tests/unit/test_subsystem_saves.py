@@ -129,6 +129,20 @@ def test_the_same_request_twice_is_one_request(house: House) -> None:
     assert house.saves() == ["ledger@1"]
 
 
+@pytest.mark.parametrize("verb", ["release", "resync", "swap", "recover"])
+def test_a_request_that_ended_its_save_comes_again_and_gets_its_result(
+    house: House, verb: str
+) -> None:
+    house.subsystem.save("ledger")
+    ask = getattr(house.subsystem, verb)
+    first = ask("ledger@1", door="in-band", request=ONE)
+    house.finish()
+    again = ask("ledger@1", door="in-band", request=ONE)
+    assert again["operation"]["id"] == first["operation"]["id"]
+    assert again["save"] == first["save"]
+    assert len(house.subsystem.operations()) == 2
+
+
 def test_the_same_identifier_with_another_body_is_refused(house: House) -> None:
     house.subsystem.save("ledger", label="night", request=ONE)
     for ask in (
