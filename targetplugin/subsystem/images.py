@@ -56,14 +56,14 @@ def _opened(path: str, format: str) -> str:
 
 
 def _window(descriptor: int, size: int, block_device: bool, direct: bool) -> str:
-    """The first `size` bytes of a medium that this process holds open."""
+    """The first `size` bytes of a medium that is open here, and passed on under the same number."""
     node = {
         "driver": "raw",
         "offset": 0,
         "size": size,
         "file": {
             "driver": "host_device" if block_device else "file",
-            "filename": f"/proc/{os.getpid()}/fd/{descriptor}",
+            "filename": f"/proc/self/fd/{descriptor}",
             "cache": {"direct": direct},
         },
     }
@@ -154,17 +154,27 @@ class Run:
         if process is not None:
             process.terminate()
 
-    def follow(self, command: list[str], progress: Callable[[float], None]) -> int:
-        """Runs a command of qemu-img with -p. Returns its exit status; progress gets 0.0 to 1.0."""
+    def follow(
+        self, command: list[str], progress: Callable[[float], None], *descriptors: int
+    ) -> int:
+        """Runs a command of qemu-img with -p. Returns its exit status; progress gets 0.0 to 1.0.
+
+        It dies with this process. Until its last request is over it keeps the descriptors, and
+        with them the lock that lets nobody else open the medium (rule 19).
+        """
         if self._stopped:
             raise Stopped
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                ["setpriv", "--pdeathsig", "KILL", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=descriptors,
             )
         except FileNotFoundError as error:
             raise Refused(
-                Reason.ENVIRONMENT, "qemu-img is not installed", hint="install qemu-utils"
+                Reason.ENVIRONMENT, "setpriv is not installed", hint="install util-linux"
             ) from error
         self._process = process
         if self._stopped:
@@ -199,7 +209,11 @@ def fill(run: Run, image: Image, target: Target, progress: Callable[[float], Non
     """Writes the image's disk onto the medium from offset 0; what lies behind it is not touched."""
     window = _window(target.descriptor, image.size, target.block_device, target.direct)
     opened = _opened(image.path, image.format)
-    run.follow(["qemu-img", "convert", "-p", "-n", "-U", "-O", "raw", opened, window], progress)
+    run.follow(
+        ["qemu-img", "convert", "-p", "-n", "-U", "-O", "raw", opened, window],
+        progress,
+        target.descriptor,
+    )
 
 
 def write(
@@ -207,7 +221,9 @@ def write(
 ) -> None:
     """Writes the medium's first `size` bytes to a new image; on stable storage when it returns."""
     window = _window(target.descriptor, target.size, target.block_device, target.direct)
-    run.follow(["qemu-img", "convert", "-p", "-O", format, window, path], progress)
+    run.follow(
+        ["qemu-img", "convert", "-p", "-O", format, window, path], progress, target.descriptor
+    )
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -219,4 +235,7 @@ def same(run: Run, image: Image, target: Target, progress: Callable[[float], Non
     """Whether the medium's first `size` bytes are the image's disk, followed by zeros."""
     window = _window(target.descriptor, target.size, target.block_device, target.direct)
     opened = _opened(image.path, image.format)
-    return run.follow(["qemu-img", "compare", "-p", "-U", opened, window], progress) == 0
+    return (
+        run.follow(["qemu-img", "compare", "-p", "-U", opened, window], progress, target.descriptor)
+        == 0
+    )

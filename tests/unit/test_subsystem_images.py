@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +175,32 @@ def test_a_host_names_a_number_and_only_of_its_own_volume(house: House) -> None:
     assert Path(path).exists()
 
 
+def test_qemu_img_dies_with_the_daemon(tmp_path: Path) -> None:
+    program = (
+        "from targetplugin.subsystem.images import Run\n"
+        "Run().follow(['sh', '-c', 'echo $$; exec sleep 60'], print)\n"
+    )
+    program = program.replace("'echo $$;", f"'echo $$ > {tmp_path}/child;")
+    daemon = subprocess.Popen([sys.executable, "-c", program])
+    while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
+        time.sleep(0.01)
+    child = int((tmp_path / "child").read_text())
+    daemon.kill()
+    daemon.wait()
+    end = time.monotonic() + 10
+    while alive(child):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for runs no more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 class Held:
     """qemu-img waits before it writes, until it is told to go or stopped."""
 
@@ -181,12 +209,12 @@ class Held:
         self._runs: list[images.Run] = []
         real = images.Run.follow
 
-        def follow(run: images.Run, command: list[str], progress: Any) -> int:
+        def follow(run: images.Run, command: list[str], progress: Any, *passed: int) -> int:
             self._runs.append(run)
             while not self._gone.wait(0.01):
                 if run._stopped:
                     raise images.Stopped
-            return real(run, command, progress)
+            return real(run, command, progress, *passed)
 
         monkeypatch.setattr(images.Run, "follow", follow)
 
