@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import sdnotify
 
@@ -26,6 +25,7 @@ from targetplugin.errors import Refused
 from targetplugin.kernel.hotplug import DiskChange, Hotplug, RingChange
 from targetplugin.kernel.lio import Lio
 from targetplugin.kernel.restore import Keeper
+from targetplugin.scsi.logical_unit import LogicalUnit
 from targetplugin.subsystem import Subsystem
 
 STATE_DIR = "/var/lib/targetplugin"
@@ -46,7 +46,7 @@ class Daemon:
     """
 
     def __init__(self, state_dir: Path, run_dir: Path) -> None:
-        self._units: dict[int, Any] = {}
+        self._units: dict[int, LogicalUnit] = {}
         self._catalog = Catalog(state_dir)
         self._hotplug = Hotplug()
         self._subsystem = Subsystem(self._catalog, self._make_engine, Lio(), self._hotplug)
@@ -78,8 +78,6 @@ class Daemon:
         return Engine(ENGINE_THREADS, self._answer, on_event)
 
     def _answer(self, command: Command) -> None:
-        from targetplugin.scsi.logical_unit import LogicalUnit
-
         unit = self._units.get(command.volume)
         if unit is None:
             name = self._subsystem.volume_of(command.volume)

@@ -279,13 +279,16 @@ class Lio:
         return configfs.linked(lun)
 
     def _loops(self, names: set[str]) -> list[Path]:
-        """The tcm_loop targets of storage objects of ours with these names."""
-        found = []
-        for place in self._root.glob("loopback/naa.*"):
-            lun = place / f"tpgt_{TAG}" / "lun" / f"lun_{LUN_NUMBER}"
-            if names & configfs.linked(lun) and names & set(self.storage_objects()):
-                found.append(place)
-        return found
+        """The tcm_loop targets of storage objects of ours with these names.
+
+        Found without looking into them: while a LUN is linked there, its directory is locked and
+        the kernel waits for the answers of whoever asks here.
+        """
+        wwns = [
+            loop_wwn(config) for name, config in self.storage_objects().items() if name in names
+        ]
+        places = [self._root / "loopback" / wwn for wwn in wwns]
+        return [place for place in places if place.is_dir()]
 
     def _place(self, name: str) -> Path | None:
         return next(self._root.glob(f"core/user_*/{name}"), None)
