@@ -1,0 +1,161 @@
+"""A disk that understands PIT COPY: found by a path, asked in-band. Never sends a vendor code to another disk."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from targetplugin.host import sgio
+from targetplugin.host.errors import Busy, Refused, Usage
+from targetplugin.scsi import pitcopy, sense
+from targetplugin.scsi.pitcopy import InAction, InRequest, OutAction, OutRequest, Parameters
+
+VENDOR_PAGE = 0xC0
+SIGNATURE = b"PITCOPY\0"
+ROOM = 32 * 1024  # for an answer, bytes
+
+
+def whole_disk(path: str) -> str:
+    """The /dev path of the disk that a device, partition or link names.
+
+    Raises:
+        Refused, Usage: it is not there, or no block device.
+    """
+    try:
+        info = os.stat(path)
+    except OSError as error:
+        raise Usage(f"{path}: {os.strerror(error.errno or 2)}", "lsblk lists the disks") from None
+    if not stat.S_ISBLK(info.st_mode):
+        raise Usage(f"{path} is not a block device", "name the disk, as in /dev/sdb")
+    number = f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
+    place = Path("/sys/dev/block", number).resolve()
+    if (place / "partition").exists():
+        place = place.parent
+    return f"/dev/{place.name.replace('!', '/')}"
+
+
+class Disk:
+    """A volume as its host sees it. Verbs raise Refused with the device's reason in words."""
+
+    def __init__(self, path: str) -> None:
+        self.path = whole_disk(path)
+        self._check()
+
+    def _check(self) -> None:
+        """Other vendors use C0h and C1h for other things: asks first whether this disk knows ours."""
+        cdb = bytes([0x12, 1, VENDOR_PAGE, 0, 252, 0])
+        try:
+            page = sgio.execute(self.path, cdb, data_in=252)
+        except sgio.Checked:
+            page = b""
+        if page[4:12] != SIGNATURE:
+            raise Refused(
+                f"{self.path} does not know the PIT COPY commands",
+                "is it a volume of targetplugin? lsscsi shows TGTPLUG as its vendor",
+            )
+
+    # --- PIT COPY IN ----------------------------------------------------------------------------
+
+    def _ask(self, action: InAction, *, start: int = 0, slot: int = 0) -> bytes:
+        cdb = InRequest(action, start, slot, ROOM).encode()
+        try:
+            return sgio.execute(self.path, cdb, data_in=ROOM)
+        except sgio.Checked as checked:
+            raise self._refused(action.name, checked.value) from None
+
+    def _list(self, action: InAction) -> list[bytes]:
+        found: list[bytes] = []
+        start = 0
+        while start != pitcopy.END:
+            items, start = pitcopy.decode_list(self._ask(action, start=start))
+            found += items
+            if not items:
+                break
+        return found
+
+    def capabilities(self) -> pitcopy.Capabilities:
+        return pitcopy.Capabilities.decode(self._ask(InAction.CAPABILITIES))
+
+    def status(self) -> pitcopy.PairStatus:
+        return pitcopy.PairStatus.decode(self._ask(InAction.PAIR_STATUS))
+
+    def saves(self) -> list[pitcopy.Save]:
+        """All saves, oldest first."""
+        found = [pitcopy.Save.decode(item) for item in self._list(InAction.SAVES)]
+        return sorted(found, key=lambda save: (save.time, save.generation))
+
+    def operations(self) -> list[pitcopy.Operation]:
+        """Newest first."""
+        return [pitcopy.Operation.decode(item) for item in self._list(InAction.OPERATIONS)]
+
+    def backups(self) -> list[pitcopy.Backup]:
+        return [pitcopy.Backup.decode(item) for item in self._list(InAction.BACKUPS)]
+
+    def save_named(self, name: str | None) -> pitcopy.Save:
+        """The save of a label or generation; the newest where none is named."""
+        saves = self.saves()
+        if name is None:
+            if saves:
+                return saves[-1]
+            raise Refused(f"{self.path} has no save", f"pitcopy save {self.path}")
+        number = int(name) if name.isdigit() else -1
+        for save in reversed(saves):
+            if save.label == name or save.generation == number:
+                return save
+        raise Refused(f"{self.path} has no save {name!r}", f"pitcopy status {self.path} lists them")
+
+    def differential(self, save: pitcopy.Save) -> pitcopy.DifferentialExtents:
+        """What changed since a save, all of it."""
+        runs: list[tuple[int, int]] = []
+        start = 0
+        while True:
+            answer = self._ask(InAction.DIFFERENTIAL_EXTENTS, start=start, slot=save.slot)
+            part = pitcopy.DifferentialExtents.decode(answer)
+            runs += part.runs
+            if part.next_start == pitcopy.END:
+                return pitcopy.DifferentialExtents(
+                    part.extent_size, part.generation, part.live, tuple(runs)
+                )
+            start = part.next_start
+
+    # --- PIT COPY OUT ---------------------------------------------------------------------------
+
+    def request(
+        self, action: OutAction, *, generation: int = 0, label: str = "", backup: int = 0
+    ) -> bytes:
+        """Asks for a verb; in force when this returns. Returns the request's identifier.
+
+        Raises:
+            Busy: another operation forbids it for now. Refused: it can't be.
+        """
+        identifier = secrets.token_bytes(16)
+        try:
+            data = Parameters(generation, identifier, label, backup).encode()
+        except ValueError as error:
+            raise Usage(str(error)) from None
+        cdb = OutRequest(action, len(data)).encode()
+        try:
+            sgio.execute(self.path, cdb, data_out=data)
+        except sgio.Checked as checked:
+            raise self._refused(action.name, checked.value) from None
+        return identifier
+
+    def operation_of(self, identifier: bytes) -> pitcopy.Operation | None:
+        """The operation that a request started."""
+        return next((o for o in self.operations() if o.request == identifier), None)
+
+    def _refused(self, verb: str, value: sense.Sense) -> Refused:
+        what = verb.replace("_", " ")
+        if (value.key, value.asc, value.ascq) == (0x2, 0x04, 0x07):
+            return Busy(f"{self.path}: {what}: {value.sentence()}", value.progress or 0.0)
+        hints = {
+            (0x20, 0x02): "the operator sets the volume's rights",
+            (0x55, 0x03): "the operator adds a medium: targetplugin media add",
+            (0x2C, 0x00): f"pitcopy status {self.path} shows what the states are",
+        }
+        return Refused(
+            f"{self.path}: {what} is refused: {value.sentence()}",
+            hints.get((value.asc, value.ascq), ""),
+        )

@@ -1,0 +1,314 @@
+"""pitcopy: save, run a job, and take the disk back, asked in-band by SCSI commands on the disk itself.
+
+examples:
+  pitcopy status /dev/sdb
+  pitcopy run /dev/sdb -- /usr/local/bin/night-job   if it fails, the disk is as before
+  pitcopy save /dev/sdb --label before-upgrade
+  pitcopy diff /dev/sdb --save before-upgrade
+  pitcopy recover /dev/sdb --save before-upgrade     unmounts, recovers, mounts again
+  pitcopy restore /dev/sdb --backup 3 --wait; pitcopy swap /dev/sdb
+
+Exit status: 0 done, 1 refused, 2 wrong usage; of `run`, the command's own. Needs root (CAP_SYS_RAWIO).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from targetplugin.host import journal, report, ritual, run
+from targetplugin.host.device import Disk, whole_disk
+from targetplugin.host.errors import Refused, Usage
+from targetplugin.scsi.pitcopy import OutAction
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    first, _, rest = (__doc__ or "").partition("\n")
+    top = argparse.ArgumentParser(
+        prog="pitcopy",
+        description=first,
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, text: str, *, save: bool = False, wait: bool = False) -> Any:
+        one = verbs.add_parser(name, help=text, description=text)
+        one.add_argument(
+            "device", metavar="DEVICE", help="the disk, as in /dev/sdb or /dev/disk/by-id/..."
+        )
+        one.add_argument("--json", action="store_true", help="print JSON for programs")
+        if save:
+            one.add_argument(
+                "--save",
+                metavar="LABEL|GENERATION",
+                help="which save; the newest where none is named",
+            )
+        if wait:
+            one.add_argument(
+                "--wait", action="store_true", help="until the copy in the background is over"
+            )
+        return one
+
+    verb("status", "show the volume, its legs, saves, and an interrupted run")
+    one = verb("save", "save the disk as it is now, at once", wait=True)
+    one.add_argument("--label", default="", help="at most 32 bytes, not all digits")
+    verb("diff", "list what changed since a save", save=True)
+    verb(
+        "recover",
+        "take the disk back to a save: unmount, recover, mount again",
+        save=True,
+        wait=True,
+    )
+    one = verb("restore", "restore a backup onto a spare while work goes on; then swap", wait=True)
+    one.add_argument(
+        "--backup", type=int, metavar="N", help="its number; the newest where none is given"
+    )
+    verb("swap", "make a save, or a restored backup, the disk; a second swap undoes it", save=True)
+    verb("resync", "give a save up: its medium is a leg of the mirror again", save=True, wait=True)
+    verb("release", "give a save up: its medium is free", save=True)
+    verb("operations", "list what was asked of the volume, newest first")
+    verb("backups", "list the backups that may be restored")
+    verb("keep", "forget an interrupted run, and keep what it wrote")
+    one = verbs.add_parser(
+        "run",
+        help="save, run a command, and take the disk back if it fails",
+        description="Saves the disk with its file systems still, runs COMMAND, and if that fails unmounts, "
+        "recovers, checks and mounts again. The exit status is the command's. The save stays; when the "
+        "mirror has no leg to spare, the save of an earlier run is given up first. Where something keeps "
+        "a file system busy, it is named and the save is left for `pitcopy recover`.",
+    )
+    one.add_argument("device", metavar="DEVICE")
+    one.add_argument("--label", help="of the save; else run-DATE-TIME")
+    one.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND...")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        if options.verb == "run":
+            command = options.command[1:] if options.command[:1] == ["--"] else options.command
+            if not command:
+                raise Usage("there is no command to run", "pitcopy run DEVICE -- COMMAND...")
+            return run.run(Disk(options.device), command, options.label)
+        if options.verb == "keep":
+            return _keep(options)
+        result = VERBS[options.verb](Disk(options.device), options)
+        if options.json:
+            report.show(result)
+        return 0
+    except Refused as refused:
+        report.say(refused.message)
+        if refused.hint:
+            report.say(f"next: {refused.hint}")
+        return refused.status
+    except KeyboardInterrupt:
+        report.say(f"interrupted; pitcopy status {options.device} shows where things stand")
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+# --- looking ------------------------------------------------------------------------------------
+
+
+def _status(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+    status, can, saves = disk.status(), disk.capabilities(), disk.saves()
+    entry = journal.read(disk.path)
+    found = {
+        "device": disk.path,
+        "rights": can.rights,
+        **asdict(status),
+        "legs": [{"state": state, "lacks": lacks} for state, lacks in status.legs],
+        "saves": [asdict(save) for save in saves],
+        "run": {**asdict(entry), "alive": entry.alive()} if entry else None,
+    }
+    if options.json:
+        return found
+    changed = report.size(status.changed * status.extent_size)
+    print(f"{disk.path}: {status.state}, generation {status.generation}, {changed} changed in it")
+    print("legs: " + ", ".join(s + (f" (lacks {n} extents)" if n else "") for s, n in status.legs))
+    if status.verb:
+        print(f"running: {status.verb} (operation {status.operation}), {status.progress:.0%}")
+    rows = [
+        (s.generation, s.label or "-", report.when(s.time), s.fill, f"{s.percent}%", s.activity,
+         report.size(s.changed * status.extent_size))
+        for s in saves
+    ]  # fmt: skip
+    if rows:
+        report.table(("SAVE", "LABEL", "TAKEN", "FILL", "%", "IN USE FOR", "CHANGED SINCE"), rows)
+    else:
+        print("no saves")
+    refused = run.interrupted(disk.path)
+    if refused:
+        print(f"{refused.message}\nnext: {refused.hint}")
+    return found
+
+
+def _diff(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+    save = disk.save_named(options.save)
+    found = disk.differential(save)
+    runs = [{"offset": lba * 512, "length": blocks * 512} for lba, blocks in found.runs]
+    total = sum(one["length"] for one in runs)
+    extents = sum(-(-one["length"] // found.extent_size) for one in runs)
+    if not options.json:
+        report.table(("OFFSET", "LENGTH"), [(r["offset"], r["length"]) for r in runs])
+        print(
+            f"{extents} extents, {report.size(total)}, changed since {save.label or save.generation}"
+        )
+    return {
+        "save": save.generation,
+        "generation": found.live,
+        "extent_size": found.extent_size,
+        "extents": extents,
+        "bytes": total,
+        "list": runs,
+    }
+
+
+def _operations(disk: Disk, options: argparse.Namespace) -> list[dict[str, Any]]:
+    found = disk.operations()
+    if not options.json:
+        report.table(
+            ("NUMBER", "VERB", "SAVE", "STATE", "PROGRESS"),
+            [(o.number, o.verb, o.generation or "-", o.state, f"{o.progress:.0%}") for o in found],
+        )
+    return [{**asdict(o), "request": o.request.hex(), "sense": o.sense.hex()} for o in found]
+
+
+def _backups(disk: Disk, options: argparse.Namespace) -> list[dict[str, Any]]:
+    found = disk.backups()
+    if not options.json:
+        report.table(
+            ("NUMBER", "LABEL", "MADE", "SIZE", "FITS"),
+            [
+                (b.number, b.label or "-", report.when(b.time), report.size(b.size), b.fits)
+                for b in found
+            ],
+        )
+    return [asdict(backup) for backup in found]
+
+
+# --- verbs --------------------------------------------------------------------------------------
+
+
+def _save(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+    label = options.label
+    before = {save.generation for save in disk.saves()}
+
+    def ask() -> None:
+        with ritual.frozen(disk.path):
+            disk.request(OutAction.SAVE, label=label)
+
+    report.patiently("waiting for the volume", ask) if options.wait else ask()
+    save = next(save for save in disk.saves() if save.generation not in before)
+    if not options.json:
+        print(f"{disk.path} is saved as {label or save.generation} (generation {save.generation})")
+    if options.wait:
+        _wait(disk, "save", options)
+    return asdict(save)
+
+
+def _recover(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+    save = disk.save_named(options.save)
+    entry = journal.read(disk.path)
+    changed, seconds = run.recover(disk, save, entry.mounts if entry else None)
+    if entry and not entry.alive():
+        entry.remove()
+    if not options.json:
+        print(
+            f"{disk.path} is back at {save.label or save.generation}: {changed} extents differed, "
+            f"in force after {seconds:.2f} s"
+        )
+    if options.wait:
+        _wait(disk, "recover", options)
+    return {"save": asdict(save), "extents_changed": changed, "seconds_in_force": seconds}
+
+
+def _restore(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+    backups = disk.backups()
+    number = options.backup
+    if number is None:
+        if not backups:
+            raise Refused(
+                f"{disk.path} has no registered backup",
+                "the operator registers one: targetplugin backups register VOLUME IMAGE",
+            )
+        number = max(backup.number for backup in backups)
+    disk.request(OutAction.RESTORE, backup=number)
+    if not options.json:
+        print(
+            f"backup {number} is being restored beside {disk.path}; then: pitcopy swap {disk.path}"
+        )
+    if options.wait:
+        _wait(disk, "restore", options)
+    return {"backup": number}
+
+
+def _swap(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+    save = disk.save_named(options.save)
+    ritual.left(disk.path, lambda: _ask(disk, OutAction.SWAP, save.generation))
+    if not options.json:
+        print(f"{disk.path} is {save.label or save.generation} now; a second swap undoes it")
+    return {"save": asdict(save)}
+
+
+def _ask(disk: Disk, action: OutAction, generation: int) -> None:
+    disk.request(action, generation=generation)
+
+
+def _give_up(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+    save = disk.save_named(options.save)
+    action = OutAction.RESYNC if options.verb == "resync" else OutAction.RELEASE
+    disk.request(action, generation=save.generation)
+    if not options.json:
+        becomes = "becomes a leg again" if action is OutAction.RESYNC else "is free"
+        print(f"{save.label or save.generation} is given up; its medium {becomes}")
+    if action is OutAction.RESYNC and options.wait:
+        _wait(disk, "resync", options)
+    return {"save": asdict(save)}
+
+
+def _keep(options: argparse.Namespace) -> int:
+    disk = whole_disk(options.device)
+    entry = journal.read(disk)
+    if entry is not None and not entry.alive():
+        entry.remove()
+    report.say(f"no run is remembered on {disk}")
+    return 0
+
+
+def _wait(disk: Disk, verb: str, options: argparse.Namespace) -> None:
+    """Shows progress until the volume's operation is over, and says if it failed."""
+    progress = report.Progress(verb)
+    while (status := disk.status()).verb == verb:
+        progress(status.progress)
+        time.sleep(report.PAUSE)
+    progress.end()
+    last = next((o for o in disk.operations() if o.verb == verb), None)
+    if last is not None and last.state in ("failed", "aborted"):
+        raise Refused(f"the {verb} (operation {last.number}) {last.state}", "ask the operator why")
+
+
+VERBS = {
+    "status": _status,
+    "save": _save,
+    "diff": _diff,
+    "recover": _recover,
+    "restore": _restore,
+    "swap": _swap,
+    "resync": _give_up,
+    "release": _give_up,
+    "operations": _operations,
+    "backups": _backups,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

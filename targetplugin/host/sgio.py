@@ -1,0 +1,122 @@
+"""SG_IO: a CDB to a SCSI disk and its answer back. Knows no command. Source: <scsi/sg.h>, interface version 3."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+
+from targetplugin.host.errors import Refused
+from targetplugin.scsi import sense
+from targetplugin.scsi.sense import Sense
+
+SG_IO = 0x2285
+TO_DEVICE, FROM_DEVICE, NO_DATA = -2, -3, -1
+TIMEOUT_MS = 60_000
+CHECK_CONDITION = 2
+DRIVER_SENSE = 8
+ATTENTIONS = 3  # how often a UNIT ATTENTION is let pass
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (
+        ("interface_id", ctypes.c_int),
+        ("dxfer_direction", ctypes.c_int),
+        ("cmd_len", ctypes.c_ubyte),
+        ("mx_sb_len", ctypes.c_ubyte),
+        ("iovec_count", ctypes.c_ushort),
+        ("dxfer_len", ctypes.c_uint),
+        ("dxferp", ctypes.c_void_p),
+        ("cmdp", ctypes.c_void_p),
+        ("sbp", ctypes.c_void_p),
+        ("timeout", ctypes.c_uint),
+        ("flags", ctypes.c_uint),
+        ("pack_id", ctypes.c_int),
+        ("usr_ptr", ctypes.c_void_p),
+        ("status", ctypes.c_ubyte),
+        ("masked_status", ctypes.c_ubyte),
+        ("msg_status", ctypes.c_ubyte),
+        ("sb_len_wr", ctypes.c_ubyte),
+        ("host_status", ctypes.c_ushort),
+        ("driver_status", ctypes.c_ushort),
+        ("resid", ctypes.c_int),
+        ("duration", ctypes.c_uint),
+        ("info", ctypes.c_uint),
+    )
+
+
+class Checked(Exception):
+    """The device answered CHECK CONDITION."""
+
+    def __init__(self, value: Sense) -> None:
+        super().__init__(value.sentence())
+        self.value = value
+
+
+def execute(path: str, cdb: bytes, *, data_out: bytes = b"", data_in: int = 0) -> bytes:
+    """Sends a CDB; returns what the device sent back, without what it left over.
+
+    Args:
+        path: a block or sg device. data_in: how much is expected at most, bytes.
+
+    Raises:
+        Checked: the device says why not. Refused: it could not be asked.
+    """
+    for _ in range(ATTENTIONS):
+        try:
+            return _once(path, cdb, data_out, data_in)
+        except Checked as checked:
+            if checked.value.key != 0x6:  # a UNIT ATTENTION tells of something else that happened
+                raise
+    return _once(path, cdb, data_out, data_in)
+
+
+def _once(path: str, cdb: bytes, data_out: bytes, data_in: int) -> bytes:
+    buffer = ctypes.create_string_buffer(data_out, len(data_out)) if data_out else None
+    if data_in:
+        buffer = ctypes.create_string_buffer(data_in)
+    command = ctypes.create_string_buffer(cdb, len(cdb))
+    told = ctypes.create_string_buffer(252)
+    header = _Header(
+        interface_id=ord("S"),
+        dxfer_direction=TO_DEVICE if data_out else FROM_DEVICE if data_in else NO_DATA,
+        cmd_len=len(cdb),
+        mx_sb_len=252,
+        dxfer_len=len(data_out) or data_in,
+        dxferp=ctypes.addressof(buffer) if buffer is not None else None,
+        cmdp=ctypes.addressof(command),
+        sbp=ctypes.addressof(told),
+        timeout=TIMEOUT_MS,
+    )
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unasked(path, error) from None
+    try:
+        fcntl.ioctl(fd, SG_IO, header)
+    except OSError as error:
+        raise _unasked(path, error) from None
+    finally:
+        os.close(fd)
+    if header.status == CHECK_CONDITION or header.driver_status & DRIVER_SENSE:
+        value = sense.decode(told.raw[: header.sb_len_wr])
+        raise Checked(value or Sense(0x4, 0x44))
+    if header.status or header.host_status or header.driver_status:
+        raise Refused(
+            f"{path} did not answer: SCSI status {header.status:#x}, host {header.host_status:#x}",
+            "look whether its session is logged in (iscsiadm -m session) and at dmesg",
+        )
+    if not data_in or buffer is None:
+        return b""
+    return buffer.raw[: data_in - max(0, header.resid)]
+
+
+def _unasked(path: str, error: OSError) -> Refused:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return Refused(
+            f"{path}: no permission to send SCSI commands", "run as root: CAP_SYS_RAWIO is needed"
+        )
+    if error.errno in (errno.ENOTTY, errno.EINVAL):
+        return Refused(f"{path} is not a SCSI disk", "name the disk, as in /dev/sdb")
+    return Refused(f"{path}: {os.strerror(error.errno or 5)}", "look at lsblk and dmesg")
