@@ -1,4 +1,6 @@
-"""A disk that understands PIT COPY: found by a path, asked in-band. Never sends a vendor code to another disk."""
+"""A disk that understands PIT COPY: found by a path, asked in-band. Never sends a vendor code to
+another disk.
+"""
 
 from __future__ import annotations
 

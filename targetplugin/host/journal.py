@@ -1,4 +1,6 @@
-"""What an interrupted `pitcopy run` leaves behind: where it stood, and how the disk was mounted. Decides nothing."""
+"""What an interrupted `pitcopy run` leaves behind: where it stood, and how the disk was mounted.
+Decides nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What of this host stands on a disk: mounts, swap, holders, processes. Finds and undoes; asks nothing of the disk."""
+"""What of this host stands on a disk: mounts, swap, holders, processes. Finds and undoes; asks
+nothing of the disk.
+"""
 
 from __future__ import annotations
 

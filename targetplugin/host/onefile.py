@@ -1,4 +1,6 @@
-"""`python3 -m targetplugin.host.onefile FILE`: pitcopy as one executable file that can be copied to a host."""
+"""`python3 -m targetplugin.host.onefile FILE`: pitcopy as one executable file that can be copied to
+a host.
+"""
 
 from __future__ import annotations
 

@@ -53,8 +53,8 @@ def run(disk: Disk, command: Sequence[str], label: str | None) -> int:
     if shutil.which(command[0]) is None:
         raise Missing(f"{command[0]} is not there, or can't be run", "nothing was done")
     mounts.check_leavable(disk.path)
-    if (refused := interrupted(disk.path)) is not None:
-        raise refused
+    if (earlier := interrupted(disk.path)) is not None:
+        raise earlier
     label = label or PREFIX + datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     make_room(disk)
     entry = journal.Entry(

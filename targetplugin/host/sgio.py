@@ -1,4 +1,6 @@
-"""SG_IO: a CDB to a SCSI disk and its answer back. Knows no command. Source: <scsi/sg.h>, interface version 3."""
+"""SG_IO: a CDB to a SCSI disk and its answer back. Knows no command. Source: <scsi/sg.h>, interface
+version 3.
+"""
 
 from __future__ import annotations
 
