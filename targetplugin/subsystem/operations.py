@@ -120,6 +120,7 @@ class Operations:
         """Makes the operation durable as prepared, with its request; `prepared` is enough to finish
         or drop it.
         """
+        self._check_recorded(volume)
         with self._catalog.transaction():
             row = self._catalog.operation_add(
                 ask.verb,
@@ -135,6 +136,19 @@ class Operations:
             if ask.request is not None:
                 self._catalog.request_begin(ask.request, ask.body_hash(), row.id)
         return row
+
+    def _check_recorded(self, volume: Volume) -> None:
+        """Raises Refused (STATE) after an operation that the disks have and the catalog could not
+        take: a start finishes it, and nothing may come before that.
+        """
+        for row in self._catalog.operations(volume.uuid, running=True):
+            if row.state == "prepared":
+                raise Refused(
+                    Reason.STATE,
+                    f"operation {row.id}, a {row.verb} of {volume.name}, could not be recorded",
+                    object=volume.name,
+                    hint="make room in the state directory, and restart targetplugind",
+                )
 
     def answer(self, row: Operation, made: Shape) -> Shape:
         """The verb's answer, durable as the request's result before it is given."""
@@ -161,8 +175,9 @@ class Operations:
         self._floor.tell()
 
     def running(self, volume: bytes | None, verb: str) -> list[Operation]:
-        """The operations of that verb that are not over."""
-        return [r for r in self._catalog.operations(volume, running=True) if r.verb == verb]
+        """The operations of that verb that are in force and not over."""
+        found = self._catalog.operations(volume, running=True)
+        return [row for row in found if row.verb == verb and row.state == "running"]
 
     # --- looking -----------------------------------------------------------------------------
 

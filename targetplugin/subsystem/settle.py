@@ -6,13 +6,19 @@ be done twice.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from targetplugin.catalog import Operation, Save, Volume
+from targetplugin.errors import Refused
 from targetplugin.media.trailer import NO_UUID, Role
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.views import now
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -131,12 +137,14 @@ class Settle:
                 for uuid in save.media:
                     wanted[uuid] = (role, row, save)
         for uuid, (role, held, kept) in wanted.items():
-            self._write(uuid, role, held, kept, op)
+            with _left_to_the_next_start(self._floor.medium_name(uuid)):
+                self._write(uuid, role, held, kept, op)
         for uuid, medium in list(self._floor.media.items()):
             trailer = medium.trailer
             given_up = uuid not in wanted and trailer is not None and trailer.volume == volume
             if given_up and free_others:
-                self.free(uuid, op)
+                with _left_to_the_next_start(self._floor.medium_name(uuid)):
+                    self.free(uuid, op)
 
     def _write(self, uuid: bytes, role: Role, volume: Volume, save: Save | None, op: int) -> None:
         medium = self._floor.media.get(uuid)
@@ -191,3 +199,12 @@ class Settle:
                 op=op,
             )
         )
+
+
+@contextmanager
+def _left_to_the_next_start(name: str) -> Iterator[None]:
+    """What is in force stays so where a trailer can't be written now; a start writes it again."""
+    try:
+        yield
+    except (Refused, OSError) as error:
+        log.error("the trailer of %s could not be written: %s", name, error)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 
 from targetplugin.catalog import Operation, Volume
+from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.floor import Floor, Runtime
 from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.ports import Event
@@ -183,4 +184,9 @@ class Transfers:
         saves = self._floor.engine.status(runtime.handle)["saves"]
         if unless_it_fills and saves.get(medium, {}).get("state") == "filling":
             return
-        self._floor.engine.detach_save(runtime.handle, medium)
+        try:
+            self._floor.engine.detach_save(runtime.handle, medium)
+        except Refused as error:
+            # A point since then let it go already; or a recover reads it, and lets it go at its end.
+            if error.reason not in (Reason.NOT_FOUND, Reason.BUSY):
+                raise

@@ -50,7 +50,9 @@ class House:
             medium.close()
         self.floor.media.clear()
         for volume in self.catalog.volumes():
-            self.floor.runtime(volume.uuid).handle = None
+            runtime = self.floor.runtime(volume.uuid)
+            with runtime.lock:
+                runtime.handle = None
         self.subsystem._transfers.stop()
         self.catalog.close()
 

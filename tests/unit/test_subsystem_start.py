@@ -139,6 +139,25 @@ def test_a_save_that_filled_when_the_daemon_died_fills_on(house: House) -> None:
     assert house.on_medium("c", 3) == "x"
 
 
+def test_a_point_that_the_catalog_could_not_take_is_finished_by_a_start(
+    house: House, monkeypatch: Any
+) -> None:
+    house.write(3, "x")
+    full = Refused(Reason.ENVIRONMENT, "the disk is full")
+    monkeypatch.setattr(house.catalog.maps, "write", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(Refused):
+        house.subsystem.save("ledger", label="night")
+    house.write(3, "y")
+    with pytest.raises(Refused) as refused:
+        house.subsystem.save("ledger")
+    assert "could not be recorded" in refused.value.message
+    house.restart()
+    house.finish()
+    house.subsystem.recover("ledger@night")
+    house.finish()
+    assert house.read(3) == "x"
+
+
 def test_a_medium_claimed_for_a_save_that_never_was_is_free(house: House) -> None:
     house.killed_in(
         "copy", in_force=False, run=lambda: house.subsystem.save("ledger", policy="copy")
