@@ -1,6 +1,8 @@
-"""The story that ./demo tells: a night job spoils a ledger, and the disk takes it back; a backup is restored and swapped in.
+"""The story that ./demo tells: a night job spoils a ledger, and the disk takes it back; a backup is
+restored and swapped in.
 
-Every step is a command that a person could type; what it shows is checked, and a wrong ledger ends the demo with 1.
+Every step is a command that a person could type; what it shows is checked, and a wrong ledger ends
+the demo with 1.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import sys
 def connect(path: str) -> sqlite3.Connection:
     """Opens the ledger so that a commit means durable."""
     ledger = sqlite3.connect(path, isolation_level=None)
+    ledger.execute("PRAGMA journal_mode=WAL")
     ledger.execute("PRAGMA synchronous=FULL")
     return ledger
 

@@ -1,4 +1,6 @@
-"""Where the demo runs: in the lab's two machines, or on this one through tcm_loop. Owns setting up and taking down."""
+"""Where the demo runs: in the lab's two machines, or on this one through tcm_loop. Owns setting up
+and taking down.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from tests.vm.lab import Lab
 
 CHECKOUT = Path(__file__).parents[1]
 IQN = "iqn.2026-11.org.targetplugin:initiator"
+VOLUME = "ledger"
 MEDIA = ("media-a", "media-b", "media-c")
 
 
@@ -61,13 +64,9 @@ class InLab:
         self.lab.up()
         for name in MEDIA:
             self.operator("targetplugin", "media", "add", f"/dev/disk/by-id/virtio-{name}")
-        self.operator(
-            "targetplugin", "volume", "create", "ledger", "--size", "512M", "--mirror", "2"
-        )
+        self.operator("targetplugin", "volume", "create", VOLUME, "--size", "512M", "--mirror", "2")
         made = json.loads(
-            self.operator(
-                "targetplugin", "export", "ledger", "--initiator", IQN, "--chap", "--json"
-            )
+            self.operator("targetplugin", "export", VOLUME, "--initiator", IQN, "--chap", "--json")
         )
         self._log_in(made["target"], made["chap"]["user"], made["chap"]["password"])
         self.lab.copy_to(CHECKOUT / "examples/ledger.py", "initiator", self.ledger)
@@ -86,11 +85,13 @@ class InLab:
         self.lab.down()
 
     def operator(self, *command: str) -> str:
-        return told(" ".join(command), self.lab.exec("target", list(command), check=False), 0)
+        return told(" ".join(command), self._exec("target", command), 0)
 
     def host(self, *command: str, status: int = 0) -> str:
-        result = self.lab.exec("initiator", list(command), check=False)
-        return told(" ".join(command), result, status)
+        return told(" ".join(command), self._exec("initiator", command), status)
+
+    def _exec(self, where: str, command: tuple[str, ...]) -> Any:
+        return self.lab.exec(where, list(command), check=False, timeout=900)
 
     def start(self, *command: str) -> Any:
         return self.lab.spawn("initiator", list(command))
@@ -144,26 +145,24 @@ class Here:
         for name in MEDIA:
             path = str(self.folder / name)
             self.operator("targetplugin", "media", "add", path, "--size", "700M", "--name", name)
-        self.operator(
-            "targetplugin", "volume", "create", "demo-ledger", "--size", "512M", "--mirror", "2"
-        )
+        self.operator("targetplugin", "volume", "create", VOLUME, "--size", "512M", "--mirror", "2")
         self.operator(
             "targetplugin",
             "export",
-            "demo-ledger",
+            VOLUME,
             "--initiator",
             IQN,
             "--portal",
             "127.0.0.1:3260",
         )
-        self.disk = self.operator("targetplugind", "loop", "demo-ledger").strip()
+        self.disk = self.operator("targetplugind", "loop", VOLUME).strip()
 
     def down(self) -> None:
         if self.daemon is not None:
             for command in (
-                ("targetplugind", "unloop", "demo-ledger"),
-                ("targetplugin", "unexport", "demo-ledger", "--force"),
-                ("targetplugin", "volume", "delete", "demo-ledger", "--force"),
+                ("targetplugind", "unloop", VOLUME),
+                ("targetplugin", "unexport", VOLUME, "--force"),
+                ("targetplugin", "volume", "delete", VOLUME, "--force"),
             ):
                 try:
                     self.operator(*command)
@@ -181,8 +180,7 @@ class Here:
         }
         if command[0] in modules:
             words = [
-                word.replace("ledger", "demo-ledger") if "/" not in word else word
-                for word in command[1:]
+                word.replace("ledger", VOLUME) if "/" not in word else word for word in command[1:]
             ]
             if command[0] == "pitcopy":
                 words = list(command[1:])
