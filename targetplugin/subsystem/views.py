@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from targetplugin.catalog import Backup, MediumRow, Operation, Save, Volume, maps, rows
@@ -19,6 +20,7 @@ from targetplugin.subsystem.states import Activity, Fill
 from targetplugin.subsystem.states import Volume as VolumeState
 
 BLOCK_SIZE = 512
+MAPS_KEPT = 32  # frozen maps in memory: 2 MiB each for a TiB in extents of 64 KiB
 LEFT_OVER = "left over"  # how the use begins of a medium that another catalog knew
 Shape = dict[str, Any]
 
@@ -32,6 +34,7 @@ class Views:
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
+        self._map = lru_cache(MAPS_KEPT)(floor.catalog.maps.read)  # a frozen map never changes
 
     # --- operations --------------------------------------------------------------------------
 
@@ -137,7 +140,7 @@ class Views:
             one,
             other,
             self._floor.extents(volume),
-            catalog.maps.read,
+            self._map,
             live,
         )
 
