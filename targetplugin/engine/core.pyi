@@ -10,6 +10,7 @@ class Core:
     events: int
     op: int
     frozen_generation: int
+    pending_total: int
     host_active: int
     copy_active: int
     paused: bool

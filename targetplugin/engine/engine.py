@@ -341,7 +341,7 @@ class Engine:
                 core.frozen_generation,
                 bytes(core.frozen_bytes()),
                 status["generation"],
-                (status["recover"] or {}).get("total", 0),
+                core.pending_total if kind == "recover" else 0,
                 served.reactor.counters(served.number)["pause_us"],
                 core.left_uuids(),
             )

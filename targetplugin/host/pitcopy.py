@@ -85,16 +85,21 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("device", metavar="DEVICE")
     one.add_argument("--label", help="of the save; else run-DATE-TIME")
-    one.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND...")
+    one.add_argument("command", nargs="*", metavar="-- COMMAND...")
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
-    options = parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command: list[str] = []
+    if words[:1] == ["run"] and "--" in words:  # what follows is the command's, options too
+        at = words.index("--")
+        words, command = words[:at], words[at + 1 :]
+    options = parser().parse_args(words)
     try:
         if options.verb == "run":
-            command = options.command[1:] if options.command[:1] == ["--"] else options.command
+            command = command or options.command
             if not command:
                 raise Usage("there is no command to run", "pitcopy run DEVICE -- COMMAND...")
             return run.run(Disk(options.device), command, options.label)
