@@ -51,7 +51,7 @@ class Daemon:
         self._hotplug = Hotplug()
         self._subsystem = Subsystem(self._catalog, self._make_engine, Lio(), self._hotplug)
         self._server = Server(self._subsystem, run_dir / "control.sock")
-        self._keeper = Keeper(self._ensure_exports)
+        self._keeper = Keeper(self._subsystem.restore_exports)
 
     def start(self) -> None:
         """Serves what the catalog has. Exports follow LIO's own restore, which is not waited for.
@@ -86,10 +86,6 @@ class Daemon:
             unit = self._units[command.volume] = LogicalUnit(self._subsystem, name)
         answer = unit.execute(command.cdb, command.data_out, command.data_in_length)
         command.answer(answer.status, answer.data, answer.sense)
-
-    def _ensure_exports(self) -> bool:
-        self._subsystem.restore_exports()
-        return True
 
     def _ring_changed(self, change: RingChange) -> None:
         self._subsystem.ring_changed(change.name, change.present)

@@ -16,8 +16,7 @@ import pyudev
 
 from targetplugin.errors import Reason, Refused
 
-SUBTYPE = "targetplugin"  # what TCMU's configuration strings of our objects begin with
-PREFIX = "tcm-user/"
+from .tcmu import SUBTYPE, parse_name
 
 
 @dataclass(frozen=True)
@@ -47,20 +46,6 @@ class DiskChange:
     node: str  # /dev/vdb
     links: frozenset[str]  # its names under /dev/disk
     present: bool
-
-
-def parse_name(attribute: str) -> tuple[int, str, str] | None:
-    """hba, storage object and configuration from a uio device's name attribute.
-
-    None if it is not a TCMU device's. The kernel makes it in target_core_user.c, as
-    `tcm-user/<hba>/<name>/<config>`.
-    """
-    if not attribute.startswith(PREFIX):
-        return None
-    parts = attribute[len(PREFIX) :].strip().split("/", 2)
-    if len(parts) != 3 or not parts[0].isdigit():
-        return None
-    return int(parts[0]), parts[1], parts[2]
 
 
 class Hotplug:

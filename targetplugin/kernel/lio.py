@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import threading
 import time
@@ -34,13 +33,12 @@ from targetplugin.errors import Reason, Refused
 
 from . import configfs
 from .addresses import check_iqn, check_secret, format_portal, parse_portal
-from .hotplug import SUBTYPE
+from .tcmu import SUBTYPE, configuration, loop_wwn
 
 BLOCK_SIZE = 512
 MAX_TRANSFER = 1 << 20  # bytes a command moves at most; block limits (VPD B0h) must not say more
 DATA_AREA_MIB = 128  # 64 commands, as many as a session queues, of the largest size, twice
 COMMAND_TIMEOUT = 30  # seconds until LIO gives a command up that the handler does not answer
-CONFIG_LIMIT = 255  # bytes of dev_config (TCMU_CONFIG_LEN, less its end)
 TAG = 1  # the one target portal group of a target
 LUN_NUMBER = 0
 
@@ -314,6 +312,13 @@ class Lio:
 
     def _check_adoptable(self, place: Path, config: str, size: int) -> None:
         have = configfs.config_string(place)
+        if have.split("/")[0] == SUBTYPE and have != config:
+            raise Refused(
+                Reason.EXISTS,
+                f"The storage object {place.name} is another volume's, which was called so too.",
+                object=place.name,
+                hint=f"If nothing uses it: `targetcli /backstores/user: delete {place.name}`.",
+            )
         if have != config:
             raise _foreign(place.name, f"the storage object {place.parent.name}/{place.name}")
         have_size = configfs.info(place, "Size")
@@ -322,7 +327,7 @@ class Lio:
                 Reason.ENVIRONMENT,
                 f"The storage object {place.name} has {have_size} bytes, the volume {size}.",
                 object=place.name,
-                hint=f"`targetcli /backstores/user: delete {place.name}`; it is then made again.",
+                hint=f"`targetcli /backstores/user: delete {place.name}`, then export it again.",
             )
 
     def _is_so(
@@ -413,28 +418,6 @@ class Lio:
                     hint="The address must be this machine's, and the port be free: "
                     "`ip address`, `ss -ltn`.",
                 ) from error
-
-
-def configuration(volume: str) -> str:
-    """TCMU's configuration string of a volume.
-
-    Raises:
-        Refused: USAGE if it has a sign that configfs or rtslib would lose, or is too long.
-    """
-    config = f"{SUBTYPE}/{volume}"
-    if len(config.encode()) > CONFIG_LIMIT or not volume or set(volume) & set(":, \t\n"):
-        raise Refused(
-            Reason.USAGE,
-            f"{volume!r} can't stand in a TCMU configuration string.",
-            object=volume,
-            hint=f"At most {CONFIG_LIMIT} bytes, without colon, comma and space.",
-        )
-    return config
-
-
-def loop_wwn(config: str) -> str:
-    """The name of a volume's tcm_loop target: LIO's own prefix, then 36 bits of its own."""
-    return f"naa.5001405{hashlib.sha256(config.encode()).hexdigest()[:9]}"
 
 
 def _rules(wanted: dict[str, Initiator]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from targetplugin.errors import Reason, Refused
-from targetplugin.kernel import configfs, lio
+from targetplugin.kernel import configfs, lio, tcmu
 from targetplugin.kernel.lio import Initiator, Lio
 
 INFO = """\
@@ -131,19 +131,19 @@ def test_an_export_without_its_lun_or_not_enabled_is_not_there(tree: Path) -> No
 @pytest.mark.parametrize("volume", ["", "a:b", "a,b", "a b", "a\nb", "x" * 243])
 def test_configuration_strings_that_configfs_would_garble_are_refused(volume: str) -> None:
     with pytest.raises(Refused) as refused:
-        lio.configuration(volume)
+        tcmu.configuration(volume)
     assert refused.value.reason is Reason.USAGE
 
 
 def test_the_longest_configuration_string() -> None:
-    assert len(lio.configuration("x" * 242)) == 255
+    assert len(tcmu.configuration("x" * 242)) == 255
 
 
 def test_a_local_disk_is_named_by_its_volume_and_counts_as_a_host(tree: Path) -> None:
-    wwn = lio.loop_wwn("targetplugin/6f1e")
+    wwn = tcmu.loop_wwn("targetplugin/6f1e")
     assert len(wwn) == 20
     assert wwn.startswith("naa.5")
-    assert wwn != lio.loop_wwn("targetplugin/6f1f")
+    assert wwn != tcmu.loop_wwn("targetplugin/6f1f")
     lun = tree / "loopback" / wwn / "tpgt_1/lun/lun_0"
     lun.mkdir(parents=True)
     (lun / "0a1b").symlink_to(tree / "core/user_0/ledger")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from targetplugin.errors import Reason, Refused
-from targetplugin.kernel.hotplug import Hotplug, Ring, parse_name
+from targetplugin.kernel.hotplug import Hotplug, Ring
+from targetplugin.kernel.tcmu import parse_name
 
 
 def device(sysfs: Path, uio: str, name: str, size: str = "0x8800000\n") -> None:
