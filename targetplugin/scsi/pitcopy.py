@@ -135,7 +135,8 @@ def encode_label(label: str) -> bytes:
 def decode_label(data: bytes, position: int) -> str:
     text, _, rest = data.partition(b"\0")
     if rest.strip(b"\0"):
-        raise Malformed("a label goes on after its end", position + len(text))
+        at = len(data) - len(rest.lstrip(b"\0"))
+        raise Malformed("a label goes on after its end", position + at)
     try:
         return text.decode()
     except UnicodeDecodeError as error:

@@ -50,6 +50,7 @@ ON_A_SAVE = (OutAction.RECOVER, OutAction.SWAP, OutAction.RESYNC, OutAction.RELE
 # Bytes of the parameter list, for field pointers.
 DESIGNATORS, DEADLINE, GENERATION, REQUEST, BACKUP, LABEL = 2, 4, 8, 16, 32, 40
 OPERATIONS_AT_MOST = 200
+MAX_NUMBER = 2**63 - 1  # of generations and operations
 
 
 class Failed(Exception):
@@ -249,7 +250,7 @@ class Vendor:
         if asked.deadline_ms:
             raise in_list(DEADLINE)
         named = action in ON_A_SAVE or action is OutAction.ABORT
-        if named != bool(asked.generation):
+        if named != bool(asked.generation) or asked.generation > MAX_NUMBER:
             raise in_list(GENERATION)
         if (action is OutAction.RESTORE) != bool(asked.backup):
             raise in_list(BACKUP)

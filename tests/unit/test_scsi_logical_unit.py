@@ -1,0 +1,230 @@
+"""A logical unit on a real subsystem: standard commands, and vendor commands as a host sends them."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from targetplugin.scsi import commands, pitcopy, sense
+from targetplugin.scsi.logical_unit import LogicalUnit
+from targetplugin.scsi.pitcopy import InAction, InRequest, OutAction, OutRequest, Parameters
+from tests.unit.house import House
+
+ROOM = 4096
+BUSY, LIST, LENGTH, STATE, RIGHTS = (2, 0x0407), (5, 0x2600), (5, 0x1A00), (5, 0x2C00), (5, 0x2002)
+CDB = (5, 0x2400)
+
+
+class Host:
+    """What a host sees."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.unit = LogicalUnit(house.subsystem, "ledger")
+
+    def send(self, cdb: bytes, data: bytes = b"") -> bytes:
+        answer = self.unit.execute(cdb.ljust(16, b"\0"), data, ROOM)
+        assert answer.status == 0, sense.decode(answer.sense)
+        return answer.data
+
+    def refused(self, cdb: bytes, data: bytes = b"") -> tuple[tuple[int, int], int | None]:
+        answer = self.unit.execute(cdb.ljust(16, b"\0"), data, ROOM)
+        assert answer.status == 2
+        assert answer.data == b""
+        value = sense.decode(answer.sense)
+        assert value is not None
+        return (value.key, value.asc << 8 | value.ascq), value.field_pointer
+
+    def ask(self, action: OutAction, parameters: Parameters, **flags: bool) -> tuple[bytes, bytes]:
+        data = parameters.encode()
+        return OutRequest(action, len(data), **flags).encode(), data
+
+    def saves(self) -> list[pitcopy.Save]:
+        data = self.send(InRequest(InAction.SAVES, allocation_length=ROOM).encode())
+        return [pitcopy.Save.decode(item) for item in pitcopy.decode_list(data)[0]]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    house = House(tmp_path)
+    house.media("a", "b", "c")
+    house.volume()
+    yield Host(house)
+    house.end()
+
+
+# --- standard commands --------------------------------------------------------------------------
+
+
+def test_inquiry_names_vendor_and_identity(host: Host) -> None:
+    data = host.send(bytes([0x12, 0, 0, 0, 96]))
+    assert data[8:16] == b"TGTPLUG "
+    naa = bytes.fromhex(host.house.show()["naa"])
+    assert naa in host.send(bytes([0x12, 1, 0x83, 0, 255]))
+    pages = host.send(bytes([0x12, 1, 0, 0, 255]))[4:]
+    for page in pages:
+        body = host.send(bytes([0x12, 1, page, 0, 255]))
+        assert body[1] == page
+        assert int.from_bytes(body[2:4], "big") == len(body) - 4
+    assert host.send(bytes([0x12, 1, 0xC0, 0, 255]))[4:12] == b"PITCOPY\0"
+
+
+def test_capacity_is_the_volume_s(host: Host) -> None:
+    last, block = struct.unpack(">II", host.send(bytes([0x25]))[:8])
+    assert ((last + 1) * block, block) == (8 << 20, 512)
+    data = host.send(bytes([0x9E, 0x10]) + bytes(8) + (32).to_bytes(4, "big"))
+    assert struct.unpack(">QI", data[:12]) == (last, 512)
+
+
+def test_one_table_says_what_is_supported(host: Host) -> None:
+    data = host.send(bytes([0xA3, 0x0C, 0, 0, 0, 0]) + (4096).to_bytes(4, "big"))
+    assert int.from_bytes(data[:4], "big") == 8 * len(commands.COMMANDS) == len(data) - 4
+    cdb = bytes([0xA3, 0x0C, 2, 0xC1, 0, 1]) + (64).to_bytes(4, "big")
+    assert host.send(cdb)[4:] == bytes.fromhex("c11f030000ffffffff00")
+    cdb = bytes([0xA3, 0x0C, 2, 0xC1, 0, 7]) + (64).to_bytes(4, "big")
+    assert host.send(cdb) == bytes([0, 1, 0, 0])
+
+
+def test_mode_sense_tells_of_the_cache_and_select_changes_nothing(host: Host) -> None:
+    data = host.send(bytes([0x1A, 0, 0x08, 0, 255]))
+    assert data[4:7] == bytes([0x08, 0x12, 0x04])
+    select = bytes(4) + data[4:]
+    assert host.send(bytes([0x15, 0x10, 0, 0, len(select)]), select) == b""
+    changed = bytearray(select)
+    changed[6] = 0
+    assert host.refused(bytes([0x15, 0x10, 0, 0, len(select)]), bytes(changed)) == (LIST, 6)
+
+
+def test_what_is_not_known_is_refused(host: Host) -> None:
+    assert host.refused(bytes([0x83]))[0] == (5, 0x2000)  # EXTENDED COPY
+    assert host.refused(bytes([0x12, 1, 0x99, 0, 255])) == (CDB, 2)
+    assert host.refused(bytes([0x12, 0x10, 0, 0, 255])) == (CDB, 1)
+
+
+def test_no_cdb_breaks_it(host: Host) -> None:
+    draw = random.Random(5)
+    before = host.house.show()["generation"]
+    for _ in range(3000):
+        cdb = bytes([draw.choice([0xC0, 0xC1, 0x12, 0x1A, 0x5A, 0xA3, 0x9E, draw.randrange(256)])])
+        answer = host.unit.execute(
+            cdb + draw.randbytes(15), draw.randbytes(draw.choice([0, 8, 72])), 64
+        )
+        assert answer.status in (0, 2)
+        assert len(answer.data) <= 64
+        assert bool(answer.sense) == (answer.status == 2)
+    assert host.house.show()["generation"] == before
+
+
+# --- vendor commands ----------------------------------------------------------------------------
+
+
+def test_save_write_diff_and_recover_in_band(host: Host) -> None:
+    host.house.write(3, "o")
+    host.send(*host.ask(OutAction.SAVE, Parameters(label="night")))
+    (save,) = host.saves()
+    assert (save.label, save.fill, save.percent) == ("night", "whole", 100)
+    host.house.write(3, "n")
+    host.house.write(4, "n")
+    data = host.send(InRequest(InAction.DIFFERENTIAL_EXTENTS, 0, save.slot, ROOM).encode())
+    assert pitcopy.DifferentialExtents.decode(data).runs == ((3 * 128, 256),)
+    host.send(*host.ask(OutAction.RECOVER, Parameters(generation=save.generation)))
+    assert host.house.read(3) == "o"
+    assert host.house.read(4) == ""
+    assert len(host.saves()) == 1, "the save stays"
+
+
+def test_a_differential_goes_on_where_the_answer_ends(host: Host) -> None:
+    host.send(*host.ask(OutAction.SAVE, Parameters()))
+    for extent in (1, 5, 9, 13):
+        host.house.write(extent, "x")
+    slot, start, runs = host.saves()[0].slot, 0, []
+    while start != pitcopy.END:
+        cdb = InRequest(InAction.DIFFERENTIAL_EXTENTS, start, slot, 24 + 2 * 16).encode()
+        part = pitcopy.DifferentialExtents.decode(host.send(cdb))
+        runs += part.runs
+        start = part.next_start
+    assert [lba // 128 for lba, _ in runs] == [1, 5, 9, 13]
+
+
+@pytest.mark.parametrize(
+    "action", [OutAction.RECOVER, OutAction.SWAP, OutAction.RESYNC, OutAction.RELEASE]
+)
+def test_a_save_that_is_not_named_or_gone_is_refused_and_nothing_changes(
+    host: Host, action: OutAction
+) -> None:
+    host.send(*host.ask(OutAction.SAVE, Parameters()))
+    before = host.house.show()
+    assert host.refused(*host.ask(action, Parameters())) == (LIST, 8)
+    assert host.refused(*host.ask(action, Parameters(generation=77))) == (LIST, 8)
+    assert host.refused(*host.ask(action, Parameters(generation=2**63))) == (LIST, 8)
+    assert host.house.show() == before
+
+
+def test_bad_fields_are_named(host: Host) -> None:
+    cdb, data = host.ask(OutAction.SAVE, Parameters())
+    assert host.refused(cdb[:3] + b"\1" + cdb[4:], data) == (CDB, 3)
+    assert host.refused(cdb[:9] + b"\1", data) == (CDB, 9)
+    assert host.refused(cdb, data[:71])[0] == LENGTH
+    assert host.refused(cdb[:8] + bytes([71, 0]), data)[0] == LENGTH
+    assert host.refused(cdb, b"\2" + data[1:]) == (LIST, 0)
+    assert host.refused(cdb, data[:36] + b"\1" + data[37:]) == (LIST, 36)
+    assert host.refused(*host.ask(OutAction.SAVE, Parameters(generation=1))) == (LIST, 8)
+    assert host.refused(*host.ask(OutAction.RESTORE, Parameters())) == (LIST, 32)
+    assert host.refused(*host.ask(OutAction.UNDO, Parameters(generation=1))) == (CDB, 1)
+    assert host.saves() == []
+
+
+def test_the_same_request_is_done_once(host: Host) -> None:
+    request = Parameters(request=bytes(range(16)), label="once")
+    host.send(*host.ask(OutAction.SAVE, request))
+    host.send(*host.ask(OutAction.SAVE, request))
+    assert len(host.saves()) == 1
+    other = Parameters(request=bytes(range(16)), label="other")
+    assert host.refused(*host.ask(OutAction.SAVE, other)) == (LIST, 16)
+
+
+def test_preview_does_nothing(host: Host) -> None:
+    host.send(*host.ask(OutAction.SAVE, Parameters(), preview=True))
+    assert host.saves() == []
+
+
+def test_an_abort_reaches_no_other_volume(host: Host) -> None:
+    host.house.media("d")
+    host.house.volume("journal", mirror=1)
+    made = host.house.subsystem.save("journal")["operation"]["id"]
+    assert host.refused(*host.ask(OutAction.ABORT, Parameters(generation=made))) == (LIST, 8)
+
+
+def test_rights_bind_hosts(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.media("a", "b")
+    house.volume(rights="none")
+    host = Host(house)
+    assert host.refused(InRequest(InAction.SAVES).encode())[0] == RIGHTS
+    assert host.refused(*host.ask(OutAction.SAVE, Parameters()))[0] == RIGHTS
+    assert (
+        pitcopy.Capabilities.decode(host.send(InRequest(InAction.CAPABILITIES).encode())).rights
+        == "none"
+    )
+    house.end()
+
+
+def test_no_medium_is_told_as_such(host: Host) -> None:
+    host.send(*host.ask(OutAction.SAVE, Parameters()))
+    host.send(*host.ask(OutAction.SAVE, Parameters()))
+    host.house.finish()
+    assert host.refused(*host.ask(OutAction.SAVE, Parameters()))[0] == (5, 0x5503)
+
+
+def test_status_shows_legs_and_what_runs(host: Host) -> None:
+    status = pitcopy.PairStatus.decode(host.send(InRequest(InAction.PAIR_STATUS).encode()))
+    assert status.legs == (("in_sync", 0), ("in_sync", 0))
+    assert (status.state, status.verb) == ("serving", None)
+    host.send(*host.ask(OutAction.SAVE, Parameters(request=b"i" * 16)))
+    data = host.send(InRequest(InAction.OPERATIONS, allocation_length=ROOM).encode())
+    last = pitcopy.Operation.decode(pitcopy.decode_list(data)[0][0])
+    assert (last.verb, last.state, last.request) == ("save", "done", b"i" * 16)
