@@ -1,0 +1,197 @@
+"""pitcopy against a real logical unit and subsystem; only the SG_IO call in between is short-circuited."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from targetplugin.host import device, journal, mounts, onefile, run, sgio
+from targetplugin.host.pitcopy import main
+from targetplugin.scsi import sense
+from targetplugin.scsi.logical_unit import LogicalUnit
+from tests.unit.house import House
+
+DISK = "/dev/sdz"
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    house = House(tmp_path / "house")
+    house.media("a", "b", "c")
+    house.volume()
+    unit = LogicalUnit(house.subsystem, "ledger")
+
+    def execute(path: str, cdb: bytes, *, data_out: bytes = b"", data_in: int = 0) -> bytes:
+        answer = unit.execute(cdb.ljust(16, b"\0"), data_out, data_in)
+        if answer.status:
+            value = sense.decode(answer.sense)
+            assert value is not None
+            raise sgio.Checked(value)
+        return answer.data
+
+    monkeypatch.setattr(sgio, "execute", execute)
+    monkeypatch.setattr(device, "whole_disk", lambda path: DISK)
+    monkeypatch.setattr("targetplugin.host.pitcopy.whole_disk", lambda path: DISK)
+    monkeypatch.setattr(journal, "FOLDER", tmp_path / "journal")
+    monkeypatch.setattr(mounts, "mounts", lambda disk: [])
+    yield house
+    house.end()
+
+
+def out(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out
+
+
+def test_a_command_that_works_leaves_what_it_wrote(house: House) -> None:
+    house.write(1, "o")
+    assert main(["run", DISK, "--label", "l", "--", "true"]) == 0
+    assert house.read(1) == "o"
+    assert house.saves() == ["ledger@1"]
+    assert journal.read(DISK) is None
+
+
+def test_a_command_that_fails_is_taken_back_and_its_status_returned(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.write(1, "o")
+
+    def spoil(command: object) -> int:
+        house.write(1, "n")
+        return 7
+
+    monkeypatch.setattr(run, "_execute", spoil)
+    assert main(["run", DISK, "--", "sh", "-c", "exit 7"]) == 7
+    assert house.read(1) == "o"
+    assert journal.read(DISK) is None
+
+
+def test_a_command_that_is_not_there_is_not_saved_for(house: House) -> None:
+    assert main(["run", DISK, "--", "/no/such/command"]) == 127
+    assert house.saves() == []
+
+
+def test_options_after_the_dashes_are_the_command_s(house: House) -> None:
+    assert main(["run", DISK, "--", "sh", "-c", "test $1 = --json", "sh", "--json"]) == 0
+
+
+def test_a_command_that_a_signal_ends_counts_128_more(house: House) -> None:
+    assert main(["run", DISK, "--", "sh", "-c", "kill -TERM $$"]) == 128 + signal.SIGTERM
+
+
+def test_an_interrupted_run_is_told_and_blocks_the_next(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["save", DISK, "--label", "l"]) == 0
+    journal.Entry(DISK, 2**22 + 5, "running", "l", 1, ["job"]).write()
+    assert main(["run", DISK, "--", "true"]) == 1
+    assert "pitcopy recover" in capsys.readouterr().err
+    assert main(["status", DISK]) == 0
+    assert "interrupted" in out(capsys)
+    assert main(["recover", DISK, "--save", "1"]) == 0
+    assert journal.read(DISK) is None
+    journal.Entry(DISK, 2**22 + 5, "running", "l", 1, ["job"]).write()
+    assert main(["keep", DISK]) == 0
+    assert journal.read(DISK) is None
+
+
+def test_the_next_run_gives_up_an_earlier_run_s_save_for_a_leg(house: House) -> None:
+    assert main(["run", DISK, "--", "true"]) == 0
+    (first,) = house.saves()
+    assert main(["run", DISK, "--", "true"]) == 0
+    assert first not in house.saves()
+    assert [leg["state"] for leg in house.show()["legs"]] == ["in_sync"]
+
+
+def test_verbs_speak_json(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["save", DISK, "--label", "night", "--json"]) == 0
+    assert json.loads(out(capsys))["label"] == "night"
+    house.write(2, "n")
+    assert main(["diff", DISK, "--save", "night", "--json"]) == 0
+    found = json.loads(out(capsys))
+    assert (found["extents"], found["list"]) == (1, [{"offset": 131072, "length": 65536}])
+    assert main(["recover", DISK, "--save", "night", "--json"]) == 0
+    assert json.loads(out(capsys))["extents_changed"] == 1
+    assert main(["operations", DISK, "--json"]) == 0
+    assert [o["verb"] for o in json.loads(out(capsys))] == ["recover", "save"]
+    assert main(["status", DISK, "--json"]) == 0
+    assert json.loads(out(capsys))["legs"] == [{"state": "in_sync", "lacks": 0}]
+
+
+def test_swap_and_back_release_and_resync(house: House) -> None:
+    house.write(0, "1")
+    assert main(["save", DISK, "--label", "one"]) == 0
+    house.write(0, "2")
+    assert main(["swap", DISK, "--save", "one"]) == 0
+    assert house.read(0) == "1"
+    assert main(["swap", DISK]) == 0
+    assert house.read(0) == "2"
+    assert main(["resync", DISK]) == 0
+    house.finish()
+    assert [leg["state"] for leg in house.show()["legs"]] == ["in_sync", "in_sync"]
+
+
+def test_what_is_refused_is_said_in_words_and_ends_with_1(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["recover", DISK]) == 1
+    assert "has no save" in capsys.readouterr().err
+    assert main(["save", DISK, "--label", "x" * 33]) == 2
+    assert main(["save", DISK]) == 0
+    assert main(["save", DISK]) == 0
+    house.finish()
+    capsys.readouterr()
+    assert main(["save", DISK]) == 1
+    assert "no free medium" in capsys.readouterr().err
+
+
+def test_another_disk_never_gets_a_vendor_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent = []
+
+    def execute(path: str, cdb: bytes, **_: object) -> bytes:
+        sent.append(cdb[0])
+        return bytes(252)
+
+    monkeypatch.setattr(sgio, "execute", execute)
+    monkeypatch.setattr(device, "whole_disk", lambda path: DISK)
+    assert main(["save", DISK]) == 1
+    assert "does not know" in capsys.readouterr().err
+    assert sent == [0x12]
+
+
+def test_what_is_no_disk_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(tmp_path)]) == 2
+    assert main(["status", str(tmp_path / "gone")]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_one_file_is_all_a_host_needs(tmp_path: Path) -> None:
+    target = tmp_path / "pitcopy"
+    onefile.build(target)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(target), "run", "--help"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+    assert done.returncode == 0
+    assert "COMMAND" in done.stdout
+    assert os.access(target, os.X_OK)
+
+
+def test_who_holds_a_file_system_is_named(tmp_path: Path) -> None:
+    with (tmp_path / "held").open("w"):
+        child = subprocess.Popen(["sleep", "20"], cwd=tmp_path)
+        try:
+            assert child.pid in [holder.pid for holder in mounts.holders(str(tmp_path))]
+        finally:
+            child.kill()
+            child.wait()
