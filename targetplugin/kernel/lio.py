@@ -11,7 +11,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from targetplugin.errors import Reason, Refused
 
 from . import configfs
 from .addresses import check_iqn, check_secret, format_portal, parse_portal
+from .restore import restore_pending
 from .tcmu import SUBTYPE, configuration, loop_wwn
 
 BLOCK_SIZE = 512
@@ -57,10 +58,20 @@ class Lio:
 
     Every method raises Refused with ENVIRONMENT when the kernel refuses, and with EXISTS when an
     object of that name is there which is not ours; objects that are not ours are never changed.
+
+    Args:
+        root: LIO's tree in configfs.
+        restoring: whether LIO's own restore runs or is about to: then nothing is made, for it would
+            be cleared away, or get in the restore's way half made.
     """
 
-    def __init__(self, root: Path = Path("/sys/kernel/config/target")) -> None:
+    def __init__(
+        self,
+        root: Path = Path("/sys/kernel/config/target"),
+        restoring: Callable[[], bool] = restore_pending,
+    ) -> None:
         self._root = root
+        self._restoring = restoring
         self._one = threading.RLock()
 
     # Storage objects
@@ -76,16 +87,16 @@ class Lio:
         """
         config = configuration(volume)
         with self._one, _told(f"The storage object {name}", name):
-            self._prepare()
             place = self._place(name)
-            if place and not configfs.switch(place / "enable"):
-                self._storage_object(place).delete()  # left by one who died while he made it
-                place = None
-            if place:
+            if place and configfs.switch(place / "enable"):
                 self._check_adoptable(place, config, size)
                 with contextlib.suppress(OSError):  # once a LUN is linked it is fixed, and so left
                     configfs.write_if_other(place / "attrib" / "cmd_time_out", str(COMMAND_TIMEOUT))
                 return False
+            self._check_restored()
+            self._prepare()
+            if place:
+                self._storage_object(place).delete()  # left by one who died while he made it
             # nl_reply_supported: nobody is to answer for it on netlink. tcmu-runner's library,
             # where it runs, says -ENOENT to what it does not know, and the creation would fail.
             control = (
@@ -156,9 +167,10 @@ class Lio:
             if host.user or host.password:
                 check_secret(host.user, host.password)
         with self._one, _told(f"The export of {name}", name):
-            self._prepare()
             if self._is_so(name, target, places, wanted):
                 return False
+            self._check_restored()
+            self._prepare()
             self._check_links(self._root / "iscsi" / target, name)
             group = TPG(Target(FabricModule("iscsi"), target), TAG)
             self._set_rules(group, wanted)
@@ -270,6 +282,14 @@ class Lio:
         RTSRoot._preferred_dbroot = next((home for home in homes if Path(home).is_dir()), chosen)
         if not (Path("/sys/module/target_core_user")).is_dir():
             rtslib_fb.utils.modprobe("target_core_user")
+
+    def _check_restored(self) -> None:
+        if self._restoring():
+            raise Refused(
+                Reason.ENVIRONMENT,
+                "LIO restores its own configuration just now.",
+                hint="Try again in a few seconds.",
+            )
 
     def _served(self, target: str) -> set[str]:
         """The names of the storage objects that a target serves: one, or none."""

@@ -148,3 +148,16 @@ def test_a_local_disk_is_named_by_its_volume_and_counts_as_a_host(tree: Path) ->
     lun.mkdir(parents=True)
     (lun / "0a1b").symlink_to(tree / "core/user_0/ledger")
     assert Lio(tree).logged_in(TARGET) == {HOST, wwn}
+
+
+def test_nothing_is_made_while_lio_restores_its_own(tree: Path) -> None:
+    storage_object = tree / "core/user_0/ledger"
+    write(storage_object / "enable", "1")
+    kernel = Lio(tree, restoring=lambda: True)
+    right = Initiator(HOST, "user", "secretsecret")
+    assert not kernel.ensure_storage_object("ledger", "6f1e", 67108864, "serial")
+    assert not kernel.ensure_export("ledger", TARGET, ["10.0.0.1"], [right])
+    with pytest.raises(Refused, match="restores"):
+        kernel.ensure_export("ledger", TARGET, ["10.0.0.2"], [right])
+    with pytest.raises(Refused, match="restores"):
+        kernel.ensure_storage_object("second", "6f1f", 67108864, "serial")

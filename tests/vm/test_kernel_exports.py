@@ -54,6 +54,7 @@ def disk(export: Lab) -> Iterator[str]:
 
 
 def log_in(lab: Lab) -> None:
+    lab.exec("initiator", ["dmesg", "--clear"])
     lab.exec("initiator", [*NODE, "--op", "new"])
     lab.exec("initiator", [*NODE, "--login"])
     lab.shell("initiator", f"udevadm settle; test -b $(readlink -f {DISK})")
