@@ -1,0 +1,115 @@
+"""A volume that is exported to the initiator and logged in to: what most tests of the whole stand on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .lab import Lab, Result
+
+IQN = "iqn.2026-11.org.targetplugin:initiator"
+MIB = 1 << 20
+
+
+class Ledger:
+    """The volume `ledger` of `size` on the target, and its disk on the initiator."""
+
+    def __init__(self, lab: Lab, media: str = "abc", size: str = "256M") -> None:
+        self.lab = lab
+        self.media = media
+        for letter in media:
+            self.target("media", "add", f"/dev/disk/by-id/virtio-media-{letter}", "--force")
+        self.target("volume", "create", "ledger", "--size", size, "--mirror", "2")
+        made = json.loads(self.target("export", "ledger", "--initiator", IQN, "--chap", "--json"))
+        self.iqn = made["target"]
+        node = f"iscsiadm -m node -T {self.iqn} -p target:3260"
+        chap = f"-n node.session.auth.username -v {made['chap']['user']}"
+        secret = f"-n node.session.auth.password -v {made['chap']['password']}"
+        self.initiator(
+            f"{node} -o new; {node} -o update -n node.session.auth.authmethod -v CHAP;"
+            f"{node} -o update {chap}; {node} -o update {secret}; {node} --login && udevadm settle"
+        )
+        link = f"/dev/disk/by-path/ip-target:3260-iscsi-{self.iqn}-lun-0"
+        self.disk = self.initiator(f"readlink -f {link}").strip()
+
+    def close(self) -> None:
+        """Leaves the target as it was found."""
+        for letter in self.media:
+            self.lab.disk(f"media-{letter}", attach=True)
+        self.initiator(
+            f"umount {self.disk} 2>/dev/null; iscsiadm -m node -T {self.iqn} -u;"
+            f"iscsiadm -m node -T {self.iqn} -o delete; true"
+        )
+        self.target("unexport", "ledger", "--force")
+        self.target("volume", "delete", "ledger", "--force")
+        for medium in json.loads(self.target("media", "list", "--json")):
+            self.target("media", "remove", medium["name"], "--force")
+
+    # --- both machines --------------------------------------------------------------------------
+
+    def target(self, *words: str, check: bool = True) -> str:
+        return self.lab.exec("target", ["targetplugin", *words], check=check, timeout=120).stdout
+
+    def initiator(self, script: str, *, check: bool = True) -> str:
+        return self.run(script, check=check).stdout
+
+    def run(self, script: str, *, check: bool = False) -> Result:
+        """A script on the initiator, whatever it ends with."""
+        return self.lab.exec("initiator", ["sh", "-c", script], check=check, timeout=200)
+
+    def status(self) -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(self.target("status", "ledger", "--json"))
+        return dict(shown["volumes"][0])
+
+    def operation(self, verb: str) -> dict[str, Any]:
+        """The newest operation of a verb."""
+        found = json.loads(self.target("operation", "list", "--json"))
+        return next(dict(o) for o in found if o["verb"] == verb)
+
+    def legs(self) -> dict[str, str]:
+        return {
+            leg["medium"].removeprefix("virtio-"): leg["state"] for leg in self.status()["legs"]
+        }
+
+    def wait(self, reached: Callable[[], bool], seconds: float = 60) -> float:
+        """Waits until something is so; returns how long it took."""
+        begin = time.monotonic()
+        while not reached():
+            assert time.monotonic() - begin < seconds, self.status()
+            time.sleep(0.3)
+        return time.monotonic() - begin
+
+    # --- what hosts do --------------------------------------------------------------------------
+
+    def fill(self, first_mib: int, mib: int) -> None:
+        """Random bytes in a region, past all caches."""
+        self.initiator(
+            f"dd if=/dev/urandom of={self.disk} bs=1M seek={first_mib} count={mib} oflag=direct conv=fsync"
+        )
+
+    def checksum(self, first_mib: int, mib: int) -> str:
+        """Of a region, read past all caches."""
+        return self.initiator(
+            f"dd if={self.disk} bs=1M skip={first_mib} count={mib} iflag=direct | sha256sum"
+        ).split()[0]
+
+    def fio(
+        self, seconds: int, *, first_mib: int = 128, mib: int = 48, verify: bool = True
+    ) -> list[str]:
+        """A load for lab.spawn: random writes in a region, read back and verified as it goes."""
+        more = ["--verify=crc32c", "--verify_backlog=256", "--verify_fatal=1"] if verify else []
+        return [
+            "fio", "--name=load", f"--filename={self.disk}", f"--offset={first_mib}M",
+            f"--size={mib}M", "--rw=randwrite", "--bs=4k", "--iodepth=8", "--ioengine=libaio",
+            "--direct=1", "--time_based", f"--runtime={seconds}", "--verify_state_save=0", *more,
+        ]  # fmt: skip
+
+
+def clean(result: Result) -> None:
+    """Nothing went wrong for fio: neither an I/O error nor a block that is not what was written."""
+    said = result.stdout + result.stderr
+    assert result.returncode == 0, said
+    assert "err= 0" in said, said
+    assert "verify:" not in said, said

@@ -1,0 +1,82 @@
+"""The verbs under a host's load, on a real kernel: no I/O error, nothing wrong, and what was promised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .lab import Lab
+from .ledger import Ledger, clean
+
+
+@pytest.fixture(scope="module")
+def ledger(booted_lab: Lab) -> Iterator[Ledger]:
+    ledger = Ledger(booted_lab)
+    yield ledger
+    ledger.close()
+
+
+def test_save_diff_and_resync_under_load(ledger: Ledger) -> None:
+    ledger.fill(0, 8)
+    before = ledger.checksum(0, 8)
+    load = ledger.lab.spawn("initiator", ledger.fio(12))
+    ledger.target("save", "ledger", "--label", "busy")
+    assert ledger.operation("save")["pause_ms"] < 100
+    assert "extents" in ledger.target("diff", "ledger@busy")
+    ledger.target("resync", "ledger@busy", "--wait")
+    assert set(ledger.legs().values()) == {"in_sync"}
+    ledger.target("save", "ledger", "--label", "copied", "--policy", "copy", "--wait")
+    clean(load.wait(60))
+    assert ledger.checksum(0, 8) == before
+    ledger.target("release", "ledger@copied")
+
+
+def test_recover_under_load_gives_the_save_s_bytes_at_once(ledger: Ledger) -> None:
+    ledger.fill(0, 16)
+    before = ledger.checksum(0, 16)
+    ledger.target("save", "ledger", "--label", "good")
+    ledger.fill(4, 6)
+    load = ledger.lab.spawn("initiator", ledger.fio(8, verify=False))
+    ledger.target("recover", "ledger@good")
+    assert ledger.checksum(0, 16) == before, "reads give the save's content when recover returns"
+    done = ledger.operation("recover")
+    assert done["seconds_in_force"] < 1
+    assert done["extents_changed"] >= 96
+    assert done["extents_changed"] < 2000, "only what differs"
+    clean(load.wait(60))
+    ledger.wait(lambda: ledger.operation("recover")["state"] == "done")
+    assert ledger.checksum(0, 16) == before
+    ledger.target("resync", "ledger@good", "--wait")
+
+
+def test_swap_under_load_there_and_back(ledger: Ledger) -> None:
+    ledger.fill(0, 8)
+    first = ledger.checksum(0, 8)
+    ledger.target("save", "ledger", "--label", "one")
+    ledger.fill(0, 8)
+    second = ledger.checksum(0, 8)
+    identity = ledger.initiator(f"lsblk -dno SERIAL {ledger.disk}")
+    load = ledger.lab.spawn("initiator", ledger.fio(8, verify=False))
+    ledger.target("swap", "ledger@one")
+    assert ledger.checksum(0, 8) == first
+    ledger.target("swap", "ledger")
+    assert ledger.checksum(0, 8) == second
+    clean(load.wait(60))
+    assert ledger.initiator(f"lsblk -dno SERIAL {ledger.disk}") == identity
+    ledger.target("resync", "ledger", "--wait")
+
+
+def test_a_backup_is_restored_and_swapped_in(ledger: Ledger) -> None:
+    ledger.fill(0, 8)
+    before = ledger.checksum(0, 8)
+    ledger.target("save", "ledger", "--label", "src")
+    ledger.target("backup", "ledger@src", "--to", "/var/tmp/ledger.qcow2", "--force")
+    ledger.fill(0, 8)
+    load = ledger.lab.spawn("initiator", ledger.fio(6))
+    ledger.initiator(f"pitcopy restore {ledger.disk} --wait")
+    clean(load.wait(60))
+    ledger.target("swap", "ledger")
+    assert ledger.checksum(0, 8) == before
+    for save in ledger.status()["saves"]:
+        ledger.target("release", save["name"], "--force")
