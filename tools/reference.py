@@ -1,0 +1,155 @@
+"""`python3 -m tools.reference > docs/reference.md`: the reference, made from the code. A test holds the file to it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+
+from targetplugin import daemon
+from targetplugin.control.methods import METHODS
+from targetplugin.errors import Reason
+from targetplugin.host import pitcopy as host
+from targetplugin.scsi import commands, pitcopy, vendor
+from targetplugin.subsystem.states import ALL_STATES, TABLE, Outcome, Verb
+from targetplugin.terminal.main import build_parser
+
+HEAD = """# Reference
+
+Made from the code by `python3 -m tools.reference`; a test compares it. How to do things is in the [how-to pages](howto.md).
+
+- [targetplugin](#targetplugin), [targetplugind](#targetplugind), [pitcopy](#pitcopy)
+- [States and verbs](#states-and-verbs)
+- [SCSI commands](#scsi-commands), [PIT COPY](#pit-copy), [answers to refused requests](#answers-to-refused-requests)
+- [Control socket](#control-socket)
+- [Files](#files)
+
+Exit status of `targetplugin` and `pitcopy`: 0 done, 1 refused by state or environment, 2 wrong usage (of `pitcopy run`: the
+command's own). With `--json` a refusal of `targetplugin` is an object `{"error": {...}}` too.
+"""
+FILES = """
+## Files
+
+| path | what |
+| --- | --- |
+| `/var/lib/targetplugin/` | the catalog (SQLite) and the maps of frozen generations; mode 0700. Losing it loses no host data |
+| `/run/targetplugin/control.sock` | the control socket, mode 0600; root or the daemon's user only |
+| `/run/pitcopy/` | on hosts: what an interrupted `pitcopy run` left behind |
+| a medium | the volume's plain data from offset 0; at its end a trailer: superblocks, volume records, maps |
+
+The daemon's directories are its options `--state-dir` and `--run-dir`. There is no configuration file: everything is
+set by verbs and kept in the catalog.
+
+## Times
+
+| what | how long |
+| --- | --- |
+| a killed daemon | systemd starts it again at once; hosts wait and see no error |
+| a daemon that stays away | hosts are told BUSY by the kernel and repeat: Linux gives up after 180 s |
+| the activity log empties | 2 s after the last write |
+"""
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parsers of all verbs, in order."""
+    groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    if not groups:
+        yield parser
+    for group in groups:
+        for one in group.choices.values():
+            yield from leaves(one)
+
+
+def help_of(title: str, parser: argparse.ArgumentParser) -> str:
+    parts = [f"\n## {title}\n\n```\n{parser.format_help().rstrip()}\n```\n"]
+    for leaf in leaves(parser):
+        if leaf is not parser:
+            parts.append(f"\n### {leaf.prog}\n\n```\n{leaf.format_help().rstrip()}\n```\n")
+    return "".join(parts)
+
+
+def states() -> str:
+    """The table of states, as the code has it."""
+    lines = [
+        "\n## States and verbs\n",
+        "A save has a fill and an activity, a volume a state of its own; a verb is done when no row forbids it.\n",
+        "| state | " + " | ".join(verb.value for verb in Verb) + " |",
+        "| --- |" + " --- |" * len(Verb),
+    ]
+    notes: dict[str, str] = {}
+    for state in ALL_STATES:
+        cells = []
+        for verb in Verb:
+            rule = TABLE[state, verb]
+            if rule.outcome is Outcome.DONE:
+                cells.append("done")
+            else:
+                cells.append("busy" if rule.reason is Reason.BUSY else "refused")
+                notes[f"{type(state).__name__.lower()} {state.value}"] = f"{rule.why}; {rule.next}"
+        lines.append(
+            f"| {type(state).__name__.lower()}: {state.value} | " + " | ".join(cells) + " |"
+        )
+    lines.append("\nWhy, and what to do next:\n")
+    lines += [f"- {state}: {note}" for state, note in notes.items()]
+    return "\n".join(lines) + "\n"
+
+
+def scsi() -> str:
+    lines = [
+        "\n## SCSI commands\n",
+        "`native` ones are answered by the engine without Python. UNMAP, WRITE SAME and others that are not here are refused",
+        "with ILLEGAL REQUEST 20h/00h. REPORT SUPPORTED OPERATION CODES reads the same table.\n",
+        "| opcode | service action | name | usage bitmap | answered by |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for one in commands.COMMANDS:
+        action = "" if one.action is None else f"{one.action:02X}h"
+        who = one.handler if one.handler == commands.NATIVE else "logical unit"
+        lines.append(
+            f"| {one.opcode:02X}h | {action} | {one.name} | `{one.usage.hex(' ')}` | {who} |"
+        )
+    text = (pitcopy.__doc__ or "").strip()
+    lines += ["\n## PIT COPY\n", "```", text, "```", "\n## Answers to refused requests\n"]
+    lines += ["| why | sense key, additional sense code |", "| --- | --- |"]
+    lines += [
+        f"| {reason.value.replace('_', ' ')} | {value.sentence()} |"
+        for reason, value in vendor.SENSE.items()
+    ]
+    lines.append(
+        "\nAfter a recover or swap the logical unit answers its next command with UNIT ATTENTION 28h/00h. The kernel tells the"
+        "\nstore nothing of who sent a command, so this attention reaches one session only."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def control() -> str:
+    lines = [
+        "\n## Control socket\n",
+        "JSON-RPC 2.0, one object a line, on a unix socket; parameters by name.\n",
+        "| method | parameters |",
+        "| --- | --- |",
+    ]
+    for name, method in METHODS.items():
+        fields = ", ".join(f"`{field}`" for field in method.params.__struct_fields__)
+        lines.append(f"| `{name}` | {fields} |")
+    return "\n".join(lines) + "\n"
+
+
+def reference() -> str:
+    """The whole text."""
+    os.environ["COLUMNS"] = "100"
+    return (
+        HEAD
+        + help_of("targetplugin", build_parser())
+        + help_of("targetplugind", daemon.parser())
+        + help_of("pitcopy", host.parser())
+        + states()
+        + scsi()
+        + control()
+        + FILES
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
