@@ -32,7 +32,7 @@ from rtslib_fb import (
 from targetplugin.errors import Reason, Refused
 
 from . import configfs
-from .addresses import check_iqn, check_secret, format_portal, parse_portal
+from .addresses import check_iqn, check_portals, check_secret, format_portal, parse_portal
 from .restore import restore_pending
 from .tcmu import SUBTYPE, configuration, loop_wwn
 
@@ -202,6 +202,10 @@ class Lio:
         """Whether the target serves storage object `name`; cheap, so that it may be asked often."""
         group = self._root / "iscsi" / target / f"tpgt_{TAG}"
         return configfs.switch(group / "enable") and name in self._served(target)
+
+    def portals(self, named: Sequence[str] | None) -> list[str]:
+        """See addresses.check_portals."""
+        return check_portals(named)
 
     def logged_in(self, target: str) -> set[str]:
         """The names of the initiators with a session on `target`.

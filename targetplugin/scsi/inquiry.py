@@ -15,7 +15,7 @@ REVISION = 1
 
 # Limits of one command, in blocks of 512 bytes; VPD B0h tells them to hosts.
 MAX_TRANSFER = 1024
-BEST_TRANSFER = 128
+BEST_TRANSFER = MAX_TRANSFER  # Linux takes it for the largest it sends
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ class LogicalUnit:
         self._volume = volume
         self._revision = revision
         self._vendor = Vendor(subsystem, volume)
+        self._facts: dict[str, Any] = {}
 
     def execute(self, cdb: bytes, data_out: bytes, data_in_length: int) -> Answer:
         """Answers a CDB of 16 bytes; never raises for what a host sends."""
@@ -82,9 +83,14 @@ class LogicalUnit:
 
     # --- SPC ------------------------------------------------------------------------------------
 
+    def _fact(self, name: str) -> Any:
+        """What never changes, asked for once: INQUIRY is answered while LIO's tree is busy, too."""
+        if name not in self._facts:
+            self._facts = self._subsystem.volume_show(self._volume)
+        return self._facts[name]
+
     def _identity(self) -> inquiry.Identity:
-        shown = self._subsystem.volume_show(self._volume)
-        return inquiry.Identity(self._volume, bytes.fromhex(shown["naa"]), self._revision)
+        return inquiry.Identity(self._volume, bytes.fromhex(self._fact("naa")), self._revision)
 
     def _inquiry(self, cdb: bytes, data_out: bytes) -> bytes:
         length = int.from_bytes(cdb[3:5], "big")
@@ -173,7 +179,7 @@ class LogicalUnit:
     # --- SBC ------------------------------------------------------------------------------------
 
     def _size(self) -> int:
-        return int(self._subsystem.volume_show(self._volume)["size"])
+        return int(self._fact("size"))
 
     def _read_capacity_10(self, cdb: bytes, data_out: bytes) -> bytes:
         return struct.pack(">II", min(self._size() // BLOCK - 1, 0xFFFFFFFF), BLOCK)

@@ -18,7 +18,6 @@ from targetplugin.subsystem.ports import Kernel, Rings
 from targetplugin.subsystem.views import Shape, Views
 
 log = logging.getLogger(__name__)
-PORTALS = ["0.0.0.0:3260"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Exports:
         user, password = (chap["user"], chap["password"]) if chap else (None, None)
         hosts = {one.iqn: one for one in (old.initiators if old else ())}
         hosts.update({iqn: Initiator(iqn, user, password) for iqn in initiators})
-        where = portals or (list(old.portals) if old else PORTALS)
+        where = list(old.portals) if old and not portals else self._parts()[0].portals(portals)
         return Export(
             volume.uuid,
             (old.target if old else None) or target or self._target(volume),

@@ -206,7 +206,7 @@ class Subsystem:
         Args:
             initiators: iSCSI names of hosts.
             chap: {"user", "password"} for all of these; None: without CHAP.
-            portals: "ip:port"; None: as it is, or all addresses and port 3260.
+            portals: "ip:port"; None: as it is, or the one address of this machine.
             target: its iSCSI name; None: as it is, or made of this machine's name and the volume's.
         """
         return self._exports.export(volume, initiators, chap, portals, target)

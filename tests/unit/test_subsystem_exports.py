@@ -60,6 +60,9 @@ class FakeKernel:
         self.targets.pop(target, None)
         self.done.append("unexport")
 
+    def portals(self, named: list[str] | None) -> list[str]:
+        return list(named or ["192.0.2.1:3260"])
+
     def logged_in(self, target: str) -> set[str]:
         return self.hosts
 
@@ -89,7 +92,7 @@ def test_an_export_serves_the_ring_before_hosts_may_log_in(
     chap = {"user": "u", "password": "secret-secret"}
     shape = house.subsystem.export("ledger", [HOST], chap=chap)
     assert kernel.done == ["make", "open", "reset", "unblock", "export"]
-    assert kernel.targets[shape["target"]] == ("ledger", ["0.0.0.0:3260"], {HOST: "u"})
+    assert kernel.targets[shape["target"]] == ("ledger", ["192.0.2.1:3260"], {HOST: "u"})
     assert shape["initiators"] == [{"iqn": HOST, "chap_user": "u", "logged_in": False}]
     assert "secret" not in str(house.show())
 

@@ -15,6 +15,7 @@ import select
 import signal
 import subprocess
 import threading
+import time
 
 CHUNK = 24 * 1024
 INPUT_LIMIT = 256 * 1024
@@ -59,6 +60,13 @@ class Port:
         poll = select.poll()
         poll.register(self.fd, 0)
         return not any(event & select.POLLHUP for _, event in poll.poll(0))
+
+    def wait_for_host(self) -> bool:
+        """Whether the host's end is open; a request may come before the kernel has heard of that."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not (there := self.host_is_there()) and time.monotonic() < end:
+            time.sleep(0.01)
+        return there
 
     def send(self, *words: bytes) -> None:
         """Writes one line; waits while the host does not read, drops it if the host is gone."""
@@ -214,7 +222,7 @@ def serve(path: str) -> None:
     port = Port(path)
     while True:
         session, kind, *rest = port.wait_for_line()
-        if kind != b"run" or not rest:
+        if kind != b"run" or not rest or not port.wait_for_host():
             continue
         wish = json.loads(base64.b64decode(rest[0]))
         port.send(b"")
