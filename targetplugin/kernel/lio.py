@@ -128,6 +128,7 @@ class Lio:
         with self._one, _told(f"The storage object {name}", name):
             place = self._ours(name)
             if place:
+                self._keep_dbroot()
                 self._storage_object(place).delete()
 
     # The ring's state. The order at a start: open the uio device, open the media exclusively,
@@ -193,6 +194,7 @@ class Lio:
         with self._one, _told(f"The target {target}", target):
             place = self._root / "iscsi" / check_iqn(target)
             if place.is_dir():
+                self._keep_dbroot()
                 self._check_links(place, None)
                 for loop in self._loops(self._served(target)):
                     Target(FabricModule("loopback"), loop.name, "lookup").delete()
@@ -258,6 +260,7 @@ class Lio:
     def remove_loop(self, name: str) -> None:
         """Takes the local disk of `name` away, if there is one. While its ring is served."""
         with self._one, _told(f"The local disk of {name}", name):
+            self._keep_dbroot()
             for place in self._loops({name}):
                 Target(FabricModule("loopback"), place.name, "lookup").delete()
 
@@ -281,11 +284,15 @@ class Lio:
                     hint="mount -t configfs configfs /sys/kernel/config",
                 )
             rtslib_fb.utils.modprobe("target_core_mod")
+        self._keep_dbroot()
+        if not (Path("/sys/module/target_core_user")).is_dir():
+            rtslib_fb.utils.modprobe("target_core_user")
+
+    def _keep_dbroot(self) -> None:
+        """Before rtslib looks at its root, for removing too: it sets the directory whenever it does."""
         chosen = configfs.text(self._root / "dbroot")
         homes = [chosen, "/etc/rtslib-fb-target", "/etc/target"]
         RTSRoot._preferred_dbroot = next((home for home in homes if Path(home).is_dir()), chosen)
-        if not (Path("/sys/module/target_core_user")).is_dir():
-            rtslib_fb.utils.modprobe("target_core_user")
 
     def _check_restored(self) -> None:
         if self._restoring():

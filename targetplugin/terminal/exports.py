@@ -54,7 +54,7 @@ def declare(verbs: grammar.Verbs) -> None:
         nargs="+",
         action="extend",
         metavar="IP[:PORT]",
-        help="addresses to listen on (default: all, port 3260)",
+        help="addresses to listen on (default: the machine's one address, port 3260)",
     )
     export.add_argument("--target", metavar="IQN", help="the target's name (default: made up)")
 
