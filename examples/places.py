@@ -141,6 +141,10 @@ class Here:
         for _ in range(600):
             if self.socket.exists():
                 break
+            if self.daemon.poll() is not None:
+                self.daemon = None
+                said = (self.folder / "daemon.log").read_text()[-2000:]
+                raise Failed(f"the daemon did not start:\n{said}")
             time.sleep(0.1)
         for name in MEDIA:
             path = str(self.folder / name)
