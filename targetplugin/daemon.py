@@ -156,3 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             time.sleep(START_AGAIN)
         return 1
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
