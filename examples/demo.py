@@ -114,11 +114,11 @@ class Story:
             "the operator's way: the mirror is made whole, saved again, and written to an image"
         )
         written = place.written()
-        place.operator("targetplugin", "resync", "ledger@before-night", "--wait")
+        place.operator("targetplugin", "resync", f"{place.volume}@before-night", "--wait")
         self.note("resync", written)
         place.host("pitcopy", "save", place.disk, "--label", "good")
         written = place.written()
-        place.operator("targetplugin", "backup", "ledger@good", "--to", place.image())
+        place.operator("targetplugin", "backup", f"{place.volume}@good", "--to", place.image())
         self.note("backup", written)
 
     def damage(self, before: dict[str, Any]) -> None:
@@ -130,7 +130,7 @@ class Story:
         self.say("the image is restored onto a spare, while the host reads its ledger")
         written = place.written()
         reader = place.start("python3", place.ledger, "show", FILE)
-        place.operator("targetplugin", "restore", "ledger", "--from", place.image())
+        place.operator("targetplugin", "restore", place.volume, "--from", place.image())
         reader.wait()
         self.note("restore", written)
         self.say(
@@ -139,7 +139,7 @@ class Story:
         identity = place.host("lsblk", "-dno", "SERIAL", place.disk)
         written = place.written()
         place.host("umount", MOUNT)
-        place.operator("targetplugin", "swap", "ledger")
+        place.operator("targetplugin", "swap", place.volume)
         place.host("blockdev", "--flushbufs", place.disk)
         place.host("mount", place.disk, MOUNT)
         self.note("swap", written)

@@ -18,7 +18,6 @@ from tests.vm.lab import Lab
 
 CHECKOUT = Path(__file__).parents[1]
 IQN = "iqn.2026-11.org.targetplugin:initiator"
-VOLUME = "ledger"
 MEDIA = ("media-a", "media-b", "media-c")
 
 
@@ -29,6 +28,7 @@ class Failed(Exception):
 class Place(Protocol):
     """An operator's machine and a host's; both may be this one."""
 
+    volume: str  # its name
     disk: str  # as the host sees it
     ledger: str  # the ledger's program, on the host
 
@@ -54,6 +54,7 @@ def told(what: str, result: Any, status: int) -> str:
 class InLab:
     """Target and initiator in virtual machines."""
 
+    volume = "ledger"
     ledger = "/root/ledger.py"
 
     def __init__(self) -> None:
@@ -64,9 +65,13 @@ class InLab:
         self.lab.up()
         for name in MEDIA:
             self.operator("targetplugin", "media", "add", f"/dev/disk/by-id/virtio-{name}")
-        self.operator("targetplugin", "volume", "create", VOLUME, "--size", "512M", "--mirror", "2")
+        self.operator(
+            "targetplugin", "volume", "create", self.volume, "--size", "512M", "--mirror", "2"
+        )
         made = json.loads(
-            self.operator("targetplugin", "export", VOLUME, "--initiator", IQN, "--chap", "--json")
+            self.operator(
+                "targetplugin", "export", self.volume, "--initiator", IQN, "--chap", "--json"
+            )
         )
         self._log_in(made["target"], made["chap"]["user"], made["chap"]["password"])
         self.lab.copy_to(CHECKOUT / "examples/ledger.py", "initiator", self.ledger)
@@ -112,6 +117,7 @@ class InLab:
 class Here:
     """This machine's own LIO; everything else is in a temporary folder and goes with it."""
 
+    volume = "targetplugin-demo"  # LIO has one name space for all
     ledger = str(CHECKOUT / "examples/ledger.py")
 
     def __init__(self) -> None:
@@ -149,24 +155,26 @@ class Here:
         for name in MEDIA:
             path = str(self.folder / name)
             self.operator("targetplugin", "media", "add", path, "--size", "700M", "--name", name)
-        self.operator("targetplugin", "volume", "create", VOLUME, "--size", "512M", "--mirror", "2")
+        self.operator(
+            "targetplugin", "volume", "create", self.volume, "--size", "512M", "--mirror", "2"
+        )
         self.operator(
             "targetplugin",
             "export",
-            VOLUME,
+            self.volume,
             "--initiator",
             IQN,
             "--portal",
             "127.0.0.1:3260",
         )
-        self.disk = self.operator("targetplugind", "loop", VOLUME).strip()
+        self.disk = self.operator("targetplugind", "loop", self.volume).strip()
 
     def down(self) -> None:
         if self.daemon is not None:
             for command in (
-                ("targetplugind", "unloop", VOLUME),
-                ("targetplugin", "unexport", VOLUME, "--force"),
-                ("targetplugin", "volume", "delete", VOLUME, "--force"),
+                ("targetplugind", "unloop", self.volume),
+                ("targetplugin", "unexport", self.volume, "--force"),
+                ("targetplugin", "volume", "delete", self.volume, "--force"),
             ):
                 try:
                     self.operator(*command)
@@ -184,7 +192,8 @@ class Here:
         }
         if command[0] in modules:
             words = [
-                word.replace("ledger", VOLUME) if "/" not in word else word for word in command[1:]
+                word.replace("ledger", self.volume) if "/" not in word else word
+                for word in command[1:]
             ]
             if command[0] == "pitcopy":
                 words = list(command[1:])
