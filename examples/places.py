@@ -191,14 +191,7 @@ class Here:
             "pitcopy": ["targetplugin.host"],
         }
         if command[0] in modules:
-            words = [
-                word.replace("ledger", self.volume) if "/" not in word else word
-                for word in command[1:]
-            ]
-            if command[0] == "pitcopy":
-                words = list(command[1:])
-            words = [word.replace("demo-demo-", "demo-") for word in words]
-            return [sys.executable, "-m", *modules[command[0]], *words]
+            return [sys.executable, "-m", *modules[command[0]], *command[1:]]
         return list(command)
 
     def operator(self, *command: str) -> str:
