@@ -14,7 +14,7 @@ from typing import Any
 from configshell_fb import ConfigShell, ExecutionError
 
 from targetplugin.control.client import ControlError
-from targetplugin.terminal import errors, main, settings
+from targetplugin.terminal import errors, settings, verbs
 from targetplugin.terminal.nodes import Root
 from targetplugin.terminal.session import Session
 from targetplugin.terminal.tables import printable
@@ -41,7 +41,7 @@ class Shell(ConfigShell):  # type: ignore[misc]
         for name, value in settings.load().items():
             self.prefs[name] = value
         self._session = session
-        self._parser_of_verbs = main.build_parser()
+        self._parser_of_verbs = verbs.build_parser()
         self._root = Root(self.run_verb, self)
         self.refresh()
 
@@ -119,7 +119,7 @@ class Shell(ConfigShell):  # type: ignore[misc]
             args = self._parser_of_verbs.parse_args(line)
         except SystemExit as ended:  # argparse told why
             raise Failed(errors.USAGE) from ended
-        status = main.run(self._session, args)
+        status = verbs.run(self._session, args)
         if status != errors.DONE:
             raise Failed(status)
 

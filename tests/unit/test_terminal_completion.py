@@ -13,7 +13,7 @@ import pytest
 
 from targetplugin.control.server import Server
 from targetplugin.terminal.completion import script
-from targetplugin.terminal.main import build_parser
+from targetplugin.terminal.verbs import build_parser
 from tests.unit.fake_subsystem import FakeSubsystem
 
 ROOT = Path(__file__).parents[2]
