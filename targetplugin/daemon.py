@@ -31,7 +31,7 @@ from targetplugin.subsystem import Subsystem
 STATE_DIR = "/var/lib/targetplugin"
 RUN_DIR = "/run/targetplugin"
 ENGINE_THREADS = min(4, os.cpu_count() or 1)
-HEARTBEAT = 15.0  # seconds; the unit's WatchdogSec is a multiple of it
+HEARTBEAT = 3.0  # seconds; the unit's WatchdogSec is a multiple of it
 START_AGAIN = 2.0  # seconds: systemd starts it again at once, which is right after a crash alone
 
 _log = logging.getLogger("targetplugin.daemon")
@@ -49,7 +49,8 @@ class Daemon:
         self._units: dict[int, LogicalUnit] = {}
         self._catalog = Catalog(state_dir)
         self._hotplug = Hotplug()
-        self._subsystem = Subsystem(self._catalog, self._make_engine, Lio(), self._hotplug)
+        self._kernel = Lio()
+        self._subsystem = Subsystem(self._catalog, self._make_engine, self._kernel, self._hotplug)
         self._server = Server(self._subsystem, run_dir / "control.sock")
         self._keeper = Keeper(self._subsystem.restore_exports)
 
@@ -75,7 +76,12 @@ class Daemon:
         self._catalog.close()
 
     def _make_engine(self, on_event: Callable[[Event], None]) -> Engine:
-        return Engine(ENGINE_THREADS, self._answer, on_event)
+        return Engine(ENGINE_THREADS, self._answer, on_event, on_kept=self._free_buffers)
+
+    def _free_buffers(self, volume: int, command: int) -> None:
+        name = self._subsystem.volume_of(volume)
+        if name is not None:
+            self._kernel.free_buffers(name, command)
 
     def _answer(self, command: Command) -> None:
         unit = self._units.get(command.volume)

@@ -136,7 +136,8 @@ class Operation:
         state: "prepared", "running", "done", "failed" or "aborted".
         prepared: what the verb intends, JSON: enough to finish or to drop it after a crash.
         progress: 0.0 to 1.0.
-        pause_us: how long writes were paused, microseconds.
+        pause_us: how long hosts were held, microseconds. drain_us: of that, until what was under
+            way was over. pause_work_us: of what came after, what the engine itself took.
         in_force: when it was in force.
     """
 
@@ -153,6 +154,8 @@ class Operation:
     bytes_copied: int = 0
     bytes_total: int = 0
     pause_us: int | None = None
+    drain_us: int | None = None
+    pause_work_us: int | None = None
     started: str = ""
     in_force: str | None = None
     ended: str | None = None

@@ -137,6 +137,10 @@ STEPS = (
         what TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    ALTER TABLE operations ADD COLUMN drain_us INTEGER;
+    ALTER TABLE operations ADD COLUMN pause_work_us INTEGER;
+    """,
 )
 
 VERSION = len(STEPS)

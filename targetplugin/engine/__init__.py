@@ -5,7 +5,7 @@ LIO, and makes no policy.
 from targetplugin.engine.core import decode_map_slot, decode_record
 from targetplugin.engine.engine import Engine
 from targetplugin.engine.record import LegRecord, LegState, Record, SaveRecord, SaveState
-from targetplugin.engine.values import Command, Event, MediumSpec, Point, VolumeSpec
+from targetplugin.engine.values import Command, Event, MediumSpec, Pause, Point, VolumeSpec
 
 __all__ = [
     "Command",
@@ -14,6 +14,7 @@ __all__ = [
     "LegRecord",
     "LegState",
     "MediumSpec",
+    "Pause",
     "Point",
     "Record",
     "SaveRecord",

@@ -1,4 +1,4 @@
-# Host commands: READ, WRITE, SYNCHRONIZE CACHE on the legs. UNMAP and WRITE SAME reach the core as writes of zeros.
+# Host commands: READ, WRITE, SYNCHRONIZE CACHE on the legs. UNMAP and WRITE SAME of zeros are writes without data.
 
 
 cdef void host_begin(Core c, task_t *t) noexcept nogil:
@@ -34,10 +34,10 @@ cdef void read_advance(Core c, task_t *t) noexcept nogil:
         c.counters[COUNT_READS] += 1
         host_end(c, t, STATUS_GOOD)
         return
-    for i in range(MAX_MEDIA):
+    for i in range(c.media_end):
         if (failed >> i) & 1:
             t.tried |= <uint32_t>1 << i
-            if c.media[i].role != ROLE_LEG:
+            if c.media[i].role == ROLE_SAVE or c.media[i].role == ROLE_SOURCE:
                 host_end(c, t, STATUS_READ_ERROR)
                 return
             leg_fail(c, i)
@@ -98,7 +98,7 @@ cdef bint copies_needed(Core c, uint64_t offset, uint64_t length, bint recover_t
     cdef uint32_t i
     if recover_too and c.recovering and map_next(&c.pending, first, True) <= last:
         return True
-    for i in range(MAX_MEDIA):
+    for i in range(c.media_end):
         if c.media[i].role == ROLE_SAVE and c.media[i].state == SAVE_FILLING and c.media[i].used:
             if map_next(&c.media[i].map, first, False) <= last:
                 return True
@@ -108,17 +108,18 @@ cdef bint copies_needed(Core c, uint64_t offset, uint64_t length, bint recover_t
 cdef void write_advance(Core c, task_t *t) noexcept nogil:
     cdef int entered
     if t.step == STEP_BEGIN:
-        if copies_needed(c, t.offset, t.length, True) and not copies_spawn(c, t, True):
+        overwrite_widen(c, t)
+        if copies_needed(c, t.lock_offset, t.lock_length, not t.wide) and not copies_spawn(c, t, not t.wide):
             enqueue(c, t, Q_TASK)
             return
-        lock(c, t, STEP_LOCKED)
+        lock_range(c, t, STEP_LOCKED)
         return
     if t.step == STEP_LOCKED:
         if t.status:
             host_end(c, t, STATUS_WRITE_ERROR)
             return
-        if copies_needed(c, t.offset, t.length, True):
-            if c.recovering and c.recover_failed:
+        if copies_needed(c, t.lock_offset, t.lock_length, not t.wide):
+            if c.recovering and c.recover_failed and not t.wide:
                 host_end(c, t, STATUS_WRITE_ERROR)
                 return
             unlock(c, t)
@@ -140,7 +141,14 @@ cdef void write_advance(Core c, task_t *t) noexcept nogil:
         if t.status:
             host_end(c, t, STATUS_WRITE_ERROR)
             return
+        if overwrite_due(c, t):
+            overwrite_begin(c, t)
+            return
+        t.wide = 0
         write_issue(c, t)
+        return
+    if t.wide:
+        overwrite_advance(c, t)
         return
     if t.step == STEP_WRITTEN:
         if not write_settle(c, t):
@@ -153,26 +161,33 @@ cdef void write_advance(Core c, task_t *t) noexcept nogil:
         host_end(c, t, STATUS_WRITE_ERROR if t.status or t.flags & FLAG_FAILED else STATUS_GOOD)
 
 
-cdef void write_issue(Core c, task_t *t) noexcept nogil:
-    cdef uint32_t mask = legs_written(c)
-    cdef uint32_t i
+cdef void write_mark(Core c, task_t *t) noexcept nogil:
+    """Rule 2's marks: in memory now, and the log has them on disk."""
     cdef bint absent = leg_absent(c)
     cdef uint64_t extent
-    if not mask:
-        host_end(c, t, STATUS_NO_LEG)
-        return
-    # Rule 2's marks: in memory now, and the log has them on disk.
     for extent in range(extent_of(c, t.offset), extent_of(c, t.offset + t.length - 1) + 1):
         map_set(&c.live, extent)
         if absent:
             map_set(&c.missed, extent)
+
+
+cdef void write_issue(Core c, task_t *t) noexcept nogil:
+    cdef uint32_t mask = legs_written(c)
+    cdef uint32_t i
+    cdef uint8_t kind = ACT_ZERO if t.flags & FLAG_ZERO else ACT_WRITE
+    cdef uint8_t flags = ACT_DURABLE if t.flags & HOST_FUA else 0
+    if t.flags & HOST_UNMAP:
+        flags |= ACT_UNMAP
+    if not mask:
+        host_end(c, t, STATUS_NO_LEG)
+        return
+    write_mark(c, t)
     t.step = STEP_WRITTEN
     t.failed = 0
     t.issued = mask
-    for i in range(MAX_MEDIA):
+    for i in range(c.media_end):
         if (mask >> i) & 1:
-            emit_io(c, t, ACT_WRITE, <uint8_t>i, t.offset, t.length, BUFFER_HOST, t.number, 0,
-                    ACT_DURABLE if t.flags & HOST_FUA else 0)
+            emit_io(c, t, kind, <uint8_t>i, t.offset, t.length, BUFFER_HOST, t.number, 0, flags)
 
 
 cdef bint write_settle(Core c, task_t *t) noexcept nogil:
@@ -185,12 +200,12 @@ cdef bint write_settle(Core c, task_t *t) noexcept nogil:
     keep = 0
     if not good and legs_in_sync(c):
         keep = legs_in_sync(c) & (~legs_in_sync(c) + 1)  # none has it: the lowest stays, the others are brought in from it
-    for i in range(MAX_MEDIA):
+    for i in range(c.media_end):
         if (t.failed >> i) & 1 and not (keep >> i) & 1:
             leg_fail(c, i)
     if good:
         return True
-    for i in range(MAX_MEDIA):
+    for i in range(c.media_end):
         if not c.media[i].used or c.media[i].role != ROLE_LEG or (keep >> i) & 1:
             continue
         if c.media[i].state == LEG_IN_SYNC:

@@ -53,6 +53,7 @@ cdef bint copy_spawn(Core c, uint8_t kind, uint8_t medium, uint64_t first, uint6
     t.length = (end << c.extent_shift) - t.offset
     c.copy_active += 1
     if background:
+        c.background_active += 1
         if kind == TASK_RECOVER:
             c.recover_copies += 1
         else:
@@ -80,8 +81,8 @@ cdef bint copies_spawn_one(Core c, uint8_t kind, uint8_t medium, const map_t *m,
 
 cdef bint copies_spawn(Core c, task_t *t, bint recover_too) noexcept nogil:
     """Asks for all that must be copied before this task's range is overwritten: first what saves lack, then the recover's."""
-    cdef uint64_t first = extent_of(c, t.offset)
-    cdef uint64_t last = extent_of(c, t.offset + t.length - 1)
+    cdef uint64_t first = extent_of(c, t.lock_offset)
+    cdef uint64_t last = extent_of(c, t.lock_offset + t.lock_length - 1)
     cdef uint32_t i
     for i in range(MAX_MEDIA):
         if c.media[i].used and c.media[i].role == ROLE_SAVE and c.media[i].state == SAVE_FILLING:
@@ -92,13 +93,18 @@ cdef bint copies_spawn(Core c, task_t *t, bint recover_too) noexcept nogil:
     return True
 
 
-cdef void copy_end(Core c, task_t *t) noexcept nogil:
+cdef void buffer_free(Core c, task_t *t) noexcept nogil:
     if t.buffer != NO_BUFFER:
         c.buffers_free |= <uint32_t>1 << t.buffer
-        if c.lists[Q_BUFFER].first >= 0:
-            ready(c, &c.tasks[c.lists[Q_BUFFER].first])
+        t.buffer = NO_BUFFER
+        wake_all(c, Q_BUFFER)  # all: the first may need none any more
+
+
+cdef void copy_end(Core c, task_t *t) noexcept nogil:
+    buffer_free(c, t)
     c.copy_active -= 1
     if t.background:
+        c.background_active -= 1
         if t.kind == TASK_RECOVER:
             c.recover_copies -= 1
         else:
@@ -112,10 +118,16 @@ cdef void copy_fail(Core c, task_t *t) noexcept nogil:
         save_break(c, t.medium)
     elif t.kind == TASK_SYNC:
         leg_fail(c, t.medium)
-    elif not c.recover_failed:
-        c.recover_failed = 1
-        emit_event(c, EVENT_RECOVER_FAILED, t.medium)
+    else:
+        recover_fail(c)
     copy_end(c, t)
+
+
+cdef void recover_fail(Core c) noexcept nogil:
+    """Its source can't be read, or the legs can't take it: it stops where it is."""
+    if not c.recover_failed:
+        c.recover_failed = 1
+        emit_event(c, EVENT_RECOVER_FAILED, c.recover_source)
 
 
 cdef void copy_advance(Core c, task_t *t) noexcept nogil:
@@ -135,6 +147,13 @@ cdef void copy_advance(Core c, task_t *t) noexcept nogil:
             else:
                 enqueue(c, t, Q_TASK)
             return
+        if t.kind == TASK_RECOVER:
+            # Rule 9: nor does it overwrite what a save lacks for good, before that is known as broken.
+            if t.status:
+                copy_fail(c, t)
+                return
+            if wait_record(c, t, c.guard_record, STEP_LOCKED):
+                return
         if not copy_part(c, t):
             copy_end(c, t)
             return
@@ -239,7 +258,7 @@ cdef bint background_run(Core c, uint8_t kind, uint8_t medium, const map_t *m, b
     cdef uint64_t most = COPY_BYTES >> c.extent_shift
     if (m.count == 0) if value else (m.count == m.bits):
         return copies == 0
-    while copies < BACKGROUND_COPIES:
+    while copies < c.copies_allowed:
         first = map_next(m, cursor[0], value)
         if first >= c.extents:
             if copies == 0 and cursor[0]:
@@ -260,6 +279,7 @@ cdef void background(Core c) noexcept nogil:
     cdef uint32_t i
     cdef medium_t *m
     cdef task_t *t
+    c.copying = False
     if c.booting or c.closing or c.paused:
         return  # not before a point's record is durable: what it copies over would be lost without it
     for i in range(MAX_MEDIA):
@@ -267,6 +287,7 @@ cdef void background(Core c) noexcept nogil:
         if not m.used:
             continue
         if m.role == ROLE_LEG and m.syncing == SYNC_COPYING:
+            c.copying = True
             if background_run(c, TASK_SYNC, <uint8_t>i, &m.map, True, &m.cursor, m.copies):
                 t = task_new(c, TASK_JOIN, STEP_BEGIN)
                 if t != NULL:
@@ -274,23 +295,27 @@ cdef void background(Core c) noexcept nogil:
                     m.syncing = SYNC_ENDING
                     ready(c, t)
         elif m.role == ROLE_SAVE and m.state == SAVE_FILLING:
-            if background_run(c, TASK_FILL, <uint8_t>i, &m.map, False, &m.cursor, m.copies):
+            c.copying = True
+            # Rule 8: whole only when every mark is durable, for nothing is copied to it before a host's write from here on.
+            if (background_run(c, TASK_FILL, <uint8_t>i, &m.map, False, &m.cursor, m.copies)
+                    and not copies_left(c, TASK_FILL, <uint8_t>i)):
                 m.state = SAVE_WHOLE
                 record_want(c)
                 emit_event(c, EVENT_SAVE_WHOLE, <uint8_t>i)
     if c.recovering and not c.recover_failed:
+        c.copying = True
         if background_run(c, TASK_RECOVER, c.recover_source, &c.pending, True, &c.recover_cursor, c.recover_copies):
-            if not lock_has_copy(c, TASK_RECOVER, c.recover_source, 0) and not recover_copies_left(c):
+            if not copies_left(c, TASK_RECOVER, c.recover_source):
                 c.recovering = 0
                 record_want(c)
                 emit_event(c, EVENT_RECOVERED, c.recover_source)
 
 
-cdef bint recover_copies_left(Core c) noexcept nogil:
+cdef bint copies_left(Core c, uint8_t kind, uint8_t medium) noexcept nogil:
     """Whether a copy that a host's write asked for still makes itself durable."""
     cdef int32_t i = c.locks.first
     while i >= 0:
-        if c.tasks[i].kind == TASK_RECOVER:
+        if (c.tasks[i].kind == kind and c.tasks[i].medium == medium) or (c.tasks[i].wide and kind == TASK_RECOVER):
             return True
         i = c.tasks[i].lock_next
     return False
@@ -327,8 +352,11 @@ cdef void join_advance(Core c, task_t *t) noexcept nogil:
             emit_event(c, EVENT_LEG_IN_SYNC, t.medium)
         task_end(c, t)
         return
-    if m.role != ROLE_LEG or m.syncing != SYNC_ENDING or t.status:
-        task_end(c, t)
+    if t.step == STEP_BEGIN:
+        c.joins += 1
+        m.join = t.part = c.joins
+    if m.role != ROLE_LEG or m.syncing != SYNC_ENDING or m.join != t.part or t.status:
+        task_end(c, t)  # it failed meanwhile; and may have come again, which is another's to end
         return
     if t.step == STEP_BEGIN:
         flush(c, t, <uint32_t>1 << t.medium, STEP_FLUSHED)

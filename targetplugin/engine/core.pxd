@@ -14,7 +14,9 @@ cdef enum:
     HOST_READ = 1
     HOST_WRITE = 2
     HOST_FLUSH = 3
+    HOST_ZERO = 4  # UNMAP, WRITE SAME of zeros: a write that carries no data
     HOST_FUA = 1  # flag
+    HOST_UNMAP = 16  # flag of HOST_ZERO: space may be given back
 
 cdef enum:
     STATUS_GOOD = 0
@@ -24,20 +26,23 @@ cdef enum:
 
 # Actions.
 cdef enum:
-    ACT_READ = 1  # complete() is owed for these three
+    ACT_READ = 1  # complete() is owed for these four
     ACT_WRITE = 2
     ACT_FLUSH = 3
-    ACT_ANSWER = 4  # a host command is over
-    ACT_DONE = 5  # a request from above is over
-    ACT_EVENT = 6  # something that those above want to know
+    ACT_ZERO = 4  # the range reads as zeros when it completes
+    ACT_ANSWER = 5  # a host command is over
+    ACT_DONE = 6  # a request from above is over
+    ACT_EVENT = 7  # something that those above want to know
 
 cdef enum:
     BUFFER_HOST = 1  # number: the host tag; buffer_offset: into its data
     BUFFER_COPY = 2  # number: below COPY_BUFFERS; buffer_offset: into it
+    BUFFER_JOINED = 4  # head bytes of a copy buffer (`copy`), then all of a host's data, then tail bytes of it from tail_at
     BUFFER_META = 3  # address: memory of the core, SLOT_BYTES aligned, constant until completed
 
 cdef enum:
     ACT_DURABLE = 1  # flag of ACT_WRITE: on stable storage when it completes (RWF_DSYNC)
+    ACT_UNMAP = 2  # flag of ACT_ZERO: by giving space back, where the medium can and then reads zeros
 
 cdef enum:
     EVENT_LEG_STALE = 1
@@ -48,12 +53,13 @@ cdef enum:
     EVENT_RECOVER_FAILED = 6
     EVENT_PAUSED = 7  # host commands are held from here on; for whoever measures the pause
     EVENT_RESUMED = 8
+    EVENT_DRAINED = 9  # those that were under way are over
 
 ctypedef struct action_t:
     uint8_t kind  # ACT_*
     uint8_t buffer  # BUFFER_*
-    uint8_t medium  # index into the volume's media (READ, WRITE, FLUSH, EVENT)
-    uint8_t flags  # ACT_DURABLE
+    uint8_t medium  # index into the volume's media (READ, WRITE, FLUSH, ZERO, EVENT)
+    uint8_t flags  # ACT_DURABLE, ACT_UNMAP
     uint32_t number  # host tag (ANSWER, BUFFER_HOST), copy buffer, request (DONE), EVENT_*
     int32_t status  # ANSWER: STATUS_*; DONE: 0 or an errno
     uint32_t length  # bytes
@@ -61,6 +67,10 @@ ctypedef struct action_t:
     uint64_t buffer_offset  # bytes into the buffer
     uint64_t tag  # to be given back with complete()
     uint8_t *address  # BUFFER_META
+    uint32_t copy  # BUFFER_JOINED
+    uint32_t head
+    uint32_t tail
+    uint32_t tail_at
 
 ctypedef struct medium_spec_t:
     uint8_t uuid[16]
@@ -94,8 +104,10 @@ ctypedef struct medium_t:
     uint8_t present
     uint8_t syncing  # a leg that is brought in: SYNC_*
     uint8_t flushing
+    uint8_t given_up  # it was, since it was attached or brought in
     uint32_t in_flight
     uint32_t copies  # background copies under way
+    uint64_t join  # a leg that is brought in: the number of the attempt to end that
     uint32_t generation  # of a save
     uint32_t flush_started
     uint32_t flush_wanted
@@ -115,6 +127,7 @@ ctypedef struct task_t:
     uint8_t source
     uint8_t background
     uint8_t logged
+    uint8_t wide  # of a host's write: it may take extents out of a recover's map by itself
     int32_t status
     uint32_t number  # host tag, or request
     uint32_t waiting  # I/O under way
@@ -126,8 +139,14 @@ ctypedef struct task_t:
     uint64_t need  # the record, or the round, that it waits for
     uint64_t offset  # bytes: what it is about, and locks
     uint64_t length
+    uint64_t lock_offset  # bytes: what it locks
+    uint64_t lock_length
     uint64_t part  # bytes: what a copy is moving now
     uint64_t part_length
+    uint64_t cleared  # of those that a wide write locks, from the first on: those that it took out of the map
+    uint32_t head  # bytes before the host's data, and after it
+    uint32_t tail
+    uint32_t tail_at  # where they are in its copy buffer
     int32_t next
     int32_t previous
     int32_t lock_next
@@ -141,7 +160,7 @@ ctypedef struct list_t:
 ctypedef struct region_t:
     uint32_t region
     uint32_t users
-    uint32_t touched
+    uint32_t touched  # the cleaning that had begun when it was written last
     uint64_t record  # the record that makes it durable
 
 cdef class Core:
@@ -161,6 +180,11 @@ cdef class Core:
     cdef int sync(self, uint32_t request, uint32_t medium, const uint8_t *pending) noexcept nogil
     cdef int drop(self, uint32_t request, uint32_t medium) noexcept nogil
     cdef int checkpoint(self, uint32_t request, int close) noexcept nogil
+    # A medium does not answer: it counts as failed, and all its requests are to be completed with an error. False where
+    # nothing can stand in for it: then it is to be waited for.
+    cdef int give_up(self, uint32_t medium) noexcept nogil
+    # How many background copies of each transfer may be under way from now on: whoever has a clock says so.
+    cdef void allow(self, uint32_t copies) noexcept nogil
     # True when nothing is under way or queued.
     cdef int idle(self) noexcept nogil
 
@@ -168,7 +192,7 @@ cdef class Core:
     cdef start_new(self, bint same_content)
     cdef start_again(self, bytes block, slots)
     cdef int known(self, bytes uuid) except -1
-    cdef load_slots(self, slots)
+    cdef load_slots(self, slots, int copies)
 
     # --- state ------------------------------------------------------------------------------
     cdef readonly uint64_t size
@@ -182,9 +206,13 @@ cdef class Core:
     cdef readonly uint32_t frozen_generation
     cdef readonly uint32_t host_active
     cdef readonly uint32_t copy_active
+    cdef readonly uint32_t background_active  # copies that no host waits for
+    cdef readonly bint copying  # a transfer is not at its end
+    cdef uint32_t copies_allowed
     cdef readonly bint paused
     cdef uint8_t uuid[16]
     cdef medium_t media[16]
+    cdef uint32_t media_end  # above the last
     cdef map_t live  # written in this generation
     cdef map_t missed  # what stale legs missed
     cdef map_t pending  # what a recover has still to copy
@@ -207,7 +235,9 @@ cdef class Core:
     cdef uint16_t *region_index
     cdef uint64_t region_total
     cdef uint32_t region_count
+    cdef public uint32_t log_room  # regions; less than LOG_REGIONS in models only
     cdef uint8_t cleaning
+    cdef uint32_t cleanings  # how many have begun
     # record
     cdef uint8_t *record_buffer
     cdef uint64_t record_started
@@ -216,7 +246,9 @@ cdef class Core:
     cdef uint64_t guard_record  # what host answers wait for: legs stale, saves broken
     cdef uint32_t record_waiting
     cdef uint32_t record_failed
-    cdef uint32_t record_extra  # media that are leaving and are told so
+    cdef uint32_t record_extra  # media that are leaving and are told so by the next record
+    cdef uint32_t record_told  # those that the record under way tells so
+    cdef uint8_t record_leaving  # the next record goes to those alone
     cdef uint8_t clean
     cdef uint32_t missed_tag
     # recover
@@ -226,6 +258,7 @@ cdef class Core:
     cdef uint32_t recover_generation
     cdef uint64_t recover_cursor
     cdef uint32_t recover_copies
+    cdef uint64_t joins  # attempts to end bringing a leg in
     # rounds
     cdef uint8_t *slot_memory
     cdef uint32_t slot_free
@@ -256,3 +289,4 @@ cdef class Core:
     cdef uint32_t before_missed
     cdef uint8_t closing
     cdef uint8_t booting
+    cdef uint8_t damaged  # a leg lacks a slot of a map that another has

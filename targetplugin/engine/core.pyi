@@ -8,11 +8,14 @@ class Core:
     generation: int
     parent: int
     events: int
+    log_room: int
     op: int
     frozen_generation: int
     pending_total: int
     host_active: int
     copy_active: int
+    background_active: int
+    copying: bool
     paused: bool
     def __init__(self, uuid: bytes, size: int, extent_shift: int) -> None: ...
     def attach(
@@ -35,6 +38,8 @@ class Core:
     def started(self) -> bool: ...
     def command(self, tag: int, op: int, offset: int, length: int, flags: int = 0) -> None: ...
     def completed(self, tag: int, result: int) -> None: ...
+    def gave_up(self, medium: int) -> bool: ...
+    def allowed(self, copies: int) -> None: ...
     def take(self) -> list[dict[str, Any]]: ...
     def request(
         self,

@@ -43,7 +43,7 @@ cdef enum:
     TASKS = 3072
     TASKS_SPARE = 1088  # kept for host commands and requests
     NO_BUFFER = 255
-    BACKGROUND_COPIES = 2  # of one transfer under way
+    COPIES_ALLOWED = 2  # of one transfer in the background, until allow() says otherwise
 
 cdef enum:
     AREA_LIVE_EVEN = 0
@@ -100,6 +100,7 @@ cdef enum:
     STEP_FAILED = 12
     STEP_DONE = 13
     STEP_REVERTED = 14
+    STEP_TOLD = 15
 
 cdef enum:
     Q_NONE = 0
@@ -117,6 +118,8 @@ cdef enum:
 cdef enum:
     FLAG_FAILED = 2
     FLAG_CLOSE = 4
+    FLAG_ZERO = 8
+    FLAG_NEW = 32  # after HOST_UNMAP
     CLASS_MARKS = 1  # live and missed maps
     CLASS_COPIES = 2  # a recover's pending map, saves' "has it" maps
 
@@ -161,6 +164,7 @@ include "log.pxi"
 include "record.pxi"
 include "rounds.pxi"
 include "commands.pxi"
+include "overwrite.pxi"
 include "copies.pxi"
 include "points.pxi"
 
@@ -209,6 +213,7 @@ cdef class Core:
         self.extent_shift = extent_shift
         self.extents = (size + (<uint64_t>1 << extent_shift) - 1) >> extent_shift
         self.region_total = (size + (<uint64_t>1 << REGION_SHIFT) - 1) >> REGION_SHIFT
+        self.log_room = LOG_REGIONS
         self.action_room = 1024
         self.tasks = <task_t *>calloc(TASKS, sizeof(task_t))
         self.actions = <action_t *>calloc(self.action_room, sizeof(action_t))
@@ -234,6 +239,7 @@ cdef class Core:
         self.slot_free = (<uint32_t>1 << MAX_SLOT_BUFFERS) - 1
         self.point_task = -1
         self.recover_source = NO_BUFFER
+        self.copies_allowed = COPIES_ALLOWED
         self.booting = 1
 
     def __dealloc__(self):
@@ -254,7 +260,8 @@ cdef class Core:
     # --- for the executor -----------------------------------------------------------------------
 
     cdef void submit(self, uint32_t tag, uint8_t op, uint64_t offset, uint32_t length, uint8_t flags) noexcept nogil:
-        cdef task_t *t = task_new(self, op, STEP_BEGIN)  # HOST_* and TASK_* are the same numbers
+        # HOST_* and TASK_* are the same numbers, but for zeros, which are written.
+        cdef task_t *t = task_new(self, TASK_WRITE if op == HOST_ZERO else op, STEP_BEGIN)
         cdef action_t *a
         if t == NULL:
             a = emit(self, ACT_ANSWER)
@@ -264,7 +271,9 @@ cdef class Core:
         t.number = tag
         t.offset = offset
         t.length = length
-        t.flags = flags & HOST_FUA
+        t.flags = flags & (HOST_FUA | HOST_UNMAP)
+        if op == HOST_ZERO:
+            t.flags |= FLAG_ZERO
         if self.paused or self.booting or self.closing:
             enqueue(self, t, Q_HOLD)
         else:
@@ -330,6 +339,7 @@ cdef class Core:
                 self.media[i].used = 1
                 self.media[i].present = 1
                 self.media[i].spec = spec[0]
+                self.media_end = max(self.media_end, <uint32_t>i + 1)
                 return i
         return -ENOSPC
 
@@ -387,6 +397,7 @@ cdef class Core:
             return -EBUSY
         t.number = request
         t.medium = <uint8_t>medium
+        m.given_up = 0
         if m.role == ROLE_NONE:
             m.syncing = SYNC_PREPARING  # a leg only when what it lacks is durable; what is written now is marked already
             m.state = LEG_FRESH if pending == NULL else LEG_STALE
@@ -419,6 +430,8 @@ cdef class Core:
         t.medium = <uint8_t>medium
         if m.role == ROLE_LEG:
             self.events += 1
+        if m.role != ROLE_NONE:
+            guard(self)  # till the record is durable a start takes it for what it was, and it misses writes from here on
         m.role = ROLE_NONE
         m.syncing = SYNC_NO
         if not leg_absent(self) and legs_in_sync(self) == legs_written(self):
@@ -440,6 +453,24 @@ cdef class Core:
             self.closing = 1
         ready(self, t)
         return 0
+
+    cdef int give_up(self, uint32_t medium) noexcept nogil:
+        # The core itself does it, and first: else another leg could fail meanwhile and this one be the last, which is
+        # believed, with requests that still write to it.
+        cdef medium_t *m
+        if medium >= MAX_MEDIA or not self.media[medium].used:
+            return 0
+        m = &self.media[medium]
+        if m.role == ROLE_LEG and m.state == LEG_IN_SYNC and not legs_in_sync(self) & ~(<uint32_t>1 << medium):
+            return 0
+        if self.recovering and medium == self.recover_source:
+            return 0
+        m.given_up = 1
+        medium_fail(self, medium)
+        return 1
+
+    cdef void allow(self, uint32_t copies) noexcept nogil:
+        self.copies_allowed = copies
 
     cdef int idle(self) noexcept nogil:
         return (self.host_active == 0 and self.copy_active == 0 and self.point_task < 0 and not self.record_waiting
@@ -536,7 +567,8 @@ cdef class Core:
         map_reset(&self.missed, AREA_MISSED, record.missed_tag)
         map_reset(&self.pending, AREA_PENDING, record.pending_tag)
         self.missed_tag = record.missed_tag
-        self.load_slots(slots)
+        legs = {leg.uuid for leg in record.legs if leg.state is LegState.IN_SYNC}
+        self.load_slots(slots, sum(self.media[i].present and self.media[i].spec.uuid[:16] in legs for i in range(MAX_MEDIA)))
         for region in record.regions:
             if region >= self.region_total or self.region_count == LOG_REGIONS or self.region_index[region]:
                 continue
@@ -582,9 +614,11 @@ cdef class Core:
         self.media[index].present = 0
         return index
 
-    cdef load_slots(self, slots):
+    cdef load_slots(self, slots, int copies):
+        """Takes up the newest of each slot. One that is not on all `copies` legs is written again: it was damaged there."""
         cdef map_t *m
         cdef int i
+        found = {}  # (area, slot): (sequence, how often)
         for block in slots:
             decoded = decode_map_slot(block)
             if decoded is None or block[24:32] != self.uuid[:8]:
@@ -602,18 +636,35 @@ cdef class Core:
                     if (self.media[i].used and self.media[i].role == ROLE_SAVE and self.media[i].map.words != NULL
                             and self.media[i].generation == tag):
                         m = &self.media[i].map
-            if m == NULL or slot >= m.slots or sequence <= m.sequence[slot]:
+            if m == NULL or slot >= m.slots:
+                continue
+            if area != AREA_HAS:
+                newest, count = found.get((area, slot), (0, 0))
+                if sequence >= newest:
+                    found[area, slot] = sequence, count + 1 if sequence == newest else 1
+            if sequence <= m.sequence[slot]:
                 continue
             m.sequence[slot] = sequence
             memcpy(m.words + <uint64_t>slot * SLOT_WORDS, <const uint8_t *>payload, SLOT_WORDS * 8)
-        # What is written from here on comes after all that is there, void or not.
+        # What is written from here on comes after all that is there, void or not, and goes not where the valid one is.
+        valid = {}  # (area, slot): sequence
         for block in slots:
             decoded = decode_map_slot(block)
             if decoded is None or block[24:32] != self.uuid[:8] or decoded[0] > AREA_PENDING or decoded[1] >= self.live.slots:
                 continue
             m = &self.live if decoded[0] <= AREA_LIVE_ODD else &self.missed if decoded[0] == AREA_MISSED else &self.pending
             if decoded[3] > m.sequence[<uint32_t>decoded[1]]:
+                valid.setdefault((m.area, decoded[1]), m.sequence[<uint32_t>decoded[1]])
                 m.sequence[<uint32_t>decoded[1]] = decoded[3]
+        for (area, slot), sequence in valid.items():
+            m = &self.live if area <= AREA_LIVE_ODD else &self.missed if area == AREA_MISSED else &self.pending
+            if sequence and (m.sequence[<uint32_t>slot] - sequence) % 2:
+                m.sequence[<uint32_t>slot] += 1
+        for (area, slot), (_, count) in found.items():
+            m = &self.live if area <= AREA_LIVE_ODD else &self.missed if area == AREA_MISSED else &self.pending
+            if count < copies:
+                m.dirty[<uint32_t>slot] = 1
+                self.damaged = 1
         map_recount(&self.live)
         map_recount(&self.missed)
         map_recount(&self.pending)
@@ -694,6 +745,12 @@ cdef class Core:
     def completed(self, uint64_t tag, int32_t result):
         self.complete(tag, result)
 
+    def gave_up(self, uint32_t medium):
+        return bool(self.give_up(medium))
+
+    def allowed(self, uint32_t copies):
+        self.allow(copies)
+
     def take(self):
         """Drives the core and takes its actions: a list of dicts, in order."""
         cdef action_t *a
@@ -708,6 +765,7 @@ cdef class Core:
                 "number": a.number, "status": a.status, "length": a.length, "offset": a.offset,
                 "buffer_offset": a.buffer_offset, "tag": a.tag,
                 "data": None if a.address == NULL else a.address[:a.length],
+                "copy": a.copy, "head": a.head, "tail": a.tail, "tail_at": a.tail_at,
             })
 
     def request(self, str verb, uint32_t number, *, uint32_t medium=0, uint32_t mask=0, uint32_t generation=0,

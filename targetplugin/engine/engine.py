@@ -4,18 +4,19 @@ and who serves what.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from targetplugin.engine.core import Core
 from targetplugin.engine.executor import Reactor
-from targetplugin.engine.values import Command, Event, MediumSpec, Point, VolumeSpec
+from targetplugin.engine.served import Answerer, Served
+from targetplugin.engine.values import Command, Event, MediumSpec, Pause, Point, VolumeSpec
 from targetplugin.errors import Reason, Refused
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ EVENTS = {
     4: "save_broken",
     5: "recovered",
     6: "recover_failed",
+    32: "answers_again",
 }
 REFUSALS = {
     16: (Reason.BUSY, "another operation of the volume forbids it", "wait for it, then repeat"),
@@ -48,17 +50,9 @@ REFUSALS = {
     ),
 }
 COMMAND_THREADS = 4
-
-
-@dataclass
-class Served:
-    """A volume under a handle."""
-
-    reactor: Reactor
-    number: int  # of the reactor's
-    core: Core
-    media: dict[int, MediumSpec] = field(default_factory=dict)
-    verb: threading.Lock = field(default_factory=threading.Lock)
+SILENT = 12.0  # seconds: with what follows it stays well under the 30 s of a command in LIO
+# Fixed-format sense: HARDWARE ERROR, 44h/00h
+INTERNAL_TARGET_FAILURE = bytes([0x70, 0, 4, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x44, 0, 0, 0, 0, 0])
 
 
 class Engine:
@@ -69,7 +63,11 @@ class Engine:
         on_command: is called, on a thread of the engine's, with each SCSI command that is not
         native.
         on_event: is called, on another, with each Event, in order.
-        spin: microseconds to look for work before a thread sleeps, while work comes briskly.
+        on_kept: is called, on the same, with a volume's handle and the id of a command whose
+        buffers the kernel kept and may have back.
+        silent: seconds without an answer after which a medium is given up, where another stands in.
+        spin: while commands come in gaps shorter than so many microseconds, a thread looks for them
+        before it sleeps.
     """
 
     def __init__(
@@ -78,17 +76,20 @@ class Engine:
         on_command: Callable[[Command], None],
         on_event: Callable[[Event], None],
         *,
-        spin: int = 50,
+        on_kept: Callable[[int, int], None] = lambda handle, command: None,
+        silent: float = SILENT,
+        spin: int = 1000,
     ) -> None:
         self.on_command = on_command
         self.on_event = on_event
-        self._reactors = [Reactor(spin) for _ in range(threads)]
+        self.on_kept = on_kept
+        self._reactors = [Reactor(spin, silent) for _ in range(threads)]
         self._volumes: dict[int, Served] = {}
         self._handles = 0
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._commands: queue.SimpleQueue[tuple[Served, int, int] | None] = queue.SimpleQueue()
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event | tuple[int, int] | None] = queue.SimpleQueue()
 
     def start(self) -> None:
         for index, reactor in enumerate(self._reactors):
@@ -107,7 +108,8 @@ class Engine:
         """Closes all volumes cleanly, then ends the threads."""
         for handle in list(self._volumes):
             self.remove_volume(handle)
-        for reactor in self._reactors:
+        reactors, self._reactors = self._reactors, []
+        for reactor in reactors:
             reactor.stop()
         for _ in range(COMMAND_THREADS):
             self._commands.put(None)
@@ -128,6 +130,7 @@ class Engine:
         core = Core(spec.uuid, spec.size, spec.extent_shift)
         media = {}
         for medium in spec.media:
+            self._check_over(medium)
             try:
                 index = core.attach(
                     medium.uuid,
@@ -159,17 +162,19 @@ class Engine:
         """
         served = self._at(handle)
         self.detach_ring(handle)
-        try:
-            self._ask(served, "close")
-        except (Refused, OSError) as error:
-            log.warning("a volume could not be closed cleanly: %s", error)
-        while True:
-            with served.reactor:
-                if not served.reactor.ring_polled(served.number) and not self._io(served):
-                    served.reactor.volume_remove(served.number)
-                    del self._volumes[handle]
-                    return
-            time.sleep(0.002)
+        with served.verb:
+            try:
+                self._ask(served, "close")
+            except (Refused, OSError) as error:
+                log.warning("a volume could not be closed cleanly: %s", error)
+            while True:
+                with served:
+                    if not served.reactor.ring_polled(served.number) and not self._io(served):
+                        served.reactor.volume_remove(served.number)
+                        served.gone = True
+                        del self._volumes[handle]
+                        return
+                time.sleep(0.002)
 
     def _io(self, served: Served) -> int:
         return int(served.reactor.counters(served.number)["io"])
@@ -181,7 +186,7 @@ class Engine:
         map from.
         """
         served = self._at(handle)
-        with served.reactor:
+        with served:
             served.reactor.ring_attach(
                 served.number, uio_fd, map_length, -1 if map_fd is None else map_fd
             )
@@ -190,13 +195,13 @@ class Engine:
         """Takes no more commands, answers those that were taken, and lets the ring go."""
         served = self._at(handle)
         while True:
-            with served.reactor:
+            with served:
                 if not served.reactor.ring_detaching(served.number):
                     served.reactor.ring_detach(served.number)
                     break
             time.sleep(0.002)
         while True:
-            with served.reactor:
+            with served:
                 if not served.reactor.ring_polled(served.number):
                     return
             time.sleep(0.002)
@@ -204,7 +209,7 @@ class Engine:
     def set_sense_ua(self, handle: int, asc: int, ascq: int) -> None:
         """The next command gets UNIT ATTENTION with this additional sense code (SPC-4 5.14)."""
         served = self._at(handle)
-        with served.reactor:
+        with served:
             served.reactor.attention(served.number, asc << 8 | ascq)
 
     def _at(self, handle: int) -> Served:
@@ -212,6 +217,24 @@ class Engine:
             return self._volumes[handle]
         except KeyError:
             raise Refused(Reason.NOT_FOUND, f"the engine serves no volume {handle}") from None
+
+    def silent(self) -> set[bytes]:
+        """The uuids of media that were given up because they did not answer, and have not answered all
+        since. Nothing may be done with them: what still writes to them would write over it.
+        """
+        found: set[bytes] = set()
+        for reactor in self._reactors:
+            with reactor:
+                found |= reactor.silent()
+        return found
+
+    def _check_over(self, medium: MediumSpec) -> None:
+        if medium.uuid in self.silent():
+            raise Refused(
+                Reason.BUSY,
+                "a medium's last requests are not over",
+                hint="it does not answer; wait until it does, or take its disk away",
+            )
 
     # --- verbs ----------------------------------------------------------------------------------
 
@@ -281,12 +304,18 @@ class Engine:
         """
         served = self._at(handle)
         with served.verb:
+            self._check_over(medium)
             known = self._find(served, medium.uuid)
             if known is not None:
-                with served.reactor:
-                    served.reactor.set_fd(served.number, known, medium.fd)
-                    served.media[known] = medium
-                self._ask(served, "sync", medium=known)
+                with served:
+                    before = served.media.get(known)
+                    self._use(served, known, medium)
+                try:
+                    self._ask(served, "sync", medium=known)
+                except BaseException:
+                    with served:
+                        self._use(served, known, before)  # the new descriptor may be closed now
+                    raise
                 return
             with self._attached(served, medium) as index:
                 self._ask(served, "sync", medium=index, base=pending)
@@ -302,7 +331,7 @@ class Engine:
     def live_map(self, handle: int) -> bytes:
         """What was written in the live generation, lowest bit first."""
         served = self._at(handle)
-        with served.reactor:
+        with served:
             return bytes(served.core.live_bytes())
 
     def checkpoint(self, handle: int) -> None:
@@ -312,7 +341,7 @@ class Engine:
     def status(self, handle: int) -> dict[str, Any]:
         """What Core.status() says, and counters of the ring."""
         served = self._at(handle)
-        with served.reactor:
+        with served:
             return {**served.core.status(), "ring": served.reactor.counters(served.number)}
 
     # --- how they are asked for -----------------------------------------------------------------
@@ -320,8 +349,12 @@ class Engine:
     def _ask(self, served: Served, verb: str, **arguments: Any) -> None:
         reactor = served.reactor
         number = reactor.request_number()
-        with reactor:
-            error = served.core.request(verb, number, **arguments)
+        try:
+            with served:
+                error = served.core.request(verb, number, **arguments)
+        except BaseException:
+            reactor.request_free(number)
+            raise
         if error:
             reactor.request_free(number)
         else:
@@ -334,15 +367,16 @@ class Engine:
 
     def _point(self, served: Served, kind: str, **arguments: Any) -> Point:
         self._ask(served, kind, **arguments)
-        with served.reactor:
+        with served:
             core = served.core
             status = core.status()
+            counted = served.reactor.counters(served.number)
             return Point(
                 core.frozen_generation,
                 bytes(core.frozen_bytes()),
                 status["generation"],
                 core.pending_total if kind == "recover" else 0,
-                served.reactor.counters(served.number)["pause_us"],
+                Pause(counted["pause_us"], counted["drain_us"], counted["pause_work_us"]),
                 core.left_uuids(),
             )
 
@@ -354,14 +388,15 @@ class Engine:
         return None
 
     def _index(self, served: Served, uuid: bytes) -> int:
-        with served.reactor:
+        with served:
             index = self._find(served, uuid)
         if index is None:
             raise Refused(Reason.NOT_FOUND, f"medium {uuid.hex()} is not attached to the volume")
         return index
 
     def _attach(self, served: Served, medium: MediumSpec) -> int:
-        with served.reactor:
+        self._check_over(medium)
+        with served:
             try:
                 index = served.core.attach(
                     medium.uuid,
@@ -376,18 +411,26 @@ class Engine:
             served.media[index] = medium
             return int(index)
 
+    def _use(self, served: Served, index: int, medium: MediumSpec | None) -> None:
+        """Sets the descriptor of a medium that the core knows."""
+        served.reactor.set_fd(served.number, index, medium.fd if medium else -1)
+        if medium is not None:
+            served.media[index] = medium
+        else:
+            served.media.pop(index, None)
+
     def _attached(self, served: Served, medium: MediumSpec) -> _Attached:
         return _Attached(self, served, medium)
 
     def _drop(self, served: Served, index: int) -> None:
         self._ask(served, "drop", medium=index)
-        with served.reactor:
+        with served:
             served.reactor.set_fd(served.number, index, -1)
             served.media.pop(index, None)
 
     def _drop_unused(self, served: Served) -> None:
         """Media that a point made no part of the volume any more."""
-        with served.reactor:
+        with served:
             status = served.core.status()
             known = set(status["legs"]) | set(status["saves"])
             if status["recover"]:
@@ -409,40 +452,34 @@ class Engine:
                 continue
             if kind == "command":
                 self._commands.put((served, found, message[2]))
+            elif kind == "kept":
+                self._events.put((found, message[2]))
             else:
-                uuid = served.core.medium_uuid(message[3])
-                self._events.put(Event(found, EVENTS.get(message[2], "unknown"), uuid))
+                self._events.put(Event(found, EVENTS.get(message[2], "unknown"), message[3]))
 
     def _run_events(self) -> None:
         while (event := self._events.get()) is not None:
             try:
-                self.on_event(event)
+                if isinstance(event, Event):
+                    self.on_event(event)
+                else:
+                    self.on_kept(*event)
             except Exception:
                 log.exception("an event of the engine could not be handled: %s", event)
 
     def _run_commands(self) -> None:
         while (item := self._commands.get()) is not None:
             served, handle, tag = item
-            with served.reactor:
-                fetched = served.reactor.command_fetch(served.number, tag)
-            if fetched is None:
-                continue
-            cdb, data, room = fetched
-
-            def answer(
-                status: int, data: bytes, sense: bytes, served: Served = served, tag: int = tag
-            ) -> None:
-                with served.reactor:
-                    served.reactor.command_answer(
-                        served.number, tag, status, data, sense, status == 0
-                    )
-
+            answer = Answerer(served, tag)
             try:
-                self.on_command(Command(handle, cdb, data, room, answer))
+                with served:
+                    fetched = served.reactor.command_fetch(served.number, tag)
+                if fetched is not None:
+                    self.on_command(Command(handle, *fetched, answer))
             except Exception:
-                log.exception("SCSI command %s could not be answered", cdb.hex())
-                # 44h/00h, INTERNAL TARGET FAILURE
-                answer(2, b"", bytes([0x70, 0, 4, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x44, 0, 0, 0, 0, 0]))
+                log.exception("a SCSI command could not be answered")
+                with contextlib.suppress(Refused):
+                    answer(2, b"", INTERNAL_TARGET_FAILURE)
 
 
 class _Attached:
@@ -457,7 +494,7 @@ class _Attached:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            with self.served.reactor:
+            with self.served:
                 status = self.served.core.status()
                 known = self.medium.uuid in status["legs"] or self.medium.uuid in status["saves"]
             if not known:

@@ -5,15 +5,15 @@ One Reactor is one thread with its own io_uring and the volumes that belong to i
 it takes no lock and never Python's. It decides nothing of what is done with data: that is the core's.
 """
 
-from libc.errno cimport EAGAIN, EBUSY, EINTR, EINVAL, EIO, ENODEV, ENOMEM, ETIME, errno
+from libc.errno cimport EAGAIN, EBUSY, EINTR, EINVAL, EIO, ENODEV, ENOMEM, EOPNOTSUPP, ETIME, ETIMEDOUT, errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from targetplugin.engine.core cimport (
-    ACT_ANSWER, ACT_DONE, ACT_DURABLE, ACT_EVENT, ACT_FLUSH, ACT_READ, ACT_WRITE, BUFFER_COPY, BUFFER_HOST,
-    BUFFER_META, COPY_BUFFERS, COPY_BYTES, EVENT_PAUSED, EVENT_RESUMED, HOST_FLUSH, HOST_FUA, HOST_READ, HOST_WRITE,
-    MAX_HOST, MAX_MEDIA, STATUS_GOOD, STATUS_READ_ERROR, STATUS_WRITE_ERROR, Core, action_t, medium_spec_t,
+    ACT_ANSWER, ACT_DONE, ACT_DURABLE, ACT_EVENT, ACT_FLUSH, ACT_READ, ACT_UNMAP, ACT_WRITE, ACT_ZERO, BUFFER_COPY,
+    BUFFER_HOST, BUFFER_JOINED, BUFFER_META, COPY_BUFFERS, COPY_BYTES, EVENT_DRAINED, EVENT_PAUSED, EVENT_RESUMED, HOST_FLUSH, HOST_FUA, HOST_READ,
+    HOST_UNMAP, HOST_WRITE, HOST_ZERO, MAX_HOST, MAX_MEDIA, SLOT_BYTES, STATUS_GOOD, STATUS_READ_ERROR, STATUS_WRITE_ERROR, Core, action_t, medium_spec_t,
 )
 
 cdef extern from *:
@@ -21,6 +21,10 @@ cdef extern from *:
     void __atomic_store_n(int *at, int value, int order) nogil
 
 include "system.pxi"
+include "pace.pxi"
 include "ring.pxi"
+include "lent.pxi"
+include "provision.pxi"
 include "perform.pxi"
+include "silence.pxi"
 include "reactor.pxi"

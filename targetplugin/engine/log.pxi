@@ -11,7 +11,7 @@ cdef int log_enter(Core c, task_t *t) noexcept nogil:
     for region in range(first, last + 1):
         if not c.region_index[region]:
             missing += 1
-    if c.region_count + missing > LOG_REGIONS:
+    if c.region_count + missing > c.log_room:
         return 2
     t.need = 0
     for region in range(first, last + 1):
@@ -26,7 +26,7 @@ cdef int log_enter(Core c, task_t *t) noexcept nogil:
         if entry.record > c.record_done and entry.record <= c.record_started and not c.record_waiting:
             entry.record = record_want(c)  # the one that should have held it failed
         entry.users += 1
-        entry.touched = 1
+        entry.touched = c.cleanings
         if entry.record > t.need:
             t.need = entry.record
     t.logged = 1
@@ -51,17 +51,21 @@ cdef void log_forget(Core c, uint32_t at) noexcept nogil:
         c.region_index[c.regions[at].region] = <uint16_t>(at + 1)
 
 
-cdef void log_untouch(Core c) noexcept nogil:
+cdef uint32_t log_clean(Core c) noexcept nogil:
+    """Begins a cleaning; several may be under way, each with its number: what a later one saw written stays for that one."""
     cdef uint32_t i
+    c.cleanings += 1
     for i in range(c.region_count):
-        c.regions[i].touched = 1 if c.regions[i].users else 0
+        if c.regions[i].users:
+            c.regions[i].touched = c.cleanings
+    return c.cleanings
 
 
-cdef void log_evict(Core c) noexcept nogil:
-    """Rule 1: only what was flushed and marked since log_untouch, and not written since, leaves."""
+cdef void log_evict(Core c, uint32_t cleaning) noexcept nogil:
+    """Rule 1: only what was flushed and marked since this cleaning began, and not written since, leaves."""
     cdef uint32_t i = 0
     while i < c.region_count:
-        if c.regions[i].users == 0 and not c.regions[i].touched:
+        if c.regions[i].users == 0 and c.regions[i].touched < cleaning:
             log_forget(c, i)
         else:
             i += 1

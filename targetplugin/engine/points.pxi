@@ -166,6 +166,9 @@ cdef void point_revert(Core c) noexcept nogil:
     for i in range(MAX_MEDIA):
         c.media[i].role = c.before_role[i]
         c.media[i].state = c.before_state[i]
+    for i in range(MAX_MEDIA):
+        if c.media[i].given_up:
+            leg_fail(c, i)  # what was given up meanwhile stays so: late requests write to it
 
 
 cdef void point_advance(Core c, task_t *t) noexcept nogil:
@@ -200,6 +203,7 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
         enqueue(c, t, Q_DRAIN)
         return
     if t.step == STEP_DRAINED:
+        emit_event(c, EVENT_DRAINED, 0)
         # Rule 6: every leg that the point rests on.
         flush(c, t, legs_written(c), STEP_FLUSHED_AGAIN)
         return
@@ -217,6 +221,14 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
         if point_lost(c, t):
             return
         point_switch(c)
+        if c.point_kind == POINT_SWAP:
+            # Rule 18: the old legs know that they are the save before the new ones know that they are legs.
+            c.record_leaving = 1
+            wait_record(c, t, record_want(c), STEP_TOLD)
+            return
+        t.step = STEP_TOLD
+    if t.step == STEP_TOLD:
+        t.status = 0
         if wait_record(c, t, record_want(c), STEP_DONE):
             return
     if t.step == STEP_DONE:
@@ -273,12 +285,18 @@ cdef void sync_advance(Core c, task_t *t) noexcept nogil:
         if m.syncing == SYNC_PREPARING:
             m.syncing = SYNC_NO
             m.role = ROLE_LEG
+            t.flags |= FLAG_NEW
             c.events += 1
         if wait_record(c, t, record_want(c), STEP_RECORDED):
             return
     if t.status or m.role != ROLE_LEG:
         if m.syncing == SYNC_PREPARING:
             m.syncing = SYNC_NO
+        if t.flags & FLAG_NEW and m.role == ROLE_LEG:
+            # No record has it, so it stays what it was; over one that did get to a disk though it failed, another is written.
+            m.role = ROLE_NONE
+            c.events += 1
+            guard(c)
         emit_done(c, t.number, t.status if t.status else -ECANCELED)
         task_end(c, t)
         return
@@ -313,7 +331,7 @@ cdef void clean_advance(Core c, task_t *t) noexcept nogil:
             return
         t.step = STEP_DRAINED
     if t.step == STEP_DRAINED:
-        log_untouch(c)
+        t.part = log_clean(c)
         flush(c, t, legs_written(c), STEP_FLUSHED)
         return
     if t.step == STEP_FLUSHED:
@@ -326,7 +344,7 @@ cdef void clean_advance(Core c, task_t *t) noexcept nogil:
         if t.status:
             clean_over(c, t, t.status)
             return
-        log_evict(c)
+        log_evict(c, <uint32_t>t.part)
         if t.number != NO_REQUEST:
             c.clean = 1 if t.flags & FLAG_CLOSE else 0
             if wait_record(c, t, record_want(c), STEP_RECORDED):
@@ -351,7 +369,7 @@ cdef void clean_when_full(Core c) noexcept nogil:
     cdef task_t *t
     if c.cleaning or c.booting or c.closing:
         return
-    if c.region_count * 4 < LOG_REGIONS * 3 and c.lists[Q_LOG].first < 0:
+    if c.region_count * 4 < c.log_room * 3 and c.lists[Q_LOG].first < 0:
         return
     t = task_new(c, TASK_CLEAN, STEP_BEGIN)
     if t != NULL:
@@ -365,7 +383,14 @@ cdef void clean_when_full(Core c) noexcept nogil:
 cdef void boot_advance(Core c, task_t *t) noexcept nogil:
     cdef uint32_t i
     if t.step == STEP_BEGIN:
-        if wait_record(c, t, record_want(c), STEP_RECORDED):
+        if c.damaged:
+            # Before a record makes the leg that has it stale.
+            round_wait(c, t, CLASS_MARKS | CLASS_COPIES, STEP_DURABLE)
+            return
+        t.step = STEP_DURABLE
+    if t.step == STEP_DURABLE:
+        guard(c)  # where it fails, hosts wait for another: the last one on disk may believe a leg that this start does not
+        if wait_record(c, t, c.guard_record, STEP_RECORDED):
             return
     c.booting = 0
     for i in range(MAX_MEDIA):

@@ -2,13 +2,20 @@
 
 cdef enum:
     MAX_REQUESTS = 256
+    WORKERS = 1024  # of the kernel's: a silent medium may hold many, and another's requests must get one all the same
     MESSAGE_EVENT = 1
     MESSAGE_COMMAND = 2
     MESSAGE_STOP = 3
+    MESSAGE_KEPT = 4
+    EVENT_ANSWERS = 32  # beside the core's: the last request of a medium that was given up is over
     WAKE_DATA = 1  # user data of the poll on the wake descriptor
     IGNORE_DATA = 3
     POLL_BIT = 2  # in user data: a poll on a ring's descriptor; the rest is the volume's address
     IDLE_CHECKPOINT = 2000000  # microseconds without a write after which the log is emptied
+    SPIN_FORGET = 10000  # microseconds: no gap counts as longer
+    SPIN_MORE = 20
+    SPIN_DEPTH = 6  # requests to media under way: a few commands of a mirror
+    LOOK_MOST = 600000000  # microseconds: without work there is none to look for, but no sleep is for ever
 
 # Something for Python.
 ctypedef struct message_t:
@@ -16,7 +23,8 @@ ctypedef struct message_t:
     uint32_t kind
     uint32_t volume
     uint32_t a
-    uint32_t b
+    uint8_t named  # an event: it is about this medium
+    uint8_t uuid[16]
 
 ctypedef struct reactor_t:
     uring_t ring
@@ -29,7 +37,10 @@ ctypedef struct reactor_t:
     sem_t parked
     sem_t unpark
     io_t *free_io
+    io_t *late  # given up, and not over
+    uint64_t silent  # microseconds without an answer after which a medium is given up
     volume_t *volumes[256]
+    uint32_t volume_end  # above the last
     pthread_mutex_t outbox_lock
     sem_t outbox
     message_t *first
@@ -37,18 +48,22 @@ ctypedef struct reactor_t:
     sem_t done[256]
     int32_t status[256]
     uint32_t spin
+    uint8_t *zeros  # ZERO_BYTES of them
 
 
-cdef void post(reactor_t *r, uint32_t kind, volume_t *v, uint32_t a, uint32_t b) noexcept nogil:
+cdef message_t *message(uint32_t kind, volume_t *v, uint32_t a) noexcept nogil:
+    cdef message_t *m = <message_t *>calloc(1, sizeof(message_t))
+    if m != NULL:
+        m.kind = kind
+        m.volume = v.id if v != NULL else 0
+        m.a = a
+    return m
+
+
+cdef void post(reactor_t *r, message_t *m) noexcept nogil:
     """Puts a message into the outbox; Python's thread waits there."""
-    cdef message_t *m = <message_t *>malloc(sizeof(message_t))
     if m == NULL:
         return
-    m.next = NULL
-    m.kind = kind
-    m.volume = v.id if v != NULL else 0
-    m.a = a
-    m.b = b
     pthread_mutex_lock(&r.outbox_lock)
     if r.last != NULL:
         r.last.next = m
@@ -61,11 +76,20 @@ cdef void post(reactor_t *r, uint32_t kind, volume_t *v, uint32_t a, uint32_t b)
 
 cdef void python_command(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
     v.slots[tag].python = 1
-    post(r, MESSAGE_COMMAND, v, tag, 0)
+    post(r, message(MESSAGE_COMMAND, v, tag))
+
+
+cdef void post_event(reactor_t *r, volume_t *v, uint32_t event, uint32_t medium) noexcept nogil:
+    """Tells of an event. The medium's uuid is taken now: its index may be another's when Python reads it."""
+    cdef message_t *m = message(MESSAGE_EVENT, v, event)
+    if m != NULL:
+        m.named = core_uuid(v.core, medium, m.uuid)
+    post(r, m)
 
 
 cdef void volume_drive(reactor_t *r, volume_t *v) noexcept nogil:
     cdef action_t *a
+    cdef uint64_t begin = microseconds() if v.pausing else 0
     while v.touched:
         v.touched = 0
         core_drive(v.core)
@@ -73,6 +97,18 @@ cdef void volume_drive(reactor_t *r, volume_t *v) noexcept nogil:
         while a != NULL:
             perform(r, v, a)
             a = core_next(v.core)
+    if begin:
+        v.pause_work += microseconds() - begin
+
+
+cdef bint ring_woken(volume_t *v, int32_t result) noexcept nogil:
+    """Takes a wake-up of a ring's descriptor. False where it gives errors, or its other end is gone."""
+    cdef uint32_t count
+    cdef ssize_t got
+    if result < 0:
+        return False
+    got = read(v.ring_fd, &count, 4)
+    return got > 0 or (got < 0 and (errno == EAGAIN or errno == EINTR))
 
 
 cdef bint reap(reactor_t *r) noexcept nogil:
@@ -92,89 +128,133 @@ cdef bint reap(reactor_t *r) noexcept nogil:
         elif data & POLL_BIT:
             v = <volume_t *>(data & ~<uint64_t>POLL_BIT)
             v.polling = 0
-            if v.map != NULL and result > 0:
-                read(v.ring_fd, &drop, 4)
+            if v.map != NULL and not ring_woken(v, result):
+                v.gone = 1  # polled again, it would be ready at once, for ever
+            continue  # what it is about stands in the ring
         else:
             io_finished(r, <io_t *>data, result)
         any = True
     return any
 
 
-cdef void loop(reactor_t *r) noexcept nogil:
+cdef void arm(reactor_t *r) noexcept nogil:
+    """Has the ring wake the loop when a command comes, or Python wants something."""
     cdef uint32_t i
     cdef volume_t *v
-    cdef bint any, dirty
-    cdef uint64_t idle_since = 0
-    cdef uint64_t slept
-    cdef bint brisk = False
     cdef sqe_t *s
+    for i in range(r.volume_end):
+        v = r.volumes[i]
+        if v != NULL and v.map != NULL and not v.polling and not v.gone:
+            s = sqe(r)
+            io_uring_prep_poll_add(s, v.ring_fd, POLLIN)
+            io_uring_sqe_set_data64(s, <uint64_t>v | POLL_BIT)
+            v.polling = 1
+    if not r.wake_armed:
+        s = sqe(r)
+        io_uring_prep_poll_add(s, r.wake_fd, POLLIN)
+        io_uring_sqe_set_data64(s, WAKE_DATA)
+        r.wake_armed = 1
+    r.to_submit = 0
+
+
+cdef bint serve(reactor_t *r, volume_t *v, uint64_t *look_at) noexcept nogil:
+    """One volume's turn. True where there was work; `look_at` becomes no later than it needs the next."""
+    cdef uint64_t due
+    cdef bint any = ring_take(r, v)
+    if any:
+        v.touched = 1
+    if v.dirty:
+        due = v.wrote_at + IDLE_CHECKPOINT
+        if r.now >= due and not v.internal:
+            if core_checkpoint(v.core, 0, 0) == 0:
+                v.internal = 1
+                v.dirty = 0
+            else:
+                v.wrote_at = r.now  # busy: later
+            v.touched = 1
+        elif due < look_at[0] and not v.internal:
+            look_at[0] = due
+    if v.touched:
+        volume_drive(r, v)
+    due = silence(r, v)
+    if due and due < look_at[0]:
+        look_at[0] = due
+    due = pace(r, v)
+    if due and due < look_at[0]:
+        look_at[0] = due
+    if v.touched:
+        volume_drive(r, v)
+    ring_kick(v)
+    return any
+
+
+cdef void park_here(reactor_t *r) noexcept nogil:
+    cdef uint32_t i
+    sem_post(&r.parked)
+    wait_for(&r.unpark)
+    r.now = microseconds()
+    for i in range(r.volume_end):
+        if r.volumes[i] != NULL:
+            r.volumes[i].touched = 1
+
+
+cdef uint32_t under_way(reactor_t *r) noexcept nogil:
+    """Requests to media."""
+    cdef uint32_t i, count = 0
+    for i in range(r.volume_end):
+        if r.volumes[i] != NULL:
+            count += r.volumes[i].io_under_way
+    return count
+
+
+cdef void loop(reactor_t *r) noexcept nogil:
+    cdef uint32_t i
+    cdef bint any
+    cdef uint64_t idle_since = 0  # when the last work was done; 0 while there is some
+    cdef uint64_t gap = SPIN_FORGET  # microseconds from there to the next, as it was of late
+    cdef uint64_t look_at, wait
+    cdef timespec_t time
     cdef cqe_t *c
-    cdef timespec_t wait
     while True:
         r.now = microseconds()
         any = reap(r)
         if __atomic_load_n(&r.park_wanted, 5):
-            sem_post(&r.parked)
-            wait_for(&r.unpark)
-            r.now = microseconds()
-            any = True
-            for i in range(MAX_VOLUMES):
-                if r.volumes[i] != NULL:
-                    r.volumes[i].touched = 1
+            park_here(r)
             if r.stop:
                 return
-        dirty = False
-        for i in range(MAX_VOLUMES):
-            v = r.volumes[i]
-            if v == NULL:
-                continue
-            if ring_take(r, v):
-                v.touched = 1
+        look_at = r.now + LOOK_MOST
+        for i in range(r.volume_end):
+            if r.volumes[i] != NULL and serve(r, r.volumes[i], &look_at):
                 any = True
-            if v.dirty:
-                if r.now - v.wrote_at > IDLE_CHECKPOINT and not v.internal:
-                    v.dirty = 0
-                    if core_checkpoint(v.core, 0, 0) == 0:
-                        v.internal = 1
-                    v.touched = 1
-                else:
-                    dirty = True
-            if v.touched:
-                volume_drive(r, v)
-            ring_kick(v)
         if r.to_submit:
             r.to_submit = 0
             io_uring_submit(&r.ring)
         if any:
+            if idle_since:
+                gap = (3 * gap + min(r.now - idle_since, SPIN_FORGET)) // 4
+                idle_since = 0
+            continue
+        if not idle_since:
             idle_since = r.now
+        # A wake-up costs more than most gaps between two commands of a host that waits for each: look for a while. Where much
+        # is under way, sleep instead: what ends meanwhile is taken at once.
+        if (gap < r.spin and r.now - idle_since < 2 * gap + SPIN_MORE and r.now < look_at
+                and under_way(r) <= SPIN_DEPTH):
             continue
-        if brisk and r.now - idle_since < r.spin:
-            continue
-        for i in range(MAX_VOLUMES):
-            v = r.volumes[i]
-            if v != NULL and v.map != NULL and not v.polling:
-                s = sqe(r)
-                io_uring_prep_poll_add(s, v.ring_fd, POLLIN)
-                io_uring_sqe_set_data64(s, <uint64_t>v | POLL_BIT)
-                v.polling = 1
-        if not r.wake_armed:
-            s = sqe(r)
-            io_uring_prep_poll_add(s, r.wake_fd, POLLIN)
-            io_uring_sqe_set_data64(s, WAKE_DATA)
-            r.wake_armed = 1
-        r.to_submit = 0
-        wait.tv_sec = 1 if dirty else 3600
-        wait.tv_nsec = 0
-        io_uring_submit_and_wait_timeout(&r.ring, &c, 1, &wait, NULL)
-        slept = microseconds() - r.now
-        brisk = slept < 200
+        arm(r)
+        if r.now < look_at:
+            wait = look_at - r.now
+            time.tv_sec = <int64_t>(wait // 1000000)
+            time.tv_nsec = <int64_t>(wait % 1000000 * 1000)
+            io_uring_submit_and_wait_timeout(&r.ring, &c, 1, &time, NULL)
 
 
 cdef class Reactor:
     """One native thread's worth of volumes. Call run() on a thread of its own; everything else from any other.
 
     Args:
-        spin: microseconds to look for work before sleeping, while work comes briskly.
+        spin: while work comes in gaps shorter than so many microseconds, it is looked for before sleeping.
+        silent: seconds without an answer after which a medium is given up.
     """
 
     cdef reactor_t *r
@@ -182,22 +262,33 @@ cdef class Reactor:
     cdef object lock
     cdef object free_requests
 
-    def __cinit__(self, uint32_t spin=50):
+    def __cinit__(self, uint32_t spin=1000, double silent=12.0):
         import threading
 
         cdef int error, i
+        cdef unsigned workers[2]
         self.r = <reactor_t *>calloc(1, sizeof(reactor_t))
         if self.r == NULL:
             raise MemoryError("no memory for an engine thread")
+        if posix_memalign(<void **>&self.r.zeros, 4096, ZERO_BYTES):
+            free(self.r)
+            self.r = NULL
+            raise MemoryError("no memory for an engine thread")
+        memset(self.r.zeros, 0, ZERO_BYTES)
         self.cores = {}
         self.lock = threading.RLock()
         self.free_requests = list(range(1, MAX_REQUESTS))
         self.r.spin = spin
+        self.r.silent = <uint64_t>(silent * 1000000)
         error = io_uring_queue_init(1024, &self.r.ring, 0)
         if error < 0:
+            free(self.r.zeros)
             free(self.r)
             self.r = NULL
             raise OSError(-error, "the kernel gives no io_uring")
+        workers[0] = WORKERS
+        workers[1] = 0
+        io_uring_register_iowq_max_workers(&self.r.ring, workers)
         self.r.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         pthread_mutex_init(&self.r.outbox_lock, NULL)
         sem_init(&self.r.outbox, 0, 0)
@@ -214,10 +305,13 @@ cdef class Reactor:
         close(self.r.wake_fd)
         while self.r.free_io != NULL:
             io = self.r.free_io
-            self.r.free_io = io.next_free
+            self.r.free_io = io.next
+            free(io.meta)
             if io.iov != io.room:
                 free(io.iov)
             free(io)
+        if self.r.late == NULL:  # else the kernel may use them still, and has them for good
+            free(self.r.zeros)
         free(self.r)
 
     def run(self):
@@ -231,7 +325,7 @@ cdef class Reactor:
             self.park()
             self.r.stop = 1
             self.unpark()
-        post(self.r, MESSAGE_STOP, NULL, 0, 0)
+        post(self.r, message(MESSAGE_STOP, NULL, 0))
 
     def park(self):
         """Holds the loop between two events. Hosts wait meanwhile: unpark() soon."""
@@ -270,7 +364,7 @@ cdef class Reactor:
             raise MemoryError("no memory for a volume")
         v.slots = <slot_t *>calloc(MAX_HOST, sizeof(slot_t))
         v.free_slots = <uint16_t *>calloc(MAX_HOST, 2)
-        if v.slots == NULL or v.free_slots == NULL or posix_memalign(<void **>&v.copies, 4096, COPY_BUFFERS * COPY_BYTES):
+        if v.slots == NULL or v.free_slots == NULL or not self.copies_new(v):
             free(v.slots)
             free(v.free_slots)
             free(v)
@@ -285,8 +379,10 @@ cdef class Reactor:
         v.ring_fd = -1
         v.core = <void *>core
         v.blocks = core.size >> 9
+        core_allow(v.core, COPIES_FULL)
         self.cores[i] = core
         self.r.volumes[i] = v
+        self.r.volume_end = max(self.r.volume_end, i + 1)
         return i
 
     def volume_remove(self, uint32_t volume):
@@ -297,12 +393,24 @@ cdef class Reactor:
             raise OSError(EBUSY, "the volume is still served")
         for index in range(MAX_HOST):
             free(v.slots[index].iov)
+            free(v.slots[index].own)
         free(v.slots)
         free(v.free_slots)
-        free(v.copies)
+        for index in range(COPY_BUFFERS):
+            buffer_leave(v.copies[index])
+        late_without(self.r, v, False)
         self.r.volumes[volume] = NULL
         free(v)
         del self.cores[volume]
+
+    cdef bint copies_new(self, volume_t *v):
+        for index in range(COPY_BUFFERS):
+            v.copies[index] = buffer_new()
+            if v.copies[index] == NULL:
+                for made in range(index):
+                    buffer_leave(v.copies[made])
+                return False
+        return True
 
     cdef volume_t *at(self, uint32_t volume) except NULL:
         if volume >= MAX_VOLUMES or self.r.volumes[volume] == NULL:
@@ -311,6 +419,8 @@ cdef class Reactor:
 
     def set_fd(self, uint32_t volume, uint32_t medium, int fd):
         self.at(volume).fds[medium] = fd
+        self.at(volume).zero_not[medium] = 0
+        self.at(volume).given_up[medium] = 0
 
     def ring_attach(self, uint32_t volume, int ring_fd, uint64_t length, int map_fd=-1):
         """Serves a TCMU ring: of `ring_fd` (read: woken, write: kicked), mapped from it or from `map_fd`.
@@ -326,15 +436,27 @@ cdef class Reactor:
         if <int64_t>map == -1:
             raise OSError(errno, "the ring can't be mapped")
         if (length < 4096 or ring_version(map) != 2 or <uint64_t>ring_offset(map) + ring_size(map) > length
-                or ring_size(map) < 4096 or ring_tail(map) >= ring_size(map)):
+                or ring_size(map) < 4096 or ring_size(map) & TCMU_OP_MASK or ring_tail(map) >= ring_size(map)
+                or ring_tail(map) & TCMU_OP_MASK):
             munmap(map, length)
             raise OSError(EINVAL, "this is no TCMU ring of version 2")
+        v.mapping = <mapping_t *>calloc(1, sizeof(mapping_t))
+        if v.mapping == NULL:
+            munmap(map, length)
+            raise MemoryError("no memory for a ring")
+        v.mapping.users = 1
+        v.mapping.at = <uint8_t *>map
+        v.mapping.length = length
+        v.keeps = 1 if ring_flags(map) & TCMU_MAILBOX_FLAG_CAP_KEEP_BUF else 0
         v.map = <uint8_t *>map
         v.map_length = length
         v.size = ring_size(map)
+        v.offset = ring_offset(map)
         v.next = ring_tail(map)
+        v.tail = v.next
         v.ring_fd = ring_fd
         v.broken = 0
+        v.gone = 0
         v.detaching = 0
 
     def ring_detaching(self, uint32_t volume):
@@ -353,7 +475,9 @@ cdef class Reactor:
             s = sqe(self.r)
             io_uring_prep_poll_remove(s, <uint64_t>v | POLL_BIT)
             io_uring_sqe_set_data64(s, IGNORE_DATA)
-        munmap(v.map, v.map_length)
+        late_without(self.r, v, True)
+        mapping_leave(v.mapping)
+        v.mapping = NULL
         v.map = NULL
 
     def ring_polled(self, uint32_t volume):
@@ -365,7 +489,9 @@ cdef class Reactor:
 
     def counters(self, uint32_t volume):
         cdef volume_t *v = self.at(volume)
-        return {"reads": v.reads, "writes": v.writes, "pause_us": v.last_pause, "ring_broken": bool(v.broken),
+        return {"reads": v.reads, "writes": v.writes, "flushes": v.flushes, "bytes_read": v.bytes_read,
+                "bytes_written": v.bytes_written, "pause_us": v.last_pause,
+                "drain_us": v.last_drain, "pause_work_us": v.pause_work, "ring_broken": bool(v.broken),
                 "io": v.io_under_way}
 
     def command_fetch(self, uint32_t volume, uint32_t tag):
@@ -397,6 +523,15 @@ cdef class Reactor:
         answer(v, tag, status, <const uint8_t *>sense, <uint32_t>len(sense), fill or status != GOOD, <uint32_t>size)
         ring_kick(v)
 
+    def silent(self):
+        """The uuids of media whose requests were given up and are not over: nothing else may be done with them."""
+        found = set()
+        cdef io_t *io = self.r.late
+        while io != NULL:
+            found.add(io.uuid[:16])
+            io = io.next
+        return found
+
     # --- while not parked -----------------------------------------------------------------------
 
     def request_number(self):
@@ -413,11 +548,14 @@ cdef class Reactor:
         """Waits until ACT_DONE came for the request. Returns 0 or a negative errno."""
         with nogil:
             wait_for(&self.r.done[number])
+        status = self.r.status[number]  # before the number is another's
         self.request_free(number)
-        return self.r.status[number]
+        return status
 
     def next_message(self):
-        """Waits for the next message: ("event", volume, event, medium), ("command", volume, tag), or None at the end."""
+        """Waits for the next message: ("event", volume, event, uuid), ("command", volume, tag),
+        ("kept", volume, id): the kernel may have the buffers of that command back; or None at the end.
+        """
         cdef message_t *m
         with nogil:
             wait_for(&self.r.outbox)
@@ -427,10 +565,13 @@ cdef class Reactor:
             if self.r.first == NULL:
                 self.r.last = NULL
             pthread_mutex_unlock(&self.r.outbox_lock)
-        kind, volume, a, b = m.kind, m.volume, m.a, m.b
+        kind, volume, a = m.kind, m.volume, m.a
+        uuid = m.uuid[:16] if m.named else None
         free(m)
         if kind == MESSAGE_EVENT:
-            return "event", volume, a, b
+            return "event", volume, a, uuid
         if kind == MESSAGE_COMMAND:
             return "command", volume, a
+        if kind == MESSAGE_KEPT:
+            return "kept", volume, a
         return None

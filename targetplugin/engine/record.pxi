@@ -67,9 +67,11 @@ cdef void record_start(Core c) noexcept nogil:
     cdef action_t *a
     c.record_started += 1
     c.record_failed = 0
+    c.record_told = c.record_extra
+    c.record_extra = 0
     record_build(c)
     for i in range(MAX_MEDIA):
-        if not (leg_written(c, i) or (c.record_extra >> i) & 1):
+        if not ((leg_written(c, i) and not c.record_leaving) or (c.record_told >> i) & 1):
             continue
         a = emit(c, ACT_WRITE)
         a.medium = <uint8_t>i
@@ -81,6 +83,7 @@ cdef void record_start(Core c) noexcept nogil:
         a.tag = TAG_RECORD | i
         c.media[i].in_flight += 1
         c.record_waiting += 1
+    c.record_leaving = 0
     c.counters[COUNT_RECORDS] += 1
     if not c.record_waiting:
         record_over(c)
@@ -95,12 +98,12 @@ cdef void record_written(Core c, uint32_t medium, int32_t result) noexcept nogil
 
 
 cdef void record_over(Core c) noexcept nogil:
-    cdef uint32_t failed = c.record_failed & ~c.record_extra
+    cdef uint32_t failed = c.record_failed & ~c.record_told
     cdef uint32_t good = legs_in_sync(c) & ~failed
     cdef uint32_t i
     cdef int32_t at, following
     cdef task_t *t
-    c.record_extra = 0
+    cdef bint waited
     for i in range(MAX_MEDIA):
         if (failed >> i) & 1:
             leg_fail(c, i)  # does nothing to the last one
@@ -117,6 +120,11 @@ cdef void record_over(Core c) noexcept nogil:
                 t.status = -EIO
                 ready(c, t)
             at = following
+        # Rule 2: its place may be damaged now, so the next goes there again: the other has the last whole one.
+        waited = c.record_wanted > c.record_started
+        c.record_started += 1
+        if waited:
+            c.record_wanted = c.record_started + 1
         return
     c.record_done = c.record_started
     at = c.lists[Q_RECORD].first
@@ -150,7 +158,7 @@ cdef inline bint leg_written(Core c, uint32_t i) noexcept nogil:
 
 cdef uint32_t legs_written(Core c) noexcept nogil:
     cdef uint32_t i, mask = 0
-    for i in range(MAX_MEDIA):
+    for i in range(c.media_end):
         if leg_written(c, i):
             mask |= <uint32_t>1 << i
     return mask
@@ -158,7 +166,7 @@ cdef uint32_t legs_written(Core c) noexcept nogil:
 
 cdef uint32_t legs_in_sync(Core c) noexcept nogil:
     cdef uint32_t i, mask = 0
-    for i in range(MAX_MEDIA):
+    for i in range(c.media_end):
         if c.media[i].used and c.media[i].role == ROLE_LEG and c.media[i].state == LEG_IN_SYNC:
             mask |= <uint32_t>1 << i
     return mask
@@ -167,7 +175,7 @@ cdef uint32_t legs_in_sync(Core c) noexcept nogil:
 cdef bint leg_absent(Core c) noexcept nogil:
     """Whether a leg misses what is written now."""
     cdef uint32_t i
-    for i in range(MAX_MEDIA):
+    for i in range(c.media_end):
         if c.media[i].used and c.media[i].role == ROLE_LEG and not leg_written(c, i):
             return True
         if c.media[i].used and c.media[i].syncing == SYNC_PREPARING:
@@ -180,7 +188,7 @@ cdef int leg_least_busy(Core c, uint32_t without) noexcept nogil:
     cdef int best = -1
     cdef uint32_t i
     cdef uint32_t mask = legs_in_sync(c) & ~without
-    for i in range(MAX_MEDIA):
+    for i in range(c.media_end):
         if (mask >> i) & 1 and (best < 0 or c.media[i].in_flight < c.media[best].in_flight):
             best = <int>i
     return best

@@ -3,11 +3,16 @@
 
 cdef enum:
     MAX_VOLUMES = 256
-    MAX_IOVS = 1024  # of one command
+    MAX_IOVS = 1022  # of one command: with two more the kernel still takes them at once
     CDB_BYTES = 16
     MIN_ENTRY = 112  # what an answer needs
     GOOD = 0
     CHECK_CONDITION = 2
+
+ctypedef struct io_t
+ctypedef struct buffer_t
+ctypedef struct mapping_t
+ctypedef struct kept_t
 
 # A host command under way.
 ctypedef struct slot_t:
@@ -18,6 +23,11 @@ ctypedef struct slot_t:
     uint32_t iov_room
     iovec_t *iov
     uint64_t bytes  # its buffers, all together
+    uint32_t moved  # of a read: what it transfers, where its buffers have room for more; 0: it fills them
+    uint8_t *own  # memory of its own, freed with the answer: an UNMAP's ranges, a WRITE SAME's pattern
+    kept_t *kept  # late requests use its buffers
+    uint32_t ranges  # of an UNMAP
+    uint32_t range_at  # the next
     uint8_t cdb[16]
 
 # What one volume needs to be served.
@@ -25,6 +35,7 @@ ctypedef struct volume_t:
     uint8_t used
     uint8_t detaching
     uint8_t broken  # its ring made no sense; it waits for a reset
+    uint8_t gone  # its descriptor gives errors; it is not polled again
     uint8_t polling
     uint8_t kick  # answers were given since the last kick
     uint8_t internal  # a checkpoint of the reactor's own is under way
@@ -32,24 +43,43 @@ ctypedef struct volume_t:
     void *core
     uint64_t blocks
     int fds[16]
+    uint8_t zero_not[16]  # ZERO_*, a bit each: what each medium was found not to have
     int ring_fd
     uint8_t *map
+    mapping_t *mapping  # the same, as something that commands' late requests use, too
+    uint8_t keeps  # its kernel keeps a command's buffers if it is told to
     uint64_t map_length
-    uint32_t size  # of the command ring
+    uint32_t offset  # of the command ring, as it was when it was attached
+    uint32_t size
     uint32_t next  # where the next entry to be taken is
+    uint32_t tail  # where the next answer goes; the ring's own is only written
     slot_t *slots
     uint16_t *free_slots
     uint32_t free_count
-    uint8_t *copies
+    buffer_t *copies[8]
     uint16_t attention  # asc, ascq of a pending UNIT ATTENTION; 0: none
     uint32_t io_under_way
+    io_t *oldest[16]  # of each medium's requests under way, in the order of their starts
+    io_t *youngest[16]
+    uint64_t overdue[16]  # when the oldest was first seen to take too long
+    uint64_t silence_at  # nothing takes too long before that
+    uint8_t given_up[16]  # media that get no more requests
     uint64_t wrote_at
+    uint64_t busy_at  # when a host's command was under way last
+    uint64_t answered  # hosts' commands
+    pace_t pace
     uint8_t dirty
     uint8_t touched
+    uint8_t pausing
     uint64_t paused_at
-    uint64_t last_pause
+    uint64_t last_pause  # microseconds that hosts were held, all in all
+    uint64_t last_drain  # of those: until what was under way was over
+    uint64_t pause_work  # and of what came after: what the core and the calls for its I/O took, disks' time taken off
     uint64_t reads
     uint64_t writes
+    uint64_t flushes
+    uint64_t bytes_read
+    uint64_t bytes_written
 
 
 cdef inline uint32_t be16(const uint8_t *p) noexcept nogil:
@@ -64,20 +94,35 @@ cdef inline uint64_t be64(const uint8_t *p) noexcept nogil:
     return (<uint64_t>be32(p) << 32) | be32(p + 4)
 
 
+cdef inline uint32_t ahead(volume_t *v, uint32_t start, uint32_t end) noexcept nogil:
+    """Bytes of the command ring from one place on to another; both are below its size."""
+    return end - start if end >= start else v.size - start + end
+
+
 cdef void answer_raw(volume_t *v, uint16_t id, uint8_t status, const uint8_t *sense, uint32_t length,
-                     int has_read, uint32_t read_length) noexcept nogil:
-    """Puts an answer where the kernel looks for the next one: over the oldest entry that is not answered."""
-    cdef uint32_t tail = ring_tail(v.map)
-    cdef uint32_t length_op
+                     int has_read, uint32_t read_length, int keep) noexcept nogil:
+    """Puts an answer where the kernel looks for the next one: over the oldest entry that is not answered.
+
+    An entry's length is read a second time here, and may have changed: it is checked again.
+    """
+    cdef uint32_t length_op, step
     cdef uint8_t *entry
-    while tail != v.next:
-        entry = v.map + ring_offset(v.map) + tail
+    while v.tail != v.next:
+        entry = v.map + v.offset + v.tail
         length_op = entry_length_op(entry)
-        tail = (tail + (length_op & ~<uint32_t>TCMU_OP_MASK)) % v.size
+        step = length_op & ~<uint32_t>TCMU_OP_MASK
+        if step < 8 or step > ahead(v, v.tail, v.next) or step > v.size - v.tail:
+            v.broken = 1
+            return
         if (length_op & TCMU_OP_MASK) == TCMU_OP_CMD:
-            entry_answer(entry, id, status, sense, length, has_read, read_length)
+            if step < MIN_ENTRY:
+                v.broken = 1
+                return
+            entry_answer(entry, id, status, sense, length, has_read, read_length, keep)
+            v.tail = (v.tail + step) % v.size
             break
-    ring_set_tail(v.map, tail)
+        v.tail = (v.tail + step) % v.size
+    ring_set_tail(v.map, v.tail)
     v.kick = 1
 
 
@@ -96,9 +141,14 @@ cdef void answer(volume_t *v, uint32_t tag, uint8_t status, const uint8_t *sense
                  int has_read, uint32_t read_length) noexcept nogil:
     cdef slot_t *s = &v.slots[tag]
     if v.map != NULL and not v.broken:
-        answer_raw(v, s.id, status, sense, length, has_read, read_length)
+        answer_raw(v, s.id, status, sense, length, has_read, read_length, s.kept != NULL and v.keeps)
+    if s.kept != NULL:
+        kept_answered(s)
     s.used = 0
     s.python = 0
+    free(s.own)
+    s.own = NULL
+    v.answered += 1
     v.free_slots[v.free_count] = <uint16_t>tag
     v.free_count += 1
 
@@ -112,7 +162,9 @@ cdef bint slot_take(volume_t *v, slot_t *s, const uint8_t *entry, uint32_t lengt
     cdef iovec_t *bigger
     s.id = entry_id(entry)
     s.bytes = 0
+    s.moved = 0
     s.iovs = 0
+    s.ranges = s.range_at = 0
     if count > MAX_IOVS or count > entry_iov_room(length) or cdb >= v.map_length or v.map_length - cdb < CDB_BYTES:
         return False
     memcpy(s.cdb, v.map + cdb, CDB_BYTES)
@@ -131,7 +183,31 @@ cdef bint slot_take(volume_t *v, slot_t *s, const uint8_t *entry, uint32_t lengt
         s.iov[i].iov_len = size
         s.bytes += size
     s.iovs = count
-    return True
+    return s.bytes <= v.map_length
+
+
+cdef bint fits(slot_t *s, uint64_t length) noexcept nogil:
+    """Whether the buffers hold a transfer, in whole blocks: disks take no other pieces."""
+    cdef uint32_t i
+    for i in range(s.iovs):
+        if <uint64_t>s.iov[i].iov_base & 511:
+            return False
+        if s.iov[i].iov_len >= length:
+            return True
+        if s.iov[i].iov_len & 511:
+            return False
+        length -= s.iov[i].iov_len
+    return False
+
+
+cdef void clear_after(slot_t *s, uint64_t kept) noexcept nogil:
+    """Zeros in the buffers from there on: their pages hold what other commands left in them."""
+    cdef uint32_t i
+    cdef uint64_t keep
+    for i in range(s.iovs):
+        keep = min(kept, <uint64_t>s.iov[i].iov_len)
+        memset(<char *>s.iov[i].iov_base + keep, 0, s.iov[i].iov_len - keep)
+        kept -= keep
 
 
 cdef void command(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
@@ -156,13 +232,24 @@ cdef void command(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
         lba = (<uint64_t>(cdb[1] & 0x1F) << 16) | be16(cdb + 2)
         count = cdb[4] if cdb[4] else 256
     elif op == 0x35 or op == 0x91:
-        lba = be32(cdb + 2) if op == 0x35 else be64(cdb + 2)
-        if lba > v.blocks:
+        if op == 0x35:
+            lba, count = be32(cdb + 2), be16(cdb + 7)
+        else:
+            lba, count = be64(cdb + 2), be32(cdb + 10)
+        if lba > v.blocks or count > v.blocks - lba:
             answer_sense(v, tag, 0x05, 0x2100)
             return
+        v.flushes += 1
         core_submit(v.core, tag, HOST_FLUSH, 0, 0, 0)
         return
+    elif op == 0x42:
+        unmap(r, v, tag)
+        return
+    elif op == 0x41 or op == 0x93:
+        write_same(r, v, tag)
+        return
     elif op == 0x00:
+        clear_after(s, 0)
         answer(v, tag, GOOD, NULL, 0, 0, 0)
         return
     else:
@@ -178,18 +265,21 @@ cdef void command(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
         answer_sense(v, tag, 0x05, 0x2100)
         return
     if count == 0:
+        clear_after(s, 0)
         answer(v, tag, GOOD, NULL, 0, 0, 0)
         return
-    if count << 9 > s.bytes:
+    if count > 0x7FFFFF or not fits(s, count << 9):  # the core counts a command's bytes in 32 bits
         answer_sense(v, tag, 0x05, 0x2400)
         return
     if op == 0x28 or op == 0x88 or op == 0xA8 or op == 0x08:
         v.reads += 1
+        v.bytes_read += count << 9
+        if s.bytes > count << 9:
+            clear_after(s, count << 9)
+            s.moved = <uint32_t>(count << 9)
         core_submit(v.core, tag, HOST_READ, lba << 9, <uint32_t>(count << 9), 0)
     else:
-        v.writes += 1
-        v.dirty = 1
-        v.wrote_at = r.now
+        wrote(r, v, count)
         core_submit(v.core, tag, HOST_WRITE, lba << 9, <uint32_t>(count << 9), flags)
 
 
@@ -202,14 +292,14 @@ cdef bint ring_take(reactor_t *r, volume_t *v) noexcept nogil:
     if v.map == NULL or v.broken or v.detaching:
         return False
     head = ring_head(v.map)
-    if head >= v.size:
+    if head >= v.size or head & TCMU_OP_MASK:
         v.broken = 1
         return False
     while v.next != head and v.free_count:
-        entry = v.map + ring_offset(v.map) + v.next
+        entry = v.map + v.offset + v.next
         length_op = entry_length_op(entry)
         length = length_op & ~<uint32_t>TCMU_OP_MASK
-        if length < 8 or length > v.size - v.next:
+        if length < 8 or length > ahead(v, v.next, head) or length > v.size - v.next:
             v.broken = 1
             return any
         any = True
@@ -231,7 +321,8 @@ cdef bint ring_take(reactor_t *r, volume_t *v) noexcept nogil:
         v.next = (v.next + length) % v.size
     if any and v.free_count == MAX_HOST:
         # Nothing is left to be answered: padding at the end would keep the kernel from reusing the ring.
-        ring_set_tail(v.map, v.next)
+        v.tail = v.next
+        ring_set_tail(v.map, v.tail)
         v.kick = 1
     return any
 

@@ -14,7 +14,7 @@ cdef void flush(Core c, task_t *t, uint32_t mask, uint8_t step) noexcept nogil:
     if not mask:
         ready(c, t)
         return
-    for i in range(MAX_MEDIA):
+    for i in range(c.media_end):
         if (mask >> i) & 1:
             t.flush_need[i] = c.media[i].flush_started + 1
             c.media[i].flush_wanted = t.flush_need[i]
@@ -25,7 +25,7 @@ cdef bint flushes_start(Core c) noexcept nogil:
     cdef uint32_t i
     cdef action_t *a
     cdef bint any = False
-    for i in range(MAX_MEDIA):
+    for i in range(c.media_end):
         if c.media[i].flush_wanted > c.media[i].flush_started and not c.media[i].flushing:
             c.media[i].flush_started += 1
             c.media[i].flushing = 1
@@ -179,10 +179,18 @@ cdef void slot_write(Core c, map_t *m, uint32_t slot, uint32_t mask) noexcept no
         c.slot_free |= <uint32_t>1 << buffer
 
 
+cdef void slot_again(Core c, const uint8_t *b) noexcept nogil:
+    """Rule 2: a slot that could not be written goes to the same place again, which may be damaged: the other has the last."""
+    cdef map_t *m = &c.live if b[8] <= AREA_LIVE_ODD else &c.missed if b[8] == AREA_MISSED else &c.pending
+    if b[8] <= AREA_PENDING and m.sequence[get32(b + 12)] == get32(b + 20):
+        m.sequence[get32(b + 12)] += 1
+
+
 cdef void slot_written(Core c, uint32_t buffer, uint32_t medium, int32_t result) noexcept nogil:
     if result < 0:
         if c.media[medium].role == ROLE_LEG and legs_in_sync(c) == <uint32_t>1 << medium:
             c.round_failed = 1  # the last leg: nobody may believe that it is durable
+            slot_again(c, c.slot_memory + buffer * SLOT_BYTES)
         medium_fail(c, medium)
     c.slot_waiting[buffer] -= 1
     if not c.slot_waiting[buffer]:

@@ -8,10 +8,12 @@ cdef extern from "tcmu_ring.h" nogil:
     enum: TCMU_OP_CMD
     enum: TCMU_OP_TMR
     enum: TCMU_OP_MASK
+    enum: TCMU_MAILBOX_FLAG_CAP_KEEP_BUF
     uint32_t ring_head(const void *map)
     uint32_t ring_tail(const void *map)
     void ring_set_tail(void *map, uint32_t tail)
     uint32_t ring_version(const void *map)
+    uint32_t ring_flags(const void *map)
     uint32_t ring_offset(const void *map)
     uint32_t ring_size(const void *map)
     uint32_t entry_length_op(const void *entry)
@@ -22,14 +24,14 @@ cdef extern from "tcmu_ring.h" nogil:
     uint64_t entry_iov_base(const void *entry, uint32_t i)
     uint64_t entry_iov_length(const void *entry, uint32_t i)
     void entry_answer(void *at, uint16_t id, uint8_t status, const uint8_t *sense, uint32_t sense_length,
-                      int has_read_length, uint32_t read_length)
+                      int has_read_length, uint32_t read_length, int keep)
     void entry_unknown(void *entry)
 
 cdef extern from "liburing.h" nogil:
     ctypedef struct uring_t "struct io_uring":
         pass
     ctypedef struct sqe_t "struct io_uring_sqe":
-        pass
+        int rw_flags
     ctypedef struct cqe_t "struct io_uring_cqe":
         uint64_t user_data
         int32_t res
@@ -39,17 +41,26 @@ cdef extern from "liburing.h" nogil:
     int io_uring_queue_init(unsigned entries, uring_t *ring, unsigned flags)
     void io_uring_queue_exit(uring_t *ring)
     sqe_t *io_uring_get_sqe(uring_t *ring)
+    int io_uring_register_iowq_max_workers(uring_t *ring, unsigned *values)
     int io_uring_submit(uring_t *ring)
     int io_uring_submit_and_wait_timeout(uring_t *ring, cqe_t **cqe, unsigned wait, timespec_t *ts, void *mask)
     int io_uring_peek_cqe(uring_t *ring, cqe_t **cqe)
     void io_uring_cqe_seen(uring_t *ring, cqe_t *cqe)
+    void io_uring_prep_read(sqe_t *sqe, int fd, void *buffer, unsigned length, uint64_t offset)
+    void io_uring_prep_write(sqe_t *sqe, int fd, const void *buffer, unsigned length, uint64_t offset)
     void io_uring_prep_readv(sqe_t *sqe, int fd, const iovec_t *iov, unsigned count, uint64_t offset)
     void io_uring_prep_writev2(sqe_t *sqe, int fd, const iovec_t *iov, unsigned count, uint64_t offset, int flags)
     void io_uring_prep_fsync(sqe_t *sqe, int fd, unsigned flags)
+    void io_uring_prep_fallocate(sqe_t *sqe, int fd, int mode, uint64_t offset, uint64_t length)
     void io_uring_prep_poll_add(sqe_t *sqe, int fd, unsigned mask)
     void io_uring_prep_poll_remove(sqe_t *sqe, uint64_t user_data)
     void io_uring_sqe_set_data64(sqe_t *sqe, uint64_t data)
     enum: IORING_FSYNC_DATASYNC
+
+cdef extern from "linux/falloc.h" nogil:
+    enum: FALLOC_FL_KEEP_SIZE
+    enum: FALLOC_FL_PUNCH_HOLE
+    enum: FALLOC_FL_ZERO_RANGE
 
 cdef extern from "sys/uio.h" nogil:
     enum: RWF_DSYNC
@@ -123,6 +134,10 @@ ctypedef action_t *(*next_f)(void *core) noexcept nogil
 ctypedef int (*point_f)(void *core, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t generation, const uint8_t *base, uint64_t op) noexcept nogil
 ctypedef int (*sync_f)(void *core, uint32_t request, uint32_t medium, const uint8_t *pending) noexcept nogil
 ctypedef int (*drop_f)(void *core, uint32_t request, uint32_t medium) noexcept nogil
+ctypedef void (*allow_f)(void *core, uint32_t copies) noexcept nogil
+ctypedef uint32_t (*count_f)(void *core) noexcept nogil
+ctypedef int (*uuid_f)(void *core, uint32_t medium, uint8_t *uuid) noexcept nogil
+ctypedef int (*give_up_f)(void *core, uint32_t medium) noexcept nogil
 ctypedef int (*checkpoint_f)(void *core, uint32_t request, int close) noexcept nogil
 
 
@@ -158,6 +173,30 @@ cdef int _checkpoint(Core c, uint32_t request, int close) noexcept nogil:
     return c.checkpoint(request, close)
 
 
+cdef int _give_up(Core c, uint32_t medium) noexcept nogil:
+    return c.give_up(medium)
+
+
+cdef void _allow(Core c, uint32_t copies) noexcept nogil:
+    c.allow(copies)
+
+
+cdef uint32_t _copying(Core c) noexcept nogil:
+    return c.copying
+
+
+cdef uint32_t _background(Core c) noexcept nogil:
+    return c.background_active
+
+
+cdef int _uuid(Core c, uint32_t medium, uint8_t *uuid) noexcept nogil:
+    """The uuid of a medium that the core knows. False where it knows none."""
+    if medium >= MAX_MEDIA or not c.media[medium].used:
+        return 0
+    memcpy(uuid, c.media[medium].spec.uuid, 16)
+    return 1
+
+
 cdef submit_f core_submit = <submit_f>_submit
 cdef complete_f core_complete = <complete_f>_complete
 cdef drive_f core_drive = <drive_f>_drive
@@ -166,3 +205,8 @@ cdef point_f core_point = <point_f>_point
 cdef sync_f core_sync = <sync_f>_sync
 cdef drop_f core_drop = <drop_f>_drop
 cdef checkpoint_f core_checkpoint = <checkpoint_f>_checkpoint
+cdef give_up_f core_give_up = <give_up_f>_give_up
+cdef allow_f core_allow = <allow_f>_allow
+cdef count_f core_copying = <count_f>_copying
+cdef count_f core_background = <count_f>_background
+cdef uuid_f core_uuid = <uuid_f>_uuid

@@ -22,6 +22,21 @@ cdef void enqueue(Core c, task_t *t, uint8_t queue) noexcept nogil:
     q.count += 1
 
 
+cdef void push(Core c, task_t *t, uint8_t queue) noexcept nogil:
+    """Puts a task that is in no queue to the front of one."""
+    cdef list_t *q = &c.lists[queue]
+    cdef int32_t i = index_of(c, t)
+    t.queue = queue
+    t.previous = -1
+    t.next = q.first
+    if q.first >= 0:
+        c.tasks[q.first].previous = i
+    else:
+        q.last = i
+    q.first = i
+    q.count += 1
+
+
 cdef void dequeue(Core c, task_t *t) noexcept nogil:
     cdef list_t *q
     if t.queue == Q_NONE:
@@ -65,7 +80,8 @@ cdef task_t *task_new(Core c, uint8_t kind, uint8_t step) noexcept nogil:
 
 cdef void task_end(Core c, task_t *t) noexcept nogil:
     unlock(c, t)
-    enqueue(c, t, Q_FREE)
+    dequeue(c, t)
+    push(c, t, Q_FREE)  # the next one is this again, which the processor has at hand
     if c.lists[Q_TASK].first >= 0 and c.lists[Q_FREE].count > TASKS_SPARE:
         wake_all(c, Q_TASK)
 
@@ -77,7 +93,7 @@ cdef bint lock_blocked(Core c, task_t *t) noexcept nogil:
     cdef task_t *other
     while i >= 0:
         other = &c.tasks[i]
-        if other.offset < t.offset + t.length and t.offset < other.offset + other.length:
+        if other.lock_offset < t.lock_offset + t.lock_length and t.lock_offset < other.lock_offset + other.lock_length:
             return True
         i = other.lock_previous
     return False
@@ -85,6 +101,13 @@ cdef bint lock_blocked(Core c, task_t *t) noexcept nogil:
 
 cdef void lock(Core c, task_t *t, uint8_t step) noexcept nogil:
     """Asks for the task's range; the task goes on at `step` when it has it."""
+    t.lock_offset = t.offset
+    t.lock_length = t.length
+    lock_range(c, t, step)
+
+
+cdef void lock_range(Core c, task_t *t, uint8_t step) noexcept nogil:
+    """The same where its range was widened."""
     cdef int32_t i = index_of(c, t)
     t.step = step
     t.in_locks = 1
@@ -170,7 +193,7 @@ cdef action_t *emit(Core c, uint8_t kind) noexcept nogil:
     return a
 
 
-cdef void emit_io(Core c, task_t *t, uint8_t kind, uint8_t medium, uint64_t offset, uint64_t length,
+cdef action_t *emit_io(Core c, task_t *t, uint8_t kind, uint8_t medium, uint64_t offset, uint64_t length,
                   uint8_t buffer, uint32_t number, uint64_t buffer_offset, uint8_t flags) noexcept nogil:
     """A read or write for a task, which waits for it."""
     cdef action_t *a = emit(c, kind)
@@ -184,6 +207,7 @@ cdef void emit_io(Core c, task_t *t, uint8_t kind, uint8_t medium, uint64_t offs
     a.tag = TAG_TASK | (<uint64_t>index_of(c, t) << 8) | medium
     c.media[medium].in_flight += 1
     t.waiting += 1
+    return a
 
 
 cdef void emit_event(Core c, uint32_t event, uint8_t medium) noexcept nogil:

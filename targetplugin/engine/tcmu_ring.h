@@ -50,11 +50,11 @@ static inline uint32_t entry_iov_room(uint32_t length)
 
 /* Writes an answer over the entry at the tail, which may be another command's request. */
 static inline void entry_answer(void *at, uint16_t id, uint8_t status, const uint8_t *sense, uint32_t sense_length,
-				int has_read_length, uint32_t read_length)
+				int has_read_length, uint32_t read_length, int keep)
 {
 	struct tcmu_cmd_entry *entry = at;
 	entry->hdr.cmd_id = id;
-	entry->hdr.uflags = has_read_length ? TCMU_UFLAG_READ_LEN : 0;
+	entry->hdr.uflags = (has_read_length ? TCMU_UFLAG_READ_LEN : 0) | (keep ? TCMU_UFLAG_KEEP_BUF : 0);
 	entry->rsp.scsi_status = status;
 	entry->rsp.read_len = read_length;
 	if (sense_length > TCMU_SENSE_BUFFERSIZE)

@@ -40,13 +40,28 @@ class VolumeSpec:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """How long hosts were held, in microseconds.
+
+    Attributes:
+        whole: from the first command that was held until all went on.
+        drain: of that: until the commands that were under way were over.
+        work: of what came after: what the engine itself took, without the wait for disks.
+    """
+
+    whole: int
+    drain: int
+    work: int
+
+
+@dataclass(frozen=True)
 class Point:
     """A point that is in force.
 
     Attributes:
         frozen: the generation that ended. frozen_map: what was written in it, lowest bit first.
         generation: the live one. pending: extents that a recover has still to copy.
-        pause_us: how long hosts were held, microseconds.
+        pause: how long hosts were held for it.
         left: uuids of the legs in sync that are none any more; they hold the volume as it was.
     """
 
@@ -54,7 +69,7 @@ class Point:
     frozen_map: bytes
     generation: int
     pending: int
-    pause_us: int
+    pause: Pause
     left: list[bytes] = field(default_factory=list)
 
 
@@ -62,7 +77,8 @@ class Point:
 class Event:
     """Something that happened to a volume: its handle, a kind, the medium's uuid.
 
-    Kinds: leg_stale, leg_in_sync, save_whole, save_broken, recovered, recover_failed.
+    Kinds: leg_stale, leg_in_sync, save_whole, save_broken, recovered, recover_failed,
+    answers_again: the last request of a medium that was given up is over.
     """
 
     volume: int

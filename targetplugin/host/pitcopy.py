@@ -102,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command = command or options.command
             if not command:
                 raise Usage("there is no command to run", "pitcopy run DEVICE -- COMMAND...")
-            return run.run(Disk(options.device), command, options.label)
+            label = checked(options.label or "")
+            return run.run(Disk(options.device), command, label)
         if options.verb == "keep":
             return _keep(options)
         result = VERBS[options.verb](Disk(options.device), options)
@@ -194,18 +195,31 @@ def _backups(disk: Disk, options: argparse.Namespace) -> list[dict[str, Any]]:
         report.table(
             ("NUMBER", "LABEL", "MADE", "SIZE", "FITS"),
             [
-                (b.number, b.label or "-", report.when(b.time), report.size(b.size), b.fits)
+                (
+                    b.number,
+                    b.label or "-",
+                    report.when(b.time),
+                    report.size(b.size),
+                    "yes" if b.fits else "no",
+                )
                 for b in found
             ],
         )
     return [asdict(backup) for backup in found]
 
 
+def checked(label: str) -> str:
+    """A label that can be asked for."""
+    if label.isdigit():
+        raise Usage(f"{label} can't be a label: it would look like a generation", "add a letter")
+    return label
+
+
 # --- verbs --------------------------------------------------------------------------------------
 
 
 def _save(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
-    label = options.label
+    label = checked(options.label)
     before = {save.generation for save in disk.saves()}
 
     def ask() -> None:
@@ -247,13 +261,16 @@ def _restore(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
                 "the operator registers one: targetplugin backups register VOLUME IMAGE",
             )
         number = max(backup.number for backup in backups)
-    disk.request(OutAction.RESTORE, backup=number)
-    if not options.json:
-        print(
-            f"backup {number} is being restored beside {disk.path}; then: pitcopy swap {disk.path}"
+    elif number not in [backup.number for backup in backups]:
+        raise Refused(
+            f"{disk.path} has no backup {number}", f"pitcopy backups {disk.path} lists them"
         )
+    disk.request(OutAction.RESTORE, backup=number)
     if options.wait:
         _wait(disk, "restore", options)
+    if not options.json:
+        how = "is restored" if options.wait else "is being restored"
+        print(f"backup {number} {how} beside {disk.path}; then: pitcopy swap {disk.path}")
     return {"backup": number}
 
 

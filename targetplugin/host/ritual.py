@@ -83,6 +83,11 @@ def left(disk: str, verb: Callable[[], None], remembered: list[Mount] | None = N
     mounts.drop_caches(disk)
     again = present or remembered or []
     for mount in again:
-        mounts.check(mount)
-        mounts.mount_again(mount)
+        try:
+            mounts.check(mount)
+            mounts.mount_again(mount)
+        except Refused as refused:
+            raise Refused(
+                f"it was done, and {mount.where} is left unmounted: {refused.message}", refused.hint
+            ) from None
     return again

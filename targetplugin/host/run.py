@@ -44,14 +44,14 @@ def interrupted(disk: str) -> Refused | None:
     )
 
 
-def run(disk: Disk, command: Sequence[str], label: str | None) -> int:
+def run(disk: Disk, command: Sequence[str], label: str) -> int:
     """Runs a command on a disk that can be taken back. Returns the command's exit status.
 
     Raises:
         Refused: it was not run, and the disk is as it was.
     """
     if shutil.which(command[0]) is None:
-        raise Missing(f"{command[0]} is not there, or can't be run", "nothing was done")
+        raise Missing(f"{command[0]} is not there, or can't be run: nothing was done")
     mounts.check_leavable(disk.path)
     if (earlier := interrupted(disk.path)) is not None:
         raise earlier

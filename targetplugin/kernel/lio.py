@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import threading
 import time
@@ -35,6 +36,8 @@ from . import configfs
 from .addresses import check_iqn, check_portals, check_secret, format_portal, parse_portal
 from .restore import restore_pending
 from .tcmu import SUBTYPE, configuration, loop_wwn
+
+log = logging.getLogger(__name__)
 
 BLOCK_SIZE = 512
 MAX_TRANSFER = 1 << 20  # bytes a command moves at most; block limits (VPD B0h) must not say more
@@ -142,6 +145,20 @@ class Lio:
                 raise FileNotFoundError(errno.ENOENT, "there is no such storage object")
             (place / "action" / "block_dev").write_text("1")
             (place / "action" / "reset_ring").write_text("1")
+
+    def free_buffers(self, name: str, command: int) -> None:
+        """Takes back the buffers of a command that was answered with them kept.
+
+        What goes wrong is logged only: a ring that was reset has freed them.
+        """
+        place = self._place(name)
+        try:
+            if place:
+                (place / "action" / "free_kept_buf").write_text(str(command))
+        except OSError as error:
+            log.warning(
+                "the buffers of command %d of %s are not taken back: %s", command, name, error
+            )
 
     def unblock(self, name: str) -> None:
         """Lets the commands of hosts into the ring."""

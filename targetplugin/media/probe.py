@@ -20,6 +20,8 @@ from targetplugin.media.layout import layout
 from targetplugin.media.trailer import Role
 
 _EDGE = 1 << 20  # how much of each end must be zeros
+_SAMPLES = 128  # pages between the ends that must be too, spread evenly: all would take hours
+_PAGE = 4096
 _PATIENCE = 60  # seconds for wipefs on a slow disk
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -181,13 +183,15 @@ def _content(path: str) -> Iterator[Finding]:
     for kind, where in _signatures(path):
         yield Finding(f"it has the signature of {kind} at {where}")
     try:
-        first, last = _edges(path, without_trailer=ours is not None)
+        first, last, between = _data(path, without_trailer=ours is not None)
     except OSError as error:
         raise _unreadable(path, error) from error
     if first:
         yield Finding("its first MiB holds data")
     if last:
         yield Finding("its last MiB holds data")
+    if between is not None:
+        yield Finding(f"it holds data at {between:#x}")
 
 
 def _signatures(path: str) -> list[tuple[str, str]]:
@@ -219,15 +223,20 @@ def _signatures(path: str) -> list[tuple[str, str]]:
         ) from error
 
 
-def _edges(path: str, *, without_trailer: bool) -> tuple[bool, bool]:
-    """Whether the first and the last MiB hold anything but zeros."""
+def _data(path: str, *, without_trailer: bool) -> tuple[bool, bool, int | None]:
+    """Whether the first and the last MiB hold anything but zeros, and where a page between them does."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = device.size(fd)
         end = layout(size).data_size if without_trailer else size
-        first = os.pread(fd, min(_EDGE, end), 0)
-        at = max(0, end - _EDGE)
-        return any(first), any(os.pread(fd, end - at, at))
+        last = max(0, end - _EDGE)
+        apart = (last - _EDGE) // _SAMPLES // _PAGE * _PAGE
+        pages = range(_EDGE, last, apart) if apart > 0 else range(0)
+        return (
+            any(os.pread(fd, min(_EDGE, end), 0)),
+            any(os.pread(fd, end - last, last)),
+            next((at for at in pages if any(os.pread(fd, _PAGE, at))), None),
+        )
     finally:
         os.close(fd)
 

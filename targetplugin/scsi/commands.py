@@ -48,6 +48,8 @@ COMMANDS: tuple[Command, ...] = (
     Command(0x28, None, "READ (10)", _usage("2818ffffffff00ffff00"), NATIVE),
     Command(0x2A, None, "WRITE (10)", _usage("2a18ffffffff00ffff00"), NATIVE),
     Command(0x35, None, "SYNCHRONIZE CACHE (10)", _usage("3506ffffffff00ffff00"), NATIVE),
+    Command(0x41, None, "WRITE SAME (10)", _usage("4108ffffffff00ffff00"), NATIVE),
+    Command(0x42, None, "UNMAP", _usage("42000000000000ffff00"), NATIVE),
     Command(0x55, None, "MODE SELECT (10)", _usage("55110000000000ffff00"), "mode_select_10"),
     Command(0x5A, None, "MODE SENSE (10)", _usage("5a18ffff000000ffff00"), "mode_sense_10"),
     Command(0x88, None, "READ (16)", _usage("8818ffffffffffffffffffffffff0000"), NATIVE),
@@ -55,6 +57,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         0x91, None, "SYNCHRONIZE CACHE (16)", _usage("9106ffffffffffffffffffffffff0000"), NATIVE
     ),
+    Command(0x93, None, "WRITE SAME (16)", _usage("9309ffffffffffffffffffffffff0000"), NATIVE),
     Command(
         0x9E,
         0x10,

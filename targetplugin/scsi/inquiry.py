@@ -16,6 +16,8 @@ REVISION = 1
 # Limits of one command, in blocks of 512 bytes; VPD B0h tells them to hosts.
 MAX_TRANSFER = 1024
 BEST_TRANSFER = MAX_TRANSFER  # Linux takes it for the largest it sends
+MAX_UNMAP = 32768  # of UNMAP, and of WRITE SAME
+MAX_UNMAP_RANGES = 16
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,10 @@ def _extended(identity: Identity) -> bytes:
 
 def _block_limits(identity: Identity) -> bytes:
     data = bytearray(60)
+    data[0] = 0x01  # WSNZ: WRITE SAME of no blocks is no way to say "to the end"
     struct.pack_into(">HII", data, 2, 8, MAX_TRANSFER, BEST_TRANSFER)
+    struct.pack_into(">III", data, 16, MAX_UNMAP, MAX_UNMAP_RANGES, 8)  # granularity: 4 KiB
+    struct.pack_into(">Q", data, 32, MAX_UNMAP)  # maximum WRITE SAME length
     return bytes(data)
 
 
@@ -91,7 +96,8 @@ def _characteristics(identity: Identity) -> bytes:
 
 
 def _thin(identity: Identity) -> bytes:
-    return bytes(4)  # no UNMAP, no WRITE SAME: fully provisioned
+    """Thin: UNMAP and WRITE SAME give space back, and what was unmapped reads as zeros."""
+    return bytes([0, 0xE4, 0x02, 0])  # LBPU, LBPWS, LBPWS10, LBPRZ; thin provisioned
 
 
 def _vendor(identity: Identity) -> bytes:

@@ -186,7 +186,8 @@ class LogicalUnit:
 
     def _read_capacity_16(self, cdb: bytes, data_out: bytes) -> bytes:
         data = struct.pack(">QI", self._size() // BLOCK - 1, BLOCK)
-        data += bytes([0, 3])  # 4096-byte physical blocks
+        # 4096-byte physical blocks; LBPME and LBPRZ: thin, and what was unmapped reads as zeros
+        data += bytes([0, 3, 0xC0, 0])
         return data.ljust(32, b"\0")[: int.from_bytes(cdb[10:14], "big")]
 
     def _start_stop_unit(self, cdb: bytes, data_out: bytes) -> bytes:

@@ -5,6 +5,8 @@ Layouts are scsi/pitcopy.py's. What the subsystem refuses becomes sense data her
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -69,6 +71,17 @@ def in_cdb(position: int) -> Failed:
 def in_list(position: int) -> Failed:
     """INVALID FIELD IN PARAMETER LIST, with the byte at fault."""
     return Failed(sense.replace(sense.INVALID_FIELD_IN_PARAMETER_LIST, field_pointer=position))
+
+
+@contextmanager
+def _at_fault(reason: Reason, position: int) -> Iterator[None]:
+    """Says which byte of the list a refusal for this reason is about."""
+    try:
+        yield
+    except Refused as refused:
+        if refused.reason is reason:
+            raise in_list(position) from None
+        raise
 
 
 def _malformed(error: Malformed) -> Failed:
@@ -233,9 +246,11 @@ class Vendor:
             "preview": request.preview,
         }
         if request.action is OutAction.SAVE:
-            self._subsystem.save(self._volume, label=asked.label, **common)
+            with _at_fault(Reason.USAGE, LABEL):
+                self._subsystem.save(self._volume, label=asked.label, **common)
         elif request.action is OutAction.RESTORE:
-            self._subsystem.restore(self._volume, backup=asked.backup, **common)
+            with _at_fault(Reason.NOT_FOUND, BACKUP):
+                self._subsystem.restore(self._volume, backup=asked.backup, **common)
         elif request.action is OutAction.ABORT:
             self._abort(asked.generation, preview=request.preview)
         else:

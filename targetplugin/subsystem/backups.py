@@ -23,6 +23,7 @@ from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.settle import Settle
+from targetplugin.subsystem.sizes import told
 from targetplugin.subsystem.states import Verb, require
 from targetplugin.subsystem.views import Shape, Views, now
 
@@ -77,8 +78,8 @@ class Backups:
             if image.size > volume.size:
                 raise Refused(
                     Reason.STATE,
-                    f"the image {image.path} does not fit {volume.name}: it has {image.size} bytes,"
-                    f" the volume {volume.size}",
+                    f"the image {image.path} does not fit {volume.name}: it has {told(image.size)},"
+                    f" the volume {told(volume.size)}",
                     object=image.path,
                     hint="restore it to a volume that is as large",
                 )
@@ -108,7 +109,7 @@ class Backups:
                 Reason.USAGE,
                 "a restore needs an image or the number of a backup, one of them",
                 object=volume.name,
-                hint="backup list shows the numbers",
+                hint="backups list shows the numbers",
             )
         if path is not None:
             return images.look(path, format), self._label(volume, Path(path).stem)
@@ -118,7 +119,7 @@ class Backups:
                 Reason.NOT_FOUND,
                 f"{volume.name} has no backup {number}",
                 object=str(number),
-                hint="backup list shows those that are registered",
+                hint="backups list shows those that are registered",
             )
         wanted = known.label or Path(known.path).stem
         return images.look(known.path, known.format), self._label(volume, wanted)
@@ -248,7 +249,7 @@ class Backups:
                 Reason.NOT_FOUND,
                 f"there is no backup {number}",
                 object=str(number),
-                hint="backup list shows those that are registered",
+                hint="backups list shows those that are registered",
             )
         self._floor.catalog.backup_remove(number)
         return self._views.backup(row)

@@ -18,7 +18,7 @@ from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.pool import Pool
-from targetplugin.subsystem.settle import Settle
+from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.start import Start
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Comeback:
         self._thread.join()
 
     def lost(self) -> None:
-        """A leg was lost: looks for it after a while."""
+        """A leg was lost, or answers again: looks for it after a while."""
         self._wake.set()
 
     def appeared(self) -> None:
@@ -106,7 +106,10 @@ class Comeback:
             for leg in self._floor.catalog.legs(volume.uuid)
         }
         owners |= {u: save.volume for save in self._floor.catalog.saves() for u in save.media}
+        silent = self._floor.engine.silent()
         for uuid in list(self._floor.media):
+            if uuid in silent:
+                continue  # asked whether it lives, it would not answer
             owner = owners.get(uuid)
             with self._floor.runtime(owner).lock if owner else nullcontext(), self._floor.pool:
                 medium = self._floor.media.get(uuid)
@@ -132,23 +135,31 @@ class Comeback:
         status = self._floor.status(volume)
         handle = self._floor.runtime(volume.uuid).handle
         complete = True
+        silent = self._floor.engine.silent()
         for leg in self._floor.catalog.legs(volume.uuid):
             seen = status["legs"].get(leg.medium) if status else None
             if handle is None or seen is None or seen["state"] not in ("stale", "missing"):
                 continue
+            if leg.medium in silent:
+                complete = False
+                continue
             old = self._floor.media.get(leg.medium)
+            medium = None
             try:
                 medium = self._reopened(leg.medium)
                 self._floor.engine.add_leg(handle, medium.spec(), None)
             except (Refused, OSError) as error:
                 log.info("%s stays away: %s", self._floor.medium_name(leg.medium), error)
+                if medium is not None and medium is not old:
+                    medium.close()  # or it could not be opened again
                 complete = False
                 continue
             log.info("%s is back", self._floor.medium_name(leg.medium))
             self._floor.media[leg.medium] = medium
-            self._floor.catalog.medium_set(leg.medium, state="in use", path=medium.stable_path)
             if old is not None and old is not medium:
                 old.close()
+            with left_to_the_next_start(f"where {self._floor.medium_name(leg.medium)} is"):
+                self._floor.catalog.medium_set(leg.medium, state="in use", path=medium.stable_path)
         return complete
 
     def _reopened(self, uuid: bytes) -> Medium:

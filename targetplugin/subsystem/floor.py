@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -175,6 +175,21 @@ class Floor:
                 Reason.STATE, f"the medium {name} is missing", object=name, hint="bring it back"
             )
         return found
+
+    def check_over(self, media: Iterable[bytes]) -> None:
+        """Refuses to do anything with media that do not answer: whoever asked them would wait with
+        locks held, and what they still do late would spoil it. Raises Refused (BUSY).
+        """
+        silent = self.engine.silent()
+        for uuid in media:
+            if uuid in silent:
+                name = self.medium_name(uuid)
+                raise Refused(
+                    Reason.BUSY,
+                    f"the medium {name} does not answer: its last requests are not over",
+                    object=name,
+                    hint="wait until they are, or take its disk away",
+                )
 
     def is_there(self, uuid: bytes) -> bool:
         """Whether a medium is open and its file or device still exists."""

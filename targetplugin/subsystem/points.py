@@ -285,7 +285,7 @@ class Points:
             frozen_map=point.frozen_map,
             left=list(point.left),
             pending=point.pending,
-            pause_us=point.pause_us,
+            pause=point.pause,
             events=self._floor.engine.status(handle).get("events", 0),
         )
 

@@ -1,6 +1,6 @@
 """The media: added, removed, listed, and the free ones chosen when a verb needs one.
 
-Knows no engine.
+Of the engine it asks only which media do not answer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from targetplugin.media import probe
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.sizes import told
 from targetplugin.subsystem.views import LEFT_OVER, Shape, Views, now
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,13 @@ class Pool:
 
     def _open(self, path: str, size: int | None, force: bool) -> Medium:
         if not os.path.exists(path):
+            if path.startswith("/dev/"):
+                raise Refused(
+                    Reason.NOT_FOUND,
+                    f"there is no {path}",
+                    object=path,
+                    hint="ls /dev/disk/by-id shows the disks",
+                )
             if size is None:
                 raise Refused(
                     Reason.NOT_FOUND,
@@ -129,6 +137,7 @@ class Pool:
                     if left_over
                     else "release the save, or delete the volume, first",
                 )
+            self._floor.check_over([row.uuid])
             medium = self._floor.media.get(row.uuid)
             if medium is None and not force:
                 raise Refused(
@@ -153,10 +162,12 @@ class Pool:
 
     def free(self) -> list[MediumRow]:
         """The media that are there and hold nothing, the smallest first."""
+        silent = self._floor.engine.silent()
         rows = [
             row
             for row in self._floor.catalog.media()
             if row.uuid in self._floor.media
+            and row.uuid not in silent
             and row.state not in ("stale", "failed")
             and not self._views.use(row.uuid)
             and self._is_free(row.uuid)
@@ -192,11 +203,11 @@ class Pool:
             room = max((row.data_size for row in free), default=0)
             raise Refused(
                 Reason.NO_MEDIUM,
-                f"{what_for} needs {number} free medi{'um' if number == 1 else 'a'} of {size} bytes"
+                f"{what_for} needs {number} free medi{'um' if number == 1 else 'a'} of {told(size)}"
                 f" or more, and there {'is' if len(fitting) == 1 else 'are'} {len(fitting)}",
                 object=what_for,
                 hint="add one with media add"
-                + (f"; the largest free one holds {room} bytes" if room else ""),
+                + (f"; the largest free one holds {told(room)}" if room else ""),
             )
         return fitting[:number]
 
@@ -213,7 +224,7 @@ class Pool:
         if row.data_size < size:
             raise Refused(
                 Reason.STATE,
-                f"{row.name} is too small: it holds {row.data_size} of {size} bytes",
+                f"{row.name} is too small: it holds {told(row.data_size)}, not {told(size)}",
                 object=row.name,
                 hint="media list shows the sizes",
             )

@@ -12,6 +12,22 @@ from typing import Any, Protocol
 Bits = bytes  # a map of extents, lowest bit first
 
 
+class Pause(Protocol):
+    """How long hosts waited for a point, in microseconds."""
+
+    @property
+    def whole(self) -> int:
+        """All in all."""
+
+    @property
+    def drain(self) -> int:
+        """Of that: until what was under way was over."""
+
+    @property
+    def work(self) -> int:
+        """Of what came after: what the engine itself took, disks not counted."""
+
+
 class Point(Protocol):
     """What fixing a point gave."""
 
@@ -32,8 +48,8 @@ class Point(Protocol):
         """Extents that are still to be copied."""
 
     @property
-    def pause_us(self) -> int:
-        """How long hosts waited, in microseconds."""
+    def pause(self) -> Pause:
+        """How long hosts waited."""
 
     @property
     def left(self) -> list[bytes]:
@@ -50,7 +66,7 @@ class Event(Protocol):
     @property
     def kind(self) -> str:
         """leg_stale, leg_in_sync, save_whole, save_broken, recovered, recover_failed,
-        volume_failed.
+        answers_again, volume_failed.
         """
 
     @property
@@ -78,6 +94,7 @@ class Engine(Protocol):
     def detach_save(self, handle: int, uuid: bytes) -> None: ...
     def live_map(self, handle: int) -> Bits: ...
     def status(self, handle: int) -> Mapping[str, Any]: ...
+    def silent(self) -> set[bytes]: ...
 
 
 class Kernel(Protocol):

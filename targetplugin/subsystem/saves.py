@@ -44,6 +44,7 @@ class Saves:
                     object=save_name(volume, save),
                     hint="bring it back, or use --force: it is then freed when it comes back",
                 )
+            self._floor.check_over(u for u in save.media if u not in missing)
             if ask.preview:
                 return self._operations.preview(ask, volume, save.generation)
             shape = self._views.save(volume, save)
@@ -164,6 +165,9 @@ class Saves:
             save = self._floor.catalog.save_get(volume.uuid, row.save)
             if save is not None:
                 self._require(Verb.RELEASE, volume, save)
+                if save.fill == "filling":
+                    # A start takes what the record has no more for whole.
+                    self._floor.catalog.save_set(volume.uuid, save.generation, fill="broken")
                 self._end_fill(volume, save, "the save was aborted")
                 self._floor.catalog.save_remove(volume.uuid, save.generation)
                 self._settle.trailers(volume.uuid, row.id)

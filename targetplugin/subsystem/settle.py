@@ -16,6 +16,7 @@ from targetplugin.catalog import Operation, Save, Volume
 from targetplugin.errors import Refused
 from targetplugin.media.trailer import NO_UUID, Role
 from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.ports import Pause
 from targetplugin.subsystem.views import now
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class Fixed:
     frozen_map: bytes
     left: list[bytes]
     pending: int = 0
-    pause_us: int | None = None
+    pause: Pause | None = None
     events: int = 0
 
 
@@ -61,9 +62,11 @@ class Settle:
             self._catalog.volume_set(
                 volume.uuid, op=row.id, events=max(volume.events, fixed.events)
             )
-            row = self._catalog.operation_set(
-                row.id, in_force=now(), pause_us=fixed.pause_us, **changes
-            )
+            if fixed.pause is not None:
+                changes["pause_us"] = fixed.pause.whole
+                changes["drain_us"] = fixed.pause.drain
+                changes["pause_work_us"] = fixed.pause.work
+            row = self._catalog.operation_set(row.id, in_force=now(), **changes)
         self.trailers(volume.uuid, row.id)
         return row
 
@@ -137,13 +140,15 @@ class Settle:
                 for uuid in save.media:
                     wanted[uuid] = (role, row, save)
         for uuid, (role, held, kept) in wanted.items():
-            with _left_to_the_next_start(self._floor.medium_name(uuid)):
+            with left_to_the_next_start(f"the trailer of {self._floor.medium_name(uuid)}"):
                 self._write(uuid, role, held, kept, op)
+        rows = self._catalog.operations(volume, running=True)
+        if not free_others or any(r.state == "prepared" for r in rows):
+            return  # an operation that the catalog could not take may have given them a role
         for uuid, medium in list(self._floor.media.items()):
             trailer = medium.trailer
-            given_up = uuid not in wanted and trailer is not None and trailer.volume == volume
-            if given_up and free_others:
-                with _left_to_the_next_start(self._floor.medium_name(uuid)):
+            if uuid not in wanted and trailer is not None and trailer.volume == volume:
+                with left_to_the_next_start(f"the trailer of {self._floor.medium_name(uuid)}"):
                     self.free(uuid, op)
 
     def _write(self, uuid: bytes, role: Role, volume: Volume, save: Save | None, op: int) -> None:
@@ -162,6 +167,7 @@ class Settle:
             label=save.label if save else "",
         )
         if trailer != now_there:
+            self._floor.check_over([uuid])
             medium.write_trailer(replace(trailer, op=op))
 
     def claim(self, uuid: bytes, role: Role, volume: Volume, op: int) -> None:
@@ -185,6 +191,7 @@ class Settle:
         medium = self._floor.media.get(uuid)
         if medium is None or medium.trailer is None:
             return
+        self._floor.check_over([uuid])
         medium.zero_trailer_room()
         medium.write_trailer(
             replace(
@@ -202,9 +209,9 @@ class Settle:
 
 
 @contextmanager
-def _left_to_the_next_start(name: str) -> Iterator[None]:
-    """What is in force stays so where a trailer can't be written now; a start writes it again."""
+def left_to_the_next_start(what: str) -> Iterator[None]:
+    """What is in force stays so where it can't be written down now; a start does that again."""
     try:
         yield
     except (Refused, OSError) as error:
-        log.error("the trailer of %s could not be written: %s", name, error)
+        log.error("%s could not be written, and is left to the next start: %s", what, error)

@@ -8,7 +8,8 @@ not.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import dataclass, replace
 
 from targetplugin.catalog import ALL, Generation, Operation, Volume, maps
 from targetplugin.engine import (
@@ -30,7 +31,7 @@ from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.saves import Saves
-from targetplugin.subsystem.settle import Fixed, Settle
+from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
 from targetplugin.subsystem.transfers import Transfers
 from targetplugin.subsystem.volumes import Volumes
 
@@ -41,10 +42,13 @@ POINTS = ("save", "recover", "swap")
 
 @dataclass(frozen=True)
 class Newest:
-    """The record that counts: decoded, and as it is on disk."""
+    """The record that counts: decoded, and as it is on disk. `unread` are the media that could not
+    be asked.
+    """
 
     record: Record
     block: bytes
+    unread: frozenset[bytes] = frozenset()
 
 
 class Start:
@@ -128,7 +132,8 @@ class Start:
             self._start_new(volume)
             return
         record = newest.record
-        self._check_complete(volume, record)
+        there = self._floor.media.keys() - newest.unread
+        self._check_complete(volume, record, there)
         for row in self._catalog.operations(volume.uuid, running=True):
             if row.state == "prepared":
                 self._prepared(row, record)
@@ -136,24 +141,38 @@ class Start:
         named = [leg.uuid for leg in record.legs] + [save.uuid for save in record.saves]
         if record.recover is not None and record.recover[0] not in named:
             named.append(record.recover[0])
-        there = [self._floor.media[uuid] for uuid in named if uuid in self._floor.media]
+        media: list[Medium] = []
         slots: list[bytes] = []
         number = slots_for(volume.size, volume.extent_size)
-        for medium in there:
-            state = next((g.state for g in record.legs if g.uuid == medium.uuid), None)
-            if state in (None, LegState.IN_SYNC):
-                slots += medium.read_map_slots(slots=number)
+        for uuid in named:
+            if uuid not in there:
+                continue
+            medium = self._floor.media[uuid]
+            if any(save.uuid == uuid for save in record.saves) and not _is_of(medium, volume):
+                log.error("%s holds no save of %s any more", medium.path, volume.name)
+                continue
+            state = next((g.state for g in record.legs if g.uuid == uuid), None)
+            try:
+                if state in (None, LegState.IN_SYNC):
+                    slots += medium.read_map_slots(slots=number)
+            except Refused as error:
+                if record.recover is not None and record.recover[0] == uuid:
+                    raise
+                log.error("%s starts without it: %s", volume.name, error.message)
+                continue
+            media.append(medium)
         handle = self._floor.serve(
             VolumeSpec(
                 uuid=volume.uuid,
                 size=volume.size,
                 extent_shift=volume.extent_size.bit_length() - 1,
                 record=newest.block,
-                media=[medium.spec() for medium in there],
+                media=[medium.spec() for medium in media],
                 maps=slots,
             )
         )
-        self._catch_up(volume, record, handle)
+        with left_to_the_next_start(f"what the catalog lacks of {volume.name}"):
+            self._catch_up(volume, record, handle)
         self._settle.trailers(volume.uuid, record.op, free_others=volume.uuid not in self._older)
 
     def _start_new(self, volume: Volume) -> None:
@@ -180,8 +199,15 @@ class Start:
             before a record.
         """
         best: Newest | None = None
-        for medium in self._floor.media.values():
-            for block in medium.read_records():
+        unread = set()
+        for uuid, medium in self._floor.media.items():
+            try:
+                blocks = medium.read_records()
+            except Refused as error:  # it counts as one that is missing
+                log.error("%s", error.message)
+                unread.add(uuid)
+                continue
+            for block in blocks:
                 record = decode_record(block)
                 if record is None or record.volume != volume.uuid:
                     continue
@@ -189,7 +215,8 @@ class Start:
                 if best is None or key > (best.record.events, best.record.sequence):
                     best = Newest(record, block)
         legs = [leg.medium for leg in self._catalog.legs(volume.uuid)]
-        complete = volume.generation == 1 and all(uuid in self._floor.media for uuid in legs)
+        there = self._floor.media.keys() - unread
+        complete = volume.generation == 1 and all(uuid in there for uuid in legs)
         if best is None and not complete:
             raise Refused(
                 Reason.STATE,
@@ -198,16 +225,16 @@ class Start:
                 hint="bring its media back: "
                 + ", ".join(self._floor.medium_name(uuid) for uuid in legs),
             )
-        return best
+        return best and replace(best, unread=frozenset(unread))
 
-    def _check_complete(self, volume: Volume, record: Record) -> None:
+    def _check_complete(self, volume: Volume, record: Record, there: Set[bytes]) -> None:
         """Raises Refused (STATE) where what is missing may be all that is right."""
         legs = [leg.uuid for leg in record.legs]
-        missing = [uuid for uuid in legs if uuid not in self._floor.media]
+        missing = [uuid for uuid in legs if uuid not in there]
         missing += [
             g.medium
             for g in self._catalog.legs(volume.uuid)
-            if g.medium not in self._floor.media and g.medium not in missing
+            if g.medium not in there and g.medium not in missing
         ]
         names = ", ".join(self._floor.medium_name(uuid) for uuid in missing)
         if record.events < volume.events and missing:
@@ -217,7 +244,7 @@ class Start:
                 object=volume.name,
                 hint=f"bring {names} back",
             )
-        if record.recover is not None and record.recover[0] not in self._floor.media:
+        if record.recover is not None and record.recover[0] not in there:
             source = self._floor.medium_name(record.recover[0])
             raise Refused(
                 Reason.STATE,
@@ -243,12 +270,24 @@ class Start:
             if came:
                 self._saves.finish_resync(row, came)
                 return
-        elif row.verb == "release":
-            media = [self._floor.media.get(bytes.fromhex(m)) for m in row.prepared["media"]]
-            if any(m and m.trailer and m.trailer.role is Role.FREE for m in media):
-                self._saves.finish_release(row)
-                return
+        elif row.verb == "release" and self._is_released(row, record):
+            self._saves.finish_release(row)
+            return
         self._operations.drop(row, "the daemon ended before it was in force")
+
+    def _is_released(self, row: Operation, record: Record) -> bool:
+        """Whether a medium of the save is free already; or it filled, and the engine had let it go:
+        that it is not in the record does not mean then that it is whole.
+        """
+        uuids = [bytes.fromhex(medium) for medium in row.prepared["media"]]
+        media = [self._floor.media.get(uuid) for uuid in uuids]
+        if any(m and m.trailer and m.trailer.role is Role.FREE for m in media):
+            return True
+        assert row.volume is not None
+        assert row.save is not None
+        save = self._catalog.save_get(row.volume, row.save)
+        fills = save is not None and save.fill == "filling"
+        return fills and not any(kept.uuid in uuids for kept in record.saves)
 
     def _free(self, uuid: bytes, row: Operation) -> None:
         if not any(uuid in save.media for save in self._catalog.saves()):
@@ -266,17 +305,27 @@ class Start:
         number = slots_for(volume.size, volume.extent_size)
         found = []
         left = []
+        read = set()
         for medium in self._floor.media.values():
-            own = _own_record(medium, volume.uuid)
+            try:
+                own = _own_record(medium, volume.uuid)
+                blocks = medium.read_map_slots(area, slots=number) if own else []
+            except Refused as error:
+                log.error("%s", error.message)
+                continue
+            read.add(medium.uuid)
             if own is None:
                 continue
-            for block in medium.read_map_slots(area, slots=number):
+            for block in blocks:
                 slot = decode_map_slot(block)
                 if slot is not None and slot[2] == frozen:
                     found.append((slot[1], slot[3], slot[4]))
             if own.op == row.id and medium.uuid.hex() in row.prepared.get("old", []):
                 left.append(medium.uuid)
-        bits = maps.slots_map(found, self._floor.extents(volume))
+        if all(leg.medium in read for leg in self._catalog.legs(volume.uuid)):
+            bits = maps.slots_map(found, self._floor.extents(volume))
+        else:  # those that are here may have come in sync since, and lack it
+            bits = maps.full(self._floor.extents(volume))
         pending = row.prepared.get("pending", 0)
         return Fixed(frozen, bits, left, pending, None, record.events)
 
@@ -285,10 +334,11 @@ class Start:
         for row in self._catalog.operations(running=True, limit=1 << 30):
             if row.verb not in ("restore", "backup"):
                 continue
-            if row.state == "prepared":
-                self._operations.drop(row, "the daemon ended before it began")
-            else:
-                self._backups.drop(row)
+            with left_to_the_next_start(f"the end of {row.verb} {row.id}"):
+                if row.state == "prepared":
+                    self._operations.drop(row, "the daemon ended before it began")
+                else:
+                    self._backups.drop(row)
 
     def _agree(self, volume: Volume, record: Record) -> Volume:
         """The catalog as the record has it, where the record knows better; then differentials
@@ -296,8 +346,11 @@ class Start:
         """
         volume = self._catalog.volume_get(volume.uuid) or volume
         legs = [g.uuid for g in record.legs if self._catalog.medium_get(g.uuid) is not None]
+        others = [g.medium for g in self._catalog.legs(volume.uuid)] != legs
+        if not others and record.generation == volume.generation:
+            return volume  # and its disk may be full
         with self._catalog.transaction():
-            if [g.medium for g in self._catalog.legs(volume.uuid)] != legs:
+            if others:
                 for uuid in legs:
                     save = self._catalog.save_on(uuid)
                     if save is not None:
@@ -346,16 +399,20 @@ class Start:
         for leg in self._catalog.legs(volume.uuid):
             seen = status["legs"].get(leg.medium, {})
             state = "in use" if seen.get("state") in ("in_sync", "syncing") else "stale"
-            if self._catalog.medium_get(leg.medium) is not None:
+            known = self._catalog.medium_get(leg.medium)
+            if known is not None and known.state != state:
                 self._catalog.medium_set(leg.medium, state=state)
-        self._catalog.volume_set(volume.uuid, events=max(volume.events, status.get("events", 0)))
+        if status.get("events", 0) > volume.events:
+            self._catalog.volume_set(volume.uuid, events=status["events"])
 
     def _free_strays(self) -> None:
         """Media that a volume of ours gave up while they were away.
 
-        What another identity wrote is left alone.
+        What another identity wrote is left alone, and so is a volume's that is down: its record may
+        still say that they are its own.
         """
-        known = {volume.uuid for volume in self._catalog.volumes()}
+        volumes = [volume.uuid for volume in self._catalog.volumes()]
+        known = {uuid for uuid in volumes if self._floor.runtime(uuid).handle is not None}
         used = {leg.medium for v in self._catalog.volumes() for leg in self._catalog.legs(v.uuid)}
         used |= {uuid for save in self._catalog.saves() for uuid in save.media}
         for uuid, medium in list(self._floor.media.items()):
@@ -364,6 +421,11 @@ class Start:
                 continue
             if trailer.volume in known and trailer.volume not in self._older:
                 self._settle.free(uuid, 0)
+
+
+def _is_of(medium: Medium, volume: Volume) -> bool:
+    """Whether a medium's own word is that it serves the volume."""
+    return medium.trailer is not None and medium.trailer.volume == volume.uuid
 
 
 def _own_record(medium: Medium, volume: bytes) -> Record | None:

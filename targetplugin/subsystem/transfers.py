@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from targetplugin.catalog import Operation, Volume
@@ -19,13 +20,15 @@ from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.views import Views
 
 log = logging.getLogger(__name__)
+AGAIN = 2.0  # seconds until what the catalog could not take is offered to it again
 
 
 class Transfers:
     """Takes events from any thread and handles each under its volume's lock.
 
     Args:
-        on_leg_lost: is called, without a lock, when a leg went stale: someone may bring it back.
+        on_leg_lost: is called, without a lock, when a leg went stale, or answers again: someone may
+            bring it back.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Transfers:
         self._settle = settle
         self._on_leg_lost = on_leg_lost
         self._queue: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
+        self._waiting: deque[Event] = deque()  # those that the catalog has not taken yet
         self._thread = threading.Thread(target=self._run, name="transfers", daemon=True)
 
     def start(self) -> None:
@@ -63,14 +67,36 @@ class Transfers:
         reached.wait()
 
     def _run(self) -> None:
-        while (event := self._queue.get()) is not None:
+        while True:
+            try:
+                event = self._queue.get(timeout=AGAIN if self._waiting else None)
+            except queue.Empty:
+                self._handle_waiting()
+                continue
+            if event is None:
+                return  # what still waits, the next start finds out by itself
             if isinstance(event, threading.Event):
                 event.set()
                 continue
+            self._waiting.append(event)
+            self._handle_waiting()
+            if event.kind in ("leg_stale", "answers_again"):
+                self._on_leg_lost()
+
+    def _handle_waiting(self) -> None:
+        """In their order, as far as the catalog takes them: its disk may be full, or fail."""
+        while self._waiting:
+            event = self._waiting[0]
             try:
                 self._handle(event)
+            except Refused as error:
+                if error.reason is Reason.ENVIRONMENT:
+                    log.error("%s can't be noted yet: %s", event.kind, error)
+                    return
+                log.exception("the engine's event %s could not be handled", event)
             except Exception:
                 log.exception("the engine's event %s could not be handled", event)
+            self._waiting.popleft()
 
     def _handle(self, event: Event) -> None:
         runtime = self._floor.by_handle(event.volume)
@@ -89,16 +115,14 @@ class Transfers:
                 "recover_failed": self._recover_failed,
             }.get(event.kind)
             name = self._floor.medium_name(event.medium) if event.medium else ""
-            log.info("%s: %s %s %s", volume.name, event.kind, name, event.detail)
-            self._floor.catalog.event_add(
-                "engine", "", f"{volume.name}: {event.kind} {name}".rstrip()
-            )
             if done is not None and event.medium is not None:
                 done(runtime, volume, event.medium)
             self._note_events(runtime, volume)
+            self._floor.catalog.event_add(
+                "engine", "", f"{volume.name}: {event.kind} {name}".rstrip()
+            )
+            log.info("%s: %s %s %s", volume.name, event.kind, name, event.detail)
         self._floor.tell()
-        if event.kind == "leg_stale":
-            self._on_leg_lost()
 
     def _note_events(self, runtime: Runtime, volume: Volume) -> None:
         """So that a start notices when the newest record is on a medium that is away."""
@@ -146,6 +170,9 @@ class Transfers:
 
     def _save_broken(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
         self.save_is_broken(volume, medium)
+        rows = self._floor.catalog.operations(volume.uuid, running=True)
+        if self._floor.catalog.save_on(medium) is None and any(r.state == "prepared" for r in rows):
+            return  # the next start makes the save known, and its record must say then what it is
         self._detach(runtime, medium)
 
     def save_is_broken(self, volume: Volume, medium: bytes) -> None:

@@ -29,6 +29,10 @@ def _seconds(start: str, end: str) -> float:
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
+def _milliseconds(microseconds: int | None) -> float | None:
+    return None if microseconds is None else microseconds / 1000
+
+
 class Views:
     """Makes the shapes; each is described where it is made."""
 
@@ -58,7 +62,9 @@ class Views:
             "extents_copied": copied,
             "bytes_copied": copied * size if size else row.bytes_copied,
             "bytes_total": row.bytes_total,
-            "pause_ms": None if row.pause_us is None else row.pause_us / 1000,
+            "pause_ms": _milliseconds(row.pause_us),
+            "drain_ms": _milliseconds(row.drain_us),
+            "pause_work_ms": _milliseconds(row.pause_work_us),
             "started": row.started,
             "ended": row.ended,
             "seconds_in_force": _seconds(row.started, row.in_force) if row.in_force else None,
@@ -187,8 +193,9 @@ class Views:
         return VolumeState.FILLING if filling else VolumeState.SETTLED
 
     def legs(self, volume: Volume, status: Mapping[str, Any] | None) -> list[Shape]:
-        """medium, state, missed_extents of each."""
+        """medium, state, missed_extents of each, and whether it does not answer."""
         found = []
+        silent = self._floor.engine.silent()
         for leg in self._floor.catalog.legs(volume.uuid):
             seen = (status or {}).get("legs", {}).get(leg.medium)
             state = seen["state"] if seen else "missing"
@@ -201,6 +208,7 @@ class Views:
                     "medium": self._floor.medium_name(leg.medium),
                     "state": state,
                     "missed_extents": seen["missed"] if seen else 0,
+                    "silent": leg.medium in silent,
                 }
             )
         return found

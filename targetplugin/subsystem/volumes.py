@@ -13,6 +13,7 @@ from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.operations import RIGHTS
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.settle import Settle
+from targetplugin.subsystem.sizes import told
 from targetplugin.subsystem.views import Shape, Views, now
 
 POLICIES = ("split", "copy")
@@ -141,6 +142,7 @@ class Volumes:
             media = [leg.medium for leg in self._floor.catalog.legs(volume.uuid)]
             for save in self._floor.catalog.saves(volume.uuid):
                 media += save.media
+            self._floor.check_over(media)
             if runtime.handle is not None:
                 self._floor.engine.remove_volume(runtime.handle)
                 runtime.handle = None
@@ -173,7 +175,7 @@ class Volumes:
         untouched = volume.generation == 1 and status is not None and not status["changed"]
         if force or (untouched and not saves):
             return
-        lost = f"the volume's {volume.size} bytes"
+        lost = f"the volume's {told(volume.size)}"
         if saves:
             lost += f" and its saves {', '.join(saves)}"
         raise Refused(

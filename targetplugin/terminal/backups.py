@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from targetplugin.terminal import grammar, results
-from targetplugin.terminal.progress import follow
+from targetplugin.terminal.progress import finished
 from targetplugin.terminal.session import Session
 from targetplugin.terminal.tables import say
 
@@ -56,7 +56,7 @@ def declare(verbs: grammar.Verbs) -> None:
     )
     grammar.completed(place, "file")
     backup.add_argument("--format", choices=("qcow2", "raw"), help="of the image (default: qcow2)")
-    backup.add_argument("--label", help="what the list of backups calls it")
+    backup.add_argument("--label", type=grammar.label, help="what the list of backups calls it")
     backup.add_argument(
         "--no-register",
         dest="register",
@@ -81,7 +81,7 @@ def declare(verbs: grammar.Verbs) -> None:
     grammar.volume(register)
     place = register.add_argument("path", metavar="PATH", type=grammar.path, help="the image")
     grammar.completed(place, "file")
-    register.add_argument("--label", help="what the list of backups calls it")
+    register.add_argument("--label", type=grammar.label, help="what the list of backups calls it")
     register.add_argument(
         "--format", choices=("qcow2", "raw"), help="of the image (default: by its first bytes)"
     )
@@ -110,7 +110,7 @@ def _restore(session: Session, args: argparse.Namespace) -> None:
         session.show(result, lambda result: results.would("restore", args.volume, result))
         return
     if args.wait:
-        result = {**result, "operation": follow(session, result["operation"])}
+        result = finished(session, result)
 
     def tell(result: results.Fields) -> None:
         save = result["save"]
@@ -138,7 +138,7 @@ def _backup(session: Session, args: argparse.Namespace) -> None:
         session.show(result, lambda result: results.would("backup", args.save, result))
         return
     if args.wait:
-        result = {**result, "operation": follow(session, result["operation"])}
+        result = finished(session, result)
 
     def tell(result: results.Fields) -> None:
         operation = result["operation"]

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from targetplugin.terminal.session import Session
 
+LABEL_BYTES = 32
+MOST_LEGS = 8
+
 Run = Callable[[Session, argparse.Namespace], None]
 
 
@@ -90,6 +93,20 @@ def path(text: str) -> str:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError("a path is not empty")
     return os.path.abspath(text)
+
+
+def label(text: str) -> str:
+    """A save's or backup's label, in the room that the daemon has for it. An argparse type."""
+    if len(text.encode()) > LABEL_BYTES:
+        raise argparse.ArgumentTypeError(f"a label has at most {LABEL_BYTES} bytes")
+    return text
+
+
+def legs(text: str) -> int:
+    """How many legs a mirror may have. An argparse type."""
+    if number(text) > MOST_LEGS:
+        raise argparse.ArgumentTypeError(f"a mirror has at most {MOST_LEGS} legs")
+    return number(text)
 
 
 def number(text: str) -> int:

@@ -90,6 +90,8 @@ def _watch(session: Session, args: argparse.Namespace) -> None:
 
 def _abort(session: Session, args: argparse.Namespace) -> None:
     def tell(result: results.Fields) -> None:
-        say(f"Operation {args.operation} ({title(result['operation'])}) is stopped.")
+        state = result["operation"]["state"]
+        how = "is stopped" if state == "aborted" else f"had ended already: it is {state}"
+        say(f"Operation {args.operation} ({title(result['operation'])}) {how}.")
 
     session.show(session.call("abort", op=args.operation), tell)

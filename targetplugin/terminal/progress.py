@@ -58,6 +58,21 @@ def follow(session: Session, operation: Operation) -> Operation:
     return operation
 
 
+def finished(session: Session, result: dict[str, Any]) -> dict[str, Any]:
+    """A verb's result when its operation has ended: with that, and in JSON the save as it is then.
+
+    Raises:
+        As `follow`.
+    """
+    operation = follow(session, result["operation"])
+    now = {**result, "operation": operation}
+    if session.as_json and result.get("save") and not has_ended(result["operation"]):
+        volume = session.call("volume.show", name=operation["volume"])
+        name = result["save"]["name"]
+        now["save"] = next((s for s in volume["saves"] if s["name"] == name), result["save"])
+    return now
+
+
 def _unhappy(operation: Operation) -> ControlError:
     what = f"operation {operation['id']} ({title(operation)})"
     if operation["state"] == "aborted":

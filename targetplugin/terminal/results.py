@@ -100,9 +100,15 @@ def _running(operation: Fields | None) -> str | None:
 
 
 def legs(found: Sequence[Fields]) -> None:
-    heads = ("volume", "medium", "state", "missed extents")
+    heads = ("volume", "medium", "state", "missed extents", "note")
     rows = [
-        [one["name"], leg["medium"], leg["state"], leg.get("missed_extents")]
+        [
+            one["name"],
+            leg["medium"],
+            leg["state"],
+            leg.get("missed_extents"),
+            "does not answer" if leg.get("silent") else None,
+        ]
         for one in found
         for leg in one["legs"]
     ]

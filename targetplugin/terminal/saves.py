@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from targetplugin.terminal import grammar, results
-from targetplugin.terminal.progress import follow
+from targetplugin.terminal.progress import finished
 from targetplugin.terminal.session import Session
 from targetplugin.terminal.sizes import format_size
 from targetplugin.terminal.tables import draw, say
@@ -27,7 +27,9 @@ def declare(verbs: grammar.Verbs) -> None:
         ],
     )
     grammar.volume(save)
-    save.add_argument("--label", help="a name for the save, at most 32 bytes, not all digits")
+    save.add_argument(
+        "--label", type=grammar.label, help="a name for the save, at most 32 bytes, not all digits"
+    )
     save.add_argument("--policy", choices=("split", "copy"), help="instead of the volume's")
     onto = save.add_argument("--onto", metavar="MEDIUM", help="the medium to take")
     grammar.completed(onto, "medium")
@@ -114,7 +116,7 @@ def _finish(session: Session, args: argparse.Namespace, result: results.Fields) 
     """The result; with --wait that of the operation when it has ended."""
     operation = result.get("operation")
     if args.wait and operation:
-        return {**result, "operation": follow(session, operation)}
+        return finished(session, result)
     return result
 
 

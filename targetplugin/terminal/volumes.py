@@ -25,7 +25,7 @@ def declare(verbs: grammar.Verbs) -> None:
     )
     create.add_argument("name", metavar="NAME", help="letters, digits, '_', '.' and '-'")
     create.add_argument("--size", type=parse_size, required=True, help="as 512M or 1G")
-    create.add_argument("--mirror", type=grammar.number, metavar="N", help="legs (default: 2)")
+    create.add_argument("--mirror", type=grammar.legs, metavar="N", help="legs (default: 2)")
     media = create.add_argument("--media", nargs="+", metavar="MEDIUM", help="which media to take")
     grammar.completed(media, "medium")
     create.add_argument(

@@ -14,6 +14,7 @@ from targetplugin.engine import (
     Engine,
     Event,
     MediumSpec,
+    Record,
     VolumeSpec,
     decode_map_slot,
     decode_record,
@@ -72,6 +73,18 @@ class Rig:
             file.seek(offset)
             return file.read(length)
 
+    def records(self, name: str) -> list[tuple[int, int, bytes]]:
+        """(events, sequence, block) of the records on a medium."""
+        raw = self.content(name, SIZE + 4096, 8192)
+        blocks = [raw[:4096], raw[4096:]]
+        return [(r.events, r.sequence, b) for b in blocks if (r := decode_record(b))]
+
+    def record(self, name: str) -> Record:
+        """The newest record on a medium."""
+        found = decode_record(max(self.records(name))[2])
+        assert found
+        return found
+
     def create(self, *names: str) -> None:
         media = [self.medium(name) for name in names]
         self.handle = self.engine.add_volume(VolumeSpec(UUID, SIZE, 16, None, media, [], True))
@@ -84,11 +97,7 @@ class Rig:
 
     def start_again(self, *names: str) -> None:
         """A new engine on the same media, as after a kill, from what the media say."""
-        blocks = []
-        for name in names:
-            raw = self.content(name, SIZE + 4096, 8192)
-            blocks += [raw[:4096], raw[4096:]]
-        records = [(r.events, r.sequence, b) for b in blocks if (r := decode_record(b))]
+        records = [found for name in names for found in self.records(name)]
         raw = [self.content(name, SIZE + 65536, 5 * 8192) for name in names]
         slots = [r[i : i + 4096] for r in raw for i in range(0, len(r), 4096)]
         slots = [slot for slot in slots if decode_map_slot(slot)]

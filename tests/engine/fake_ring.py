@@ -25,6 +25,7 @@ class Result:
     data: bytes
     sense: bytes
     read_length: int | None
+    kept: bool = False  # its buffers are not to be given to another command
 
 
 class FakeRing:
@@ -42,6 +43,7 @@ class FakeRing:
         self.cleaned = 0
         self.under_way: dict[int, tuple[list[tuple[int, int]], int]] = {}
         self.results: dict[int, Result] = {}
+        self.kept: set[int] = set()
         self.number = 0
         self.data_at = 0
 
@@ -130,7 +132,11 @@ class FakeRing:
             iovs, data_in = self.under_way.pop(number)
             data = b"".join(self.map[base : base + take] for base, take in iovs) if data_in else b""
             sense = bytes(self.map[at + 16 : at + 16 + 96])
-            self.results[number] = Result(status, data, sense, read_length if flags & 2 else None)
+            self.results[number] = Result(
+                status, data, sense, read_length if flags & 2 else None, bool(flags & 4)
+            )
+            if flags & 4:
+                self.kept.add(number)
 
     def wait(self, number: int, timeout: float = 10.0) -> Result:
         end = time.monotonic() + timeout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -43,6 +44,29 @@ def test_a_split_leg_holds_the_point_and_recover_puts_back_only_what_differs(rig
     rig.wait_event("recovered", "b")
     assert rig.content("a", 0, len(old)) == old
     assert rig.engine.status(rig.handle)["recovered"] == 1
+
+
+def test_a_write_over_what_a_recover_has_pending_keeps_the_saves_content_around_it(
+    rig: Rig,
+) -> None:
+    rig.create("a", "b")
+    old = os.urandom(SIZE)
+    for at in range(0, SIZE, 1 << 19):
+        assert rig.ring.write(at // 512, old[at : at + (1 << 19)]).status == 0
+    rig.engine.save_split(rig.handle, [rig.media["b"].uuid], 1)
+    for at in range(0, SIZE, 1 << 19):
+        assert rig.ring.write(at // 512, bytes(1 << 19)).status == 0
+    rig.engine.recover(rig.handle, rig.media["b"], 1, NOTHING, 2)
+    expected = bytearray(old)
+    # From the end, as the copier begins at the other: inside of an extent, over a border, whole ones.
+    for at, length in ((SIZE - 512, 512), (-EXTENT * 3 // 2, EXTENT), (-EXTENT * 6, EXTENT * 3)):
+        at %= SIZE
+        expected[at : at + length] = data = os.urandom(length)
+        assert rig.ring.write(at // 512, data).status == 0
+        assert rig.ring.read(at // 512, length // 512).data == data
+    rig.wait_event("recovered", "b")
+    assert rig.content("a", 0, SIZE) == expected
+    assert rig.content("b", 0, SIZE) == old
 
 
 def test_a_save_by_copy_keeps_the_old_content_while_hosts_write(rig: Rig) -> None:
@@ -153,3 +177,13 @@ def test_the_last_leg_is_not_split(rig: Rig) -> None:
     rig.create("a")
     with pytest.raises(Refused, match="media are not in a state"):
         rig.engine.save_split(rig.handle, [rig.media["a"].uuid], 1)
+
+
+def test_a_leg_that_is_not_taken_back_keeps_its_descriptor(rig: Rig) -> None:
+    rig.create("a", "b")
+    other = os.open("/dev/full", os.O_RDWR)
+    with pytest.raises(Refused):
+        rig.engine.add_leg(rig.handle, replace(rig.media["b"], fd=other), None)  # it is in sync
+    os.close(other)
+    assert rig.ring.write(8, b"y" * 4096).status == 0
+    assert rig.content("b", 8 * 512, 4096) == b"y" * 4096

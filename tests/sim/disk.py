@@ -1,68 +1,121 @@
-"""A modelled disk with a volatile cache. Owns what is cached and what is durable; decides nothing
-of when it fails.
+"""A modelled disk with a volatile cache. Owns what is cached, what is durable and which faults it
+has; decides nothing of when.
 
-Data is kept as one stamp (an int) for each 4 KiB block, metadata as its 4096 bytes.
+Data is kept as one stamp (an int) for each block of `block` bytes, metadata as its 4096 bytes; both
+under their byte offsets.
 """
 
 from __future__ import annotations
 
 from random import Random
 
-BLOCK = 4096
+META = 4096
+EIO, ENOSPC = -5, -28
 
 
 class Disk:
     """A medium of `data_size` bytes of data and room for a trailer of `map_slots` slots an area."""
 
-    def __init__(self, name: str, data_size: int, map_slots: int) -> None:
+    def __init__(self, name: str, data_size: int, map_slots: int, block: int) -> None:
         self.name = name
         self.uuid = name.encode().ljust(16, b"\0")
         self.data_size = data_size
+        self.block = block
         self.map_slots = map_slots
-        self.record_offset = data_size + BLOCK
+        self.record_offset = data_size + META
         self.maps_offset = data_size + 65536
         self.durable: dict[int, int | bytes] = {}
         self.cached: list[tuple[int, int | bytes]] = []
         self.view: dict[int, int | bytes] = {}
-        self.broken = False
+        self.broken = False  # every request fails
+        self.full = (
+            False  # every write of data fails, as on a sparse file whose file system is full
+        )
+        self.slips = 0  # so many requests to come fail, and no more
+        self.silent_until = 0  # a step of the run: till then no request ends
+
+    def keys(self, offset: int, length: int) -> range:
+        return range(offset, offset + length, META if offset >= self.data_size else self.block)
+
+    def fault(self, kind: str, offset: int) -> int:
+        """What a request fails with now, or 0. Takes one slip."""
+        if self.broken:
+            return EIO
+        if self.slips:
+            self.slips -= 1
+            return EIO
+        if self.full and kind == "write" and offset < self.data_size:
+            return ENOSPC
+        return 0
 
     def read(self, offset: int, length: int) -> list[int | bytes]:
-        return [self.view.get(at, 0) for at in range(offset // BLOCK, (offset + length) // BLOCK)]
+        return [self.view.get(at, 0) for at in self.keys(offset, length)]
 
     def write(self, offset: int, values: list[int | bytes], *, durable: bool) -> None:
-        for at, value in enumerate(values, offset // BLOCK):
+        at = offset
+        for value in values:
             self.view[at] = value
             if durable:
                 self.durable[at] = value
                 self.cached = [entry for entry in self.cached if entry[0] != at]
             else:
                 self.cached.append((at, value))
+            at += META if offset >= self.data_size else self.block
+
+    def write_partly(
+        self, offset: int, values: list[int | bytes], random: Random, *, power: bool
+    ) -> None:
+        """A write that was under way when it failed, or when the power went: any part of it."""
+        step = META if offset >= self.data_size else self.block
+        for number, value in enumerate(values):
+            if random.random() < 0.5:
+                continue
+            at = offset + number * step
+            if isinstance(value, bytes) and (power or random.random() < 0.5):
+                self.tear(at, value, random)
+                self.cached = [entry for entry in self.cached if entry[0] != at]
+                self.view[at] = self.durable[at]
+            else:
+                self.write(at, [value], durable=random.random() < 0.5)
 
     def flush(self) -> None:
         self.durable.update(self.cached)
         self.cached.clear()
 
     def power_cut(self, random: Random) -> None:
-        """Of what was not flushed, any part may be there; metadata may be torn."""
+        """Of what was not flushed, any part may be there, in any order; metadata may be torn."""
         for at, value in self.cached:
             if random.random() < 0.5:
-                self.durable[at] = value
+                if isinstance(value, bytes):
+                    self.tear(at, value, random)
+                else:
+                    self.durable[at] = value
         self.cached.clear()
         self.view = dict(self.durable)
 
-    def tear(self, offset: int, value: bytes, random: Random) -> None:
+    def tear(self, at: int, value: bytes, random: Random) -> None:
         """A block that was being written when the power went: each sector old or new."""
-        old = self.durable.get(offset // BLOCK, 0)
-        old = old if isinstance(old, bytes) else bytes(BLOCK)
-        new = b"".join(
-            (value if random.random() < 0.5 else old)[at : at + 512] for at in range(0, BLOCK, 512)
+        old = self.durable.get(at, 0)
+        old = old if isinstance(old, bytes) else bytes(META)
+        self.durable[at] = b"".join(
+            (value if random.random() < 0.5 else old)[part : part + 512]
+            for part in range(0, META, 512)
         )
-        self.durable[offset // BLOCK] = new
+
+    def flip(self, at: int, random: Random) -> None:
+        """One bit of a metadata block turns over."""
+        block = bytearray(self.view[at])  # type: ignore[arg-type]
+        bit = random.randrange(META * 8)
+        block[bit // 8] ^= 1 << bit % 8
+        self.view[at] = self.durable[at] = bytes(block)
+
+    def blocks(self, offset: int, count: int) -> list[tuple[int, bytes]]:
+        """The metadata blocks that are there, with their places."""
+        found = ((at, self.view.get(at)) for at in range(offset, offset + count * META, META))
+        return [(at, block) for at, block in found if isinstance(block, bytes)]
 
     def records(self) -> list[bytes]:
-        found = self.read(self.record_offset, 2 * BLOCK)
-        return [block for block in found if isinstance(block, bytes)]
+        return [block for _, block in self.blocks(self.record_offset, 2)]
 
     def slots(self) -> list[bytes]:
-        found = self.read(self.maps_offset, 5 * self.map_slots * 2 * BLOCK)
-        return [block for block in found if isinstance(block, bytes)]
+        return [block for _, block in self.blocks(self.maps_offset, 10 * self.map_slots)]

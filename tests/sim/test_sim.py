@@ -1,23 +1,46 @@
-"""A slice of the simulator in every test run, with new seeds each time."""
+"""A slice of the simulator in every test run, with new seeds each time, and that it is one that repeats."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 
-from tests.sim.world import World
-
-SECONDS = float(os.environ.get("SIM_SECONDS", "60"))
+SECONDS = os.environ.get("SIM_SECONDS", "60")
 
 
-def test_nothing_is_lost_in_any_crash() -> None:
+def simulate(*words: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.sim", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+    )
+
+
+def test_nothing_is_lost_in_any_crash(told: Callable[[str], None]) -> None:
     first = int(time.time()) % 1_000_000 * 1000
-    print(f"seeds from {first}")
-    end = time.monotonic() + SECONDS
-    seed = first
-    while time.monotonic() < end:
-        world = World(seed)
-        world.run(1500)
-        seed += 1
-    assert seed - first > 5, "too few runs for this to mean something"
-    print(f"{seed - first} runs")
+    jobs = str(os.cpu_count() or 1)
+    done = simulate("--seeds", f"{first}:{first + 999999}", "--seconds", SECONDS, "--jobs", jobs)
+    told(f"the simulator, seeds from {first}: {done.stdout}")
+    print(done.stderr)
+    assert done.returncode == 0
+    points = re.search(r"(\d+) crash points", done.stdout)
+    assert points
+    assert int(points[1]) > 100, "too few for this to mean something"
+
+
+def test_a_seed_has_one_history() -> None:
+    for seed in (3, 6, 7):
+        histories = {
+            hashlib.sha256(
+                simulate("--seeds", f"{seed}:", "--trace", hash_seed=h).stdout.encode()
+            ).hexdigest()
+            for h in ("1", "2")
+        }
+        assert len(histories) == 1
+    assert hashlib.sha256(b"").hexdigest() not in histories

@@ -1,130 +1,149 @@
-"""One run: hosts, verbs and crashes at random on one volume, and an oracle that knows only what
-hosts were told.
+"""One run: a volume's core, its disks, hosts, verbs, faults and crashes at random, from a seed.
 
-Each 4 KiB block of the volume has a set of stamps that it may hold: one when all is settled, more
-while writes are under
-way or after a power cut took what was not flushed.
+Every step draws from a generator of its own, so that a history can be shortened by leaving steps out.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
 from targetplugin.engine.core import Core, decode_map_slot, decode_record
-from targetplugin.engine.record import LegState, SaveState
-from tests.sim.disk import BLOCK, Disk
+from targetplugin.engine.record import LegState, Record, SaveState
+from tests.sim.daemon import Daemon
+from tests.sim.disk import Disk
+from tests.sim.oracle import FLUSH, READ, WRITE, Oracle, Wrong
+from tests.sim.silence import TIMED_OUT, Silence
+from tests.sim.verbs import Verbs
 
-READ, WRITE, FLUSH = 1, 2, 3
-ACT_READ, ACT_WRITE, ACT_FLUSH, ACT_ANSWER, ACT_DONE, ACT_EVENT = range(1, 7)
-HOST, COPY = 1, 2
-STALE, IN_SYNC, WHOLE, BROKEN, RECOVERED = 1, 2, 3, 4, 5
+OPS = {READ: 1, WRITE: 2, FLUSH: 3, "unmap": 4}
+ACT_READ, ACT_WRITE, ACT_FLUSH, ACT_ZERO, ACT_ANSWER, ACT_DONE, ACT_EVENT = range(1, 8)
+KINDS = {ACT_READ: "read", ACT_WRITE: "write", ACT_FLUSH: "flush", ACT_ZERO: "write"}
+HOST, COPY, JOINED = 1, 2, 4
+COPY_BYTES = 1 << 20
 VOLUME = b"simulated volume"
-
-
-class Wrong(Exception):
-    """The core broke a promise."""
-
-
-@dataclass
-class Save:
-    """A point that was acknowledged: where it lies and what it must hold."""
-
-    generation: int
-    disks: list[Disk]
-    content: list[set[int]]
-    state: str = "whole"
-
-
-@dataclass
-class Command:
-    op: int
-    first: int
-    count: int
-    fua: bool
-    stamps: list[int] = field(default_factory=list)
-    expect: list[set[int]] = field(default_factory=list)  # reads: what each block may be
-    overwrites: list[set[int]] = field(default_factory=list)  # writes: what was settled before
-    flushes: dict[int, set[int]] = field(default_factory=dict)
-    faults: int = 0  # of disks, before it came
+CHECK = 100000  # the tag of reads after a start
+SLOT_BITS = 32512
+# Bytes of a block, of an extent as a shift, of the volume: of every eighth seed. One ends in the
+# midst of an extent.
+SHAPES = {7: (512, 16, (5 << 20) + 1536), 6: (4096, 12, 20 << 20), 2: (4096, 12, 20 << 20)}
 
 
 class World:
-    """Runs `steps` random steps from `seed`; check() raises Wrong with what was broken."""
+    """Runs steps from `seed`. Raises Wrong with the promise that was broken.
 
-    def __init__(self, seed: int, *, blocks: int = 3072, shift: int = 16) -> None:
-        self.random = Random(seed)
+    Args:
+        fence: whether a dead process's requests are over before the next one reads the media.
+        newest: whether a start goes by the newest record, or by any.
+        trace: is given each line of the history.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        fence: bool = True,
+        newest: bool = True,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
         self.seed = seed
-        self.blocks = blocks
-        self.size = blocks * BLOCK
-        self.shift = shift
-        self.per_extent = (1 << shift) // BLOCK
-        self.extents = -(-self.size // (1 << shift))
-        slots = -(-self.extents // 32512)
-        self.disks = [Disk(name, self.size, slots) for name in "ABCDE"]
-        self.may: list[set[int]] = [{0} for _ in range(blocks)]
-        self.unflushed: dict[int, set[int]] = {}  # what a power cut may bring back
-        self.changed: set[int] = set()  # extents written since the last point
-        self.edges: dict[int, tuple[int, bytes]] = {}  # generation -> parent, map
-        self.saves: dict[int, Save] = {}
-        self.history = hashlib.sha256()
-        self.stamp = 0
-        self.op = 0
+        self.fence = fence
+        self.by_newest = newest
+        self.trace = trace
+        self.random = Random(seed)
+        # Every eighth run is of sectors, and two of so many extents that a map's slot can be torn.
+        self.block, self.shift, self.size = SHAPES.get(seed % 8, (4096, 16, 12 << 20))
+        self.depth = self.random.choice([1, 4, 16, 64])
+        self.crash_rate = self.random.choice([0.003, 0.01, 0.03])
+        self.fault_rate = self.random.choice([0.0, 0.004, 0.015])
+        per_extent = (1 << self.shift) // self.block
+        self.oracle = Oracle(self.size // self.block, per_extent)
+        # Of some the activity log is smaller than the volume.
+        self.log_room = self.random.choice([2, 3, 848])
+        slots = -(-self.oracle.extents // SLOT_BITS)
+        self.disks = [Disk(name, self.size, slots, self.block) for name in "ABCDE"]
+        self.verbs = Verbs(self)
+        self.daemon = Daemon(self)
+        self.silence = Silence(self)
+        self.covered: Counter[str] = Counter()
         self.crashes = 0
-        self.faults = 0
+        self.faults = 0  # of disks
+        self.failures = 0  # of requests
+        self.performed = self.failed_at = 0  # requests in all, and at the last that failed
+        self.doom = 0  # a step at which a crash comes, for it is an interesting moment
+        self.trouble = 0  # up to this step a fault is fresh, and a crash likely
         self.known_events = 0  # what the catalog was told last
-        self.steps = 0
-        self.covered: dict[str, int] = {}
-        self.request: dict[str, Any] | None = None
-        self.request_at_start = False
-        self.parent = 0  # of the live generation
-        self.boot([self.disks[0], self.disks[1]], None, [])
+        self.now = 0
+        self.late: list[tuple[Disk, int, list[int | bytes], bool]] = []  # of a dead process
+        self.media: dict[int, Disk] = {}
+        self.under_way: list[dict[str, Any]] = []
+        self.boot(self.disks[:2], None, [])
+
+    def count(self, what: str) -> None:
+        self.covered[what] += 1
+
+    def interesting(self, chance: float = 0.15, steps: int = 8) -> None:
+        """Something has just changed: now and then a crash follows within a few steps."""
+        if not self.doom and self.random.random() < chance:
+            self.doom = self.now + 1 + self.random.randrange(steps)
+
+    def say(self, *words: Any) -> None:
+        if self.trace:
+            self.trace(f"{self.now} " + " ".join(str(word) for word in words))
 
     # --- starting -------------------------------------------------------------------------------
 
-    def boot(self, attached: list[Disk], record: bytes | None, slots: list[bytes]) -> None:
+    def boot(self, attached: Iterable[Disk], record: bytes | None, slots: list[bytes]) -> None:
         self.core = Core(VOLUME, self.size, self.shift)
-        self.media: dict[int, Disk] = {}
+        self.core.log_room = self.log_room
+        self.media = {}
+        attached = list(attached)
+        self.silence.boot(attached)
         for disk in attached:
             index = self.core.attach(
                 disk.uuid, disk.data_size, disk.record_offset, disk.maps_offset, disk.map_slots
             )
             self.media[index] = disk
         self.core.start(record, slots, same_content=True)
-        self.under_way: list[dict[str, Any]] = []
-        self.commands: dict[int, Command] = {}
+        self.under_way = []
+        self.oracle.commands.clear()
         self.copies: dict[int, list[int | bytes]] = {}
-        self.request = None
-        self.to_drop: list[int] = []
+        self.verbs.request = None
+        self.verbs.to_drop = []
+        self.daemon.cleaning = False
+
+    def newest(self) -> tuple[bytes, Record]:
+        best: tuple[tuple[int, int], bytes, Record] | None = None
+        for disk in self.disks:
+            for block in [] if self.away(disk) else disk.records():
+                record = decode_record(block)
+                if record and record.volume == VOLUME:
+                    key = (record.events, record.sequence)
+                    if best is None or (key > best[0] and self.by_newest):
+                        best = (key, block, record)
+        if best is None:
+            raise Wrong("no record is left")
+        return best[1], best[2]
 
     def restart(self) -> None:
         """As the daemon does it: the newest record, its legs' maps, the prepared operation finished
         or dropped.
         """
-        request = self.request
-        best = None
+        request = self.verbs.request
         for disk in self.disks:
-            for block in [] if disk.broken else disk.records():
-                record = decode_record(block)
-                if record and record.volume == VOLUME:
-                    key = (record.events, record.sequence)
-                    if best is None or key > best[0]:
-                        best = (key, record, block)
-        if best is None:
-            raise Wrong("no record is left")
-        _, record, block = best
-        present = {disk.uuid: disk for disk in self.disks if not disk.broken}
-        in_sync_there = any(
-            leg.state is LegState.IN_SYNC and leg.uuid in present for leg in record.legs
-        )
-        if not in_sync_there or (record.events < self.known_events and self.any_broken()):
+            if self.random.random() < 0.5:
+                self.silence.settle(disk)  # the start waited for it
+        block, record = self.newest()
+        present = {disk.uuid: disk for disk in self.disks if not self.away(disk)}
+        in_sync = [leg.uuid for leg in record.legs if leg.state is LegState.IN_SYNC]
+        behind = record.events < self.known_events and any(map(self.away, self.disks))
+        if behind or not any(uuid in present for uuid in in_sync):
             # The last leg in sync is gone for now, or the catalog knows of later events than the
-            # media that are
-            # there: a start is refused, and the disks come back.
+            # media that are there: a start is refused, and the disks come back.
             for disk in self.disks:
-                disk.broken = False
+                self.come(disk)
             self.restart()
             return
         named = [leg.uuid for leg in record.legs] + [save.uuid for save in record.saves]
@@ -132,485 +151,294 @@ class World:
             named.append(record.recover[0])
         if record.recover and record.recover[0] not in present:
             disk = next(disk for disk in self.disks if disk.uuid == record.recover[0])
-            disk.broken = False
+            self.come(disk)
             present[disk.uuid] = disk
-        in_sync = [leg.uuid for leg in record.legs if leg.state is LegState.IN_SYNC]
-        slots: list[bytes] = []
-        for uuid in in_sync + [save.uuid for save in record.saves]:
-            if uuid in present:
-                slots += present[uuid].slots()
-        if request is not None:
+        readable = in_sync + [save.uuid for save in record.saves]
+        slots = [block for uuid in readable if uuid in present for block in present[uuid].slots()]
+        self.verbs.settle_at_start(request, record)
+        if request is not None and record.op == request["op"]:
             # The map that was frozen lies on the old legs: after a swap they are no legs any more.
-            everywhere = [block for disk in self.disks if not disk.broken for block in disk.slots()]
-            self.settle_prepared(request, record, everywhere)
+            self.verbs.finish_at_start(request, record.generation - 1, self.frozen_map(record))
         broken = [save.uuid for save in record.saves if save.state is SaveState.BROKEN]
-        for save in list(self.saves.values()):
+        for save in self.oracle.saves.values():
             if not save.disks or save.disks[0].uuid in broken:
                 save.state = "broken"
         self.boot([present[uuid] for uuid in named if uuid in present], block, slots)
-        self.to_drop = [index for index, disk in self.media.items() if disk.uuid in broken]
+        self.verbs.drop_later(*(i for i, disk in self.media.items() if disk.uuid in broken))
         self.known_events = self.core.events
 
-    def settle_prepared(self, request: dict[str, Any], record: Any, slots: list[bytes]) -> None:
-        if request.get("op") is None or record.op != request["op"]:
-            return
+    def frozen_map(self, record: Record) -> int:
         frozen = record.generation - 1
-        area = frozen % 2  # the areas of even and odd generations
-        bits = bytearray(-(-self.extents // 8))
         newest: dict[int, tuple[int, bytes]] = {}
-        for block in slots:
-            decoded = decode_map_slot(block)
-            if decoded is None or decoded[0] != area or decoded[2] != frozen:
-                continue
-            if decoded[3] > newest.get(decoded[1], (0, b""))[0]:
-                newest[decoded[1]] = (decoded[3], decoded[4])
-        for slot, (_, payload) in newest.items():
-            at = slot * 4064
-            bits[at : at + 4064] = payload[: len(bits) - at]
-        self.covered["finished at start"] = self.covered.get("finished at start", 0) + 1
-        self.request_at_start = True
-        self.in_force(request, frozen, bytes(bits))
-        self.request_at_start = False
+        for disk in self.disks:
+            for block in [] if self.away(disk) else disk.slots():
+                decoded = decode_map_slot(block)
+                if decoded is None or (decoded[0], decoded[2]) != (frozen % 2, frozen):
+                    continue
+                if decoded[3] > newest.get(decoded[1], (0, b""))[0]:
+                    newest[decoded[1]] = (decoded[3], decoded[4])
+        return sum(
+            int.from_bytes(payload, "little") << slot * SLOT_BITS
+            for slot, (_, payload) in newest.items()
+        )
 
     # --- performing actions ---------------------------------------------------------------------
 
     def pump(self) -> None:
         for action in self.core.take():
             kind = action["kind"]
-            if kind in (ACT_READ, ACT_WRITE, ACT_FLUSH):
+            if self.trace:
+                shown = {k: v for k, v in action.items() if v and k not in ("data", "kind")}
+                self.say("act", KINDS.get(kind, kind), shown)
+            if kind in KINDS:
                 self.under_way.append(action)
             elif kind == ACT_ANSWER:
                 self.answered(action["number"], action["status"])
             elif kind == ACT_DONE:
-                self.done(action["number"], action["status"])
+                self.verbs.done(action["number"], action["status"])
             elif kind == ACT_EVENT:
-                self.event(action["number"], action["medium"])
+                self.verbs.event(action["number"], action["medium"])
 
     def perform(self, action: dict[str, Any]) -> None:
         disk = self.media[action["medium"]]
-        result = 0
-        if disk.broken:
-            result = -5
-        elif action["kind"] == ACT_FLUSH:
+        kind = KINDS[action["kind"]]
+        if action["medium"] in self.silence.refused:
+            self.core.completed(action["tag"], TIMED_OUT)
+            return
+        result = disk.fault(kind, action["offset"])
+        self.performed += 1
+        if result:
+            self.failed_at = self.performed
+            self.count(f"{kind} fails")
+            self.failures += 1
+            if kind == "write" and not disk.broken:
+                values = self.values(action)
+                disk.write_partly(action["offset"], values, self.random, power=False)
+        elif kind == "flush":
             disk.flush()
-        elif action["kind"] == ACT_READ:
+        elif kind == "read":
             values = disk.read(action["offset"], action["length"])
             if action["buffer"] == HOST:
-                command = self.commands[action["number"]]
-                at = action["buffer_offset"] // BLOCK
+                command = self.oracle.commands[action["number"]]
+                at = action["buffer_offset"] // self.block
                 command.stamps[at : at + len(values)] = [v for v in values if isinstance(v, int)]
             else:
-                self.copies[action["number"]] = values
+                at = action["buffer_offset"] // self.block
+                buffer = self.copies.setdefault(action["number"], [0] * (COPY_BYTES // self.block))
+                buffer[at : at + len(values)] = values
         else:
             disk.write(action["offset"], self.values(action), durable=action["durable"])
         self.core.completed(action["tag"], result)
 
     def values(self, action: dict[str, Any]) -> list[int | bytes]:
-        count = action["length"] // BLOCK
         if action["data"] is not None:
             return [action["data"]]
+        count = action["length"] // self.block
         if action["buffer"] == COPY:
             return self.copies[action["number"]][:count]
-        at = action["buffer_offset"] // BLOCK
-        return list(self.commands[action["number"]].stamps[at : at + count])
+        if action["buffer"] == JOINED:
+            return self.joined(action)
+        at = action["buffer_offset"] // self.block
+        return list(self.oracle.commands[action["number"]].stamps[at : at + count])
+
+    def joined(self, action: dict[str, Any]) -> list[int | bytes]:
+        """A host's data between what was read of a save for it."""
+        host: list[int | bytes] = [*self.oracle.commands[action["number"]].stamps]
+        copied = self.copies.get(action["copy"], [])  # none where it writes whole extents
+        tail = action["tail_at"] // self.block
+        return (
+            copied[: action["head"] // self.block]
+            + host
+            + copied[tail : tail + action["tail"] // self.block]
+        )
 
     # --- hosts ----------------------------------------------------------------------------------
 
-    def writing(self) -> set[int]:
-        return {command.stamps[0] for command in self.commands.values() if command.op == WRITE}
-
     def host(self) -> None:
-        tag = next((tag for tag in range(16) if tag not in self.commands), None)
+        tag = next((t for t in range(self.depth) if t not in self.oracle.commands), None)
         if tag is None:
             return
-        op = self.random.choices([READ, WRITE, FLUSH], [3, 6, 1])[0]
+        op = self.random.choices([READ, WRITE, "unmap", FLUSH], [6, 11, 1, 2])[0]
         if op == FLUSH:
-            command = Command(op, 0, 0, False)
-            command.flushes = {at: set(old) for at, old in self.unflushed.items()}
-            command.faults = self.faults
-            self.commands[tag] = command
-            self.core.command(tag, op, 0, 0, 0)
+            self.oracle.sent_flush(tag, self.failures)
+            self.core.command(tag, OPS[op], 0, 0, 0)
             return
         count = self.random.choice([1, 1, 2, 8, 16, 17, 40])
-        first = self.random.randrange(0, self.blocks - count)
+        first = self.random.randrange(0, self.oracle.blocks - count)
         if self.random.random() < 0.5:
             first = self.random.randrange(0, 256)  # a hot place, so that commands overlap
-        command = Command(op, first, count, op == WRITE and self.random.random() < 0.2)
-        here = range(first, first + count)
-        if op == WRITE:
-            self.stamp += 1
-            command.stamps = [self.stamp] * count
-            writing = self.writing()
-            command.overwrites = [self.may[at] - writing for at in here]
-            for at in here:
-                self.may[at].add(self.stamp)
-            for other in self.commands.values():
-                if other.op == READ:
-                    for at in set(here) & set(range(other.first, other.first + other.count)):
-                        other.expect[at - other.first].add(self.stamp)
+        fua = op == WRITE and self.random.random() < 0.2
+        if op == READ:
+            self.oracle.sent_read(tag, first, count, self.failures)
         else:
-            command.stamps = [-1] * count
-            command.expect = [set(self.may[at]) for at in here]
-        command.faults = self.faults
-        self.commands[tag] = command
-        self.core.command(tag, op, first * BLOCK, count * BLOCK, 1 if command.fua else 0)
+            self.oracle.sent_write(tag, first, count, fua, self.failures)
+        self.say("host", op, tag, first, count, fua)
+        self.core.command(tag, OPS[op], first * self.block, count * self.block, 1 if fua else 0)
 
     def answered(self, tag: int, status: int) -> None:
-        command = self.commands.pop(tag)
-        names = {READ: "read", WRITE: "write", FLUSH: "flush"}
-        self.count(names[command.op] + (" error" if status else ""))
-        if status:
-            stuck = (self.core.status()["recover"] or {}).get("failed")
-            if command.faults == self.faults and not stuck and not self.any_broken():
-                raise Wrong(f"{names[command.op]} failed with all disks at work")
-            return
-        if command.op == READ:
-            for at, stamp in enumerate(command.stamps, command.first):
-                if stamp not in command.expect[at - command.first]:
-                    may = sorted(command.expect[at - command.first])
-                    raise Wrong(f"block {at} reads {stamp}, may be {may}")
-        elif command.op == WRITE:
-            for at, old in enumerate(command.overwrites, command.first):
-                self.changed.add(at // self.per_extent)
-                self.may[at] -= old
-                if command.fua:
-                    self.unflushed.pop(at, None)
-                else:
-                    self.unflushed.setdefault(at, set()).update(old)
-        else:
-            for at, old in command.flushes.items():
-                left = self.unflushed.get(at, set()) - old
-                if left:
-                    self.unflushed[at] = left
-                else:
-                    self.unflushed.pop(at, None)
+        command = self.oracle.answered(tag, status)
+        self.count(command.op + (" error" if status else ""))
+        stuck = (self.core.status()["recover"] or {}).get("failed") if status else False
+        # What waits for a record, or for the log's cleaning, fails with it, though the request that
+        # failed came before.
+        stuck = stuck or self.log_room < 848 or self.performed - self.failed_at < 50
+        if status and command.failures == self.failures and not stuck:
+            raise Wrong(f"{command.op} failed with all disks at work")
 
-    def count(self, what: str) -> None:
-        self.covered[what] = self.covered.get(what, 0) + 1
+    # --- faults ---------------------------------------------------------------------------------
 
-    # --- verbs ----------------------------------------------------------------------------------
+    def away(self, disk: Disk) -> bool:
+        """Whether it can't be opened: it is broken, or a dead process's requests are not over."""
+        return disk.broken or (self.fence and not self.silence.over(disk))
 
-    def differential(self, generation: int) -> bytes:
-        """The OR of the maps between a save and the start of the live generation."""
+    def come(self, disk: Disk) -> None:
+        disk.broken = False
+        self.silence.settle(disk)
 
-        def up(node: int) -> list[int]:
-            path = [node]
-            while path[-1] in self.edges:
-                path.append(self.edges[path[-1]][0])
-            return path
-
-        one, other = up(generation), up(self.parent)
-        both = set(one) & set(other)
-        total = 0
-        for node in [n for n in one + other if n not in both]:
-            total |= int.from_bytes(self.edges[node][1], "little")
-        return total.to_bytes(-(-self.extents // 8), "little")
-
-    def ask(self, verb: str, **arguments: Any) -> bool:
-        self.op += 1
-        request = {"verb": verb, "op": self.op, **arguments}
-        core = {k: v for k, v in arguments.items() if k in ("medium", "mask", "generation", "base")}
-        error = self.core.request(verb, self.op, op=self.op, **core)
-        if error:
-            self.count(f"{verb} refused")
-            return False
-        self.request = request
-        return True
-
-    def attach(self, disk: Disk) -> int | None:
-        for index, other in self.media.items():
-            if other is disk:
-                return index
-        try:
-            index = self.core.attach(
-                disk.uuid, disk.data_size, disk.record_offset, disk.maps_offset, disk.map_slots
-            )
-        except ValueError:
-            return None
-        self.media[index] = disk
-        return index
-
-    def verb(self) -> None:
-        """Asks for one verb at random, as the subsystem might; one request at a time."""
-        if self.request is not None:
-            return
-        if self.to_drop:
-            index = self.to_drop.pop()
-            self.ask("drop", medium=index)
-            return
-        status = self.core.status()
-        in_use = {id(disk) for disk in self.media.values()}
-        held = {id(disk) for save in self.saves.values() for disk in save.disks}
-        free = [d for d in self.disks if id(d) not in in_use | held and not d.broken]
-        index_of = {disk.uuid: index for index, disk in self.media.items()}
-        in_sync = [u for u, leg in status["legs"].items() if leg["state"] == "in_sync"]
-        stale = [u for u, leg in status["legs"].items() if leg["state"] in ("stale", "missing")]
-        whole = [s for s in self.saves.values() if s.state == "whole"]
-        usable = [s for s in self.saves.values() if s.state != "broken"]
-        choice = self.random.choice(
-            [
-                "split",
-                "copy",
-                "recover",
-                "swap",
-                "resync",
-                "fresh",
-                "return",
-                "release",
-                "checkpoint",
-            ]
-        )
-        if choice == "split" and len(in_sync) > 1:
-            uuid = self.random.choice(in_sync)
-            self.ask("split", mask=1 << index_of[uuid], disks=[self.media[index_of[uuid]]])
-        elif choice == "copy" and free:
-            index = self.attach(free[0])
-            if index is not None and not self.ask("copy", medium=index, disks=[free[0]]):
-                self.to_drop.append(index)
-        elif choice == "recover" and usable:
-            save = self.random.choice(usable)
-            index = self.attach(save.disks[0])
-            if index is None:
-                return
-            attached = save.disks[0].uuid in status["saves"]
-            base = self.differential(save.generation)
-            if (
-                not self.ask(
-                    "recover", medium=index, generation=save.generation, base=base, save=save
-                )
-                and not attached
-            ):
-                self.to_drop.append(index)
-        elif choice == "swap" and whole:
-            save = self.random.choice(whole)
-            if any(id(disk) in in_use for disk in save.disks):
-                return
-            indices = [self.attach(disk) for disk in save.disks]
-            mask = sum(1 << index for index in indices if index is not None)
-            legs = [self.media[index_of[uuid]] for uuid in in_sync]
-            if not self.ask("swap", mask=mask, generation=save.generation, save=save, disks=legs):
-                self.to_drop += [index for index in indices if index is not None]
-        elif choice == "resync" and whole:
-            save = self.random.choice(whole)
-            if any(id(disk) in in_use for disk in save.disks) or len(save.disks) > 1:
-                return
-            index = self.attach(save.disks[0])
-            if index is None:
-                return
-            base = self.differential(save.generation)
-            if self.ask("sync", medium=index, base=base):
-                del self.saves[save.generation]
-            else:
-                self.to_drop.append(index)
-        elif choice == "fresh" and free and len(status["legs"]) < 3:
-            index = self.attach(free[0])
-            if index is not None and not self.ask("sync", medium=index):
-                self.to_drop.append(index)
-        elif choice == "return" and stale:
-            uuid = self.random.choice(stale)
-            disk = next(disk for disk in self.disks if disk.uuid == uuid)
-            index = None if disk.broken else self.attach(disk)
-            if index is not None:
-                self.ask("sync", medium=index)
-        elif choice == "release" and len(self.saves) > 2:
-            save = self.random.choice(list(self.saves.values()))
-            if not any(id(disk) in in_use for disk in save.disks):
-                del self.saves[save.generation]
-        elif choice == "checkpoint":
-            self.ask("checkpoint")
-
-    def done(self, number: int, status: int) -> None:
-        request, self.request = self.request, None
-        if request is None or number != request["op"]:
-            raise Wrong(f"request {number} is answered, which was not asked")
-        self.count(request["verb"] + (" failed" if status else ""))
-        self.known_events = self.core.events
-        if status:
-            if request["verb"] in ("copy", "recover"):
-                index = request["medium"]
-                uuid = self.media[index].uuid
-                if uuid not in self.core.status()["saves"]:
-                    self.to_drop.append(index)
-            elif request["verb"] == "swap":
-                self.to_drop += [i for i in range(16) if request["mask"] >> i & 1]
-            return
-        if request["verb"] in ("split", "copy", "recover", "swap"):
-            self.in_force(request, self.core.frozen_generation, self.core.frozen_bytes())
-            if request["verb"] == "split":
-                self.to_drop += [i for i in range(16) if request["mask"] >> i & 1]
-            elif request["verb"] == "swap":
-                legs = self.core.status()["legs"]
-                self.to_drop += [i for i, d in self.media.items() if d.uuid not in legs]
-        elif request["verb"] == "drop":
-            self.media.pop(request["medium"], None)
-
-    def in_force(self, request: dict[str, Any], frozen: int, bits: bytes) -> None:
-        """A point: what was frozen, and what the volume and the save must hold from here on."""
-        marked = int.from_bytes(bits, "little")
-        for extent in self.changed:
-            if not marked >> extent & 1:
-                raise Wrong(f"extent {extent} was written in generation {frozen} and is not marked")
-        self.changed.clear()
-        self.unflushed.clear()
-        self.edges[frozen] = (self.parent, bits)
-        writing = self.writing()
-        if request["verb"] in ("split", "copy", "swap"):
-            if request["verb"] == "swap":
-                request["disks"] = self.left(request)
-            content = [values - writing for values in self.may]
-            state = "filling" if request["verb"] == "copy" else "whole"
-            if not request["disks"]:
-                state = "broken"  # all that could hold it failed in the moment of the swap
-            self.saves[frozen] = Save(frozen, request["disks"], content, state)
-        if request["verb"] in ("recover", "swap"):
-            save = request["save"]
-            self.parent = save.generation
-            self.may = [set(values) for values in save.content]
-            for command in self.commands.values():
-                for at in range(command.first, command.first + command.count):
-                    if command.op == WRITE:
-                        command.overwrites[at - command.first] = set(self.may[at])
-                    elif command.op == READ:
-                        command.expect[at - command.first] |= self.may[at]
-            for command in self.commands.values():
-                if command.op == WRITE:
-                    for at in range(command.first, command.first + command.count):
-                        self.may[at].add(command.stamps[0])
-            if request["verb"] == "swap":
-                del self.saves[save.generation]
-        else:
-            self.parent = frozen
-
-    def left(self, request: dict[str, Any]) -> list[Disk]:
-        """Which of the old legs were in sync at the switch: the core says, or, at start, their own
-        records.
-        """
-        if self.request_at_start:
-            return [
-                disk
-                for disk in request["disks"]
-                if any((r := decode_record(b)) and r.op == request["op"] for b in disk.records())
-            ]
-        left = self.core.left_uuids()
-        return [disk for disk in self.disks if disk.uuid in left]
-
-    def event(self, kind: int, medium: int) -> None:
-        uuid = self.core.medium_uuid(medium)
-        disk = next((disk for disk in self.disks if disk.uuid == uuid), None)
-        if disk is None:
-            return
-        names = {
-            1: "leg stale",
-            2: "leg in sync",
-            3: "save whole",
-            4: "save broken",
-            5: "recovered",
-        }
-        names |= {6: "recover failed"}
-        if kind not in names:
-            return
-        self.count(names[kind])
-        if kind == STALE:
-            self.known_events = self.core.events
-        for save in self.saves.values():
-            if disk in save.disks and kind in (WHOLE, BROKEN):
-                save.state = "whole" if kind == WHOLE else "broken"
-                self.drop_later(medium)
-        if kind == RECOVERED and disk.uuid not in self.core.status()["saves"]:
-            self.drop_later(medium)
-        if kind == BROKEN and not self.faults:
-            raise Wrong("a save broke with all disks at work")
-
-    def drop_later(self, medium: int) -> None:
-        if medium not in self.to_drop:
-            self.to_drop.append(medium)
+    def is_write(self, action: dict[str, Any]) -> bool:
+        return KINDS[action["kind"]] == "write"
 
     def any_broken(self) -> bool:
         return any(disk.broken for disk in self.disks)
 
+    def fault(self) -> None:
+        self.faults += 1
+        sick = [disk for disk in self.disks if disk.broken or disk.full]
+        if sick:
+            sick[0].broken = sick[0].full = False
+            self.count("disk back")
+            self.say("disk back", sick[0].name)
+            return
+        legs = self.core.status()["legs"]
+        in_sync = [u for u, leg in legs.items() if leg["state"] == "in_sync"]
+        disk = self.random.choice(self.disks + [*self.media.values()] * 2)
+        kind = self.random.choice(["broken", "slips", "full", "silent"])
+        filling = [d for d in self.disks if d.uuid in self.core.status()["saves"]]
+        if filling and self.random.random() < 0.5:
+            disk, kind = filling[0], self.random.choice(["slips", "slips", "full"])
+        self.trouble = self.now + 60
+        if kind == "silent":
+            disk.silent_until = self.now + self.random.randrange(300)
+        elif disk.uuid in in_sync and len(in_sync) == 1 and self.random.random() < 0.9:
+            return
+        elif kind == "slips":
+            self.slip(disk)
+        else:
+            setattr(disk, kind, True)
+        self.count(f"disk {kind}")
+        self.say("disk", disk.name, kind)
+
+    def slip(self, disk: Disk) -> None:
+        """A few requests to a disk fail, and no more."""
+        self.faults += 1
+        self.trouble = self.now + 60
+        disk.slips = self.random.randrange(1, 4)
+
+    def flip(self) -> None:
+        """Between two starts one bit of a disk turns over, in metadata that another leg has, too."""
+        _, record = self.newest()
+        legs = [d for d in self.disks for leg in record.legs if leg.uuid == d.uuid]
+        good = [d for d in legs if not d.broken and record == self.newest_of(d)]
+        if len(good) < 2 or any(leg.state is not LegState.IN_SYNC for leg in record.legs):
+            return
+        disk = self.random.choice(good)
+        places = disk.blocks(disk.record_offset, 2) + disk.blocks(
+            disk.maps_offset, 8 * disk.map_slots
+        )
+        disk.flip(self.random.choice(places)[0], self.random)
+        self.count("bit flipped")
+        self.say("bit flipped", disk.name)
+
+    def newest_of(self, disk: Disk) -> Record | None:
+        records = [r for block in disk.records() if (r := decode_record(block))]
+        return max(records, key=lambda r: (r.events, r.sequence), default=None)
+
     # --- crashes --------------------------------------------------------------------------------
 
     def crash(self, power: bool) -> None:
+        """Power cut, or the process alone; and, now and then, again while it starts, three deep."""
+        self.die(power)
+        self.restart()
+        for _ in range(3):
+            if self.random.random() > 0.3:
+                break
+            for _ in range(self.random.randrange(8)):
+                self.step_io()
+            self.die(power)
+            self.restart()
+        slips = self.random.random() < 0.3
+        if slips:
+            self.daemon.slips_at_start()
+        self.check_content(durable=power and not slips)
+
+    def die(self, power: bool) -> None:
         self.crashes += 1
         self.count("power cut" if power else "kill")
+        self.say("power cut" if power else "kill")
         self.random.shuffle(self.under_way)
         for action in self.under_way:
             disk = self.media[action["medium"]]
-            if disk.broken or action["kind"] == ACT_READ:
+            kind = KINDS[action["kind"]]
+            if disk.broken or kind == "read":
                 continue
-            if action["kind"] == ACT_FLUSH:
+            if kind == "flush":
                 if not power or self.random.random() < 0.5:
                     disk.flush()
-                continue
-            values = self.values(action)
-            if not power:
-                disk.write(action["offset"], values, durable=action["durable"])  # it lands, late
-                continue
-            for at, value in enumerate(values):
-                if self.random.random() < 0.5:
-                    offset = action["offset"] + at * BLOCK
-                    if isinstance(value, bytes):
-                        disk.tear(offset, value, self.random)
-                    else:
-                        disk.write(offset, [value], durable=self.random.random() < 0.5)
+            elif power:
+                disk.write_partly(action["offset"], self.values(action), self.random, power=True)
+            elif self.fence or self.random.random() < 0.5:
+                disk.write(action["offset"], self.values(action), durable=action["durable"])
+            else:
+                late = (disk, action["offset"], self.values(action), action["durable"])
+                self.late.append(late)
+        self.under_way = []
         if power:
+            self.late.clear()
+            self.silence.power_cut()
             for disk in self.disks:
                 disk.power_cut(self.random)
-            for at, old in self.unflushed.items():
-                self.may[at] |= old
-            self.unflushed.clear()
-        self.restart()
-        while self.random.random() < 0.3:  # a crash while starting after a crash
-            for _ in range(self.random.randrange(4)):
-                self.step_io()
-            self.crashes += 1
-            self.restart_again(power)
-        self.settle_content(durable=power)
+                disk.slips = disk.silent_until = 0
+            self.oracle.lost_power()
+        if self.random.random() < 0.2:
+            self.flip()
 
-    def restart_again(self, power: bool) -> None:
-        self.random.shuffle(self.under_way)
-        for action in self.under_way:
-            disk = self.media[action["medium"]]
-            if action["kind"] != ACT_WRITE or disk.broken:
-                continue
-            for at, value in enumerate(self.values(action)):
-                if not power or self.random.random() < 0.5:
-                    offset = action["offset"] + at * BLOCK
-                    if isinstance(value, bytes) and power:
-                        disk.tear(offset, value, self.random)
-                    else:
-                        disk.write(offset, [value], durable=action["durable"])
-        if power:
-            for disk in self.disks:
-                disk.power_cut(self.random)
-        self.restart()
-
-    def settle_content(self, *, durable: bool = False) -> None:
-        """Reads the whole volume: what it holds now it goes on holding, unless a power cut takes
-        what was not flushed.
-        """
-        for first in range(0, self.blocks, 64):
-            command = Command(READ, first, 64, False, [-1] * 64)
-            command.expect = [set(self.may[at]) for at in range(first, first + 64)]
-            self.commands[100] = command
-            self.core.command(100, READ, first * BLOCK, 64 * BLOCK, 0)
-            self.run_until(lambda: 100 not in self.commands)
-            for at, stamp in enumerate(command.stamps, first):
-                if stamp < 0:
-                    raise Wrong(f"block {at} can't be read after a start")
-                if not durable and self.may[at] - {stamp}:
-                    self.unflushed.setdefault(at, set()).update(self.may[at] - {stamp})
-                self.may[at] = {stamp}
+    def check_content(self, *, durable: bool = False) -> None:
+        """Reads the whole volume."""
+        for disk in self.disks:
+            disk.slips = 0
+        for first in range(0, self.oracle.blocks, 64):
+            count = min(64, self.oracle.blocks - first)
+            command = self.oracle.sent_read(CHECK, first, count, self.failures)
+            self.core.command(CHECK, OPS[READ], first * self.block, count * self.block, 0)
+            self.run_until(lambda: CHECK not in self.oracle.commands)
+            if -1 in command.stamps:
+                raise Wrong(f"block {first} can't be read after a start")
+            self.oracle.found(first, command.stamps, durable=durable)
 
     # --- the run --------------------------------------------------------------------------------
 
     def step_io(self) -> None:
         self.pump()
-        if self.under_way:
-            self.perform(self.under_way.pop(self.random.randrange(len(self.under_way))))
-            self.pump()
+        if not self.under_way:
+            return
+        at = self.random.randrange(len(self.under_way))
+        if self.media[self.under_way[at]["medium"]].silent_until > self.now:
+            loud = [
+                i
+                for i, a in enumerate(self.under_way)
+                if self.media[a["medium"]].silent_until <= self.now
+            ]
+            if not loud:
+                return
+            at = self.random.choice(loud)
+        self.perform(self.under_way.pop(at))
+        self.pump()
 
-    def run_until(self, reached: Any, most: int = 200000) -> None:
+    def run_until(self, reached: Callable[[], bool], most: int = 200000) -> None:
+        """Runs until something is so; disks are silent no longer."""
+        for disk in self.disks:
+            disk.silent_until = 0
+        self.core.allowed(2)
         for _ in range(most):
             if reached():
                 return
@@ -620,67 +448,73 @@ class World:
             self.step_io()
         raise Wrong("the core does not come to an end")
 
-    def run(self, steps: int, crash_rate: float = 0.004) -> None:
+    def idle(self) -> bool:
+        return bool(self.core.idle_now()) and not self.under_way
+
+    def run(self, steps: Iterable[int]) -> None:
         # A volume exists, for its users, when its first record is durable.
-        self.run_until(lambda: self.core.idle_now() and not self.under_way)
-        for _ in range(steps):
-            self.steps += 1
-            draw = self.random.random()
-            if draw < 0.25:
-                self.host()
-            elif draw < 0.28:
-                self.verb()
-            elif draw < 0.283 and self.disks:
-                self.fault()
-            elif draw < 0.283 + crash_rate:
-                self.crash(self.random.random() < 0.6)
-            else:
-                self.step_io()
+        self.run_until(self.idle)
+        for step in steps:
+            self.now = step
+            self.random = Random(self.seed << 24 | step)
+            self.step()
+        self.now += 1
         self.finish()
 
-    def fault(self) -> None:
-        self.faults += 1
-        broken = [disk for disk in self.disks if disk.broken]
-        if broken:
-            broken[0].broken = False
-            self.count("disk back")
-            return
-        legs = self.core.status()["legs"]
-        in_sync = [u for u, leg in legs.items() if leg["state"] == "in_sync"]
-        disk = self.random.choice(self.disks)
-        if disk.uuid in in_sync and len(in_sync) == 1 and self.random.random() < 0.9:
-            return
-        disk.broken = True
-        self.count("disk fails")
+    def step(self) -> None:
+        draw = self.random.random()
+        if self.late and self.random.random() < 0.1:
+            disk, offset, values, durable = self.late.pop()
+            disk.write(offset, values, durable=durable)
+        if self.silence.late and self.random.random() < 0.1:
+            self.silence.step()
+        if self.random.random() < 0.15 and self.silence.give_up():
+            self.pump()
+        if self.random.random() < 0.02:
+            self.core.allowed(self.random.randrange(5))
+        if 0 < self.doom <= self.now:
+            self.doom = 0
+            self.crash(self.random.random() < 0.8)
+        elif draw < 0.25:
+            self.host()
+        elif draw < 0.28 or (self.verbs.following and self.random.random() < 0.2):
+            self.verbs.choose()
+        elif draw < 0.28 + self.fault_rate:
+            self.fault()
+        elif draw < 0.28 + self.fault_rate + self.crash_rate * (
+            5 if self.now < self.trouble else 1
+        ):
+            self.crash(self.random.random() < 0.6)
+        elif not self.daemon.chores(self.random.random()):
+            self.step_io()
 
     def finish(self) -> None:
         """All disks back, all work done; then legs and saves hold what they must."""
         self.faults += 1
         for disk in self.disks:
-            disk.broken = False
-        self.run_until(lambda: not self.commands and self.request is None)
-        if (self.core.status()["recover"] or {}).get("failed"):
+            disk.full = False
+            disk.slips = 0
+            self.come(disk)
+        self.run_until(lambda: not self.oracle.commands and self.verbs.request is None)
+        while (self.core.status()["recover"] or {}).get("failed"):
             self.crash(False)
-        self.run_until(lambda: self.core.idle_now() and not self.under_way)
-        self.settle_content()
-        self.run_until(lambda: self.core.idle_now() and not self.under_way)
+        self.run_until(self.idle)
+        self.check_content()
+        self.run_until(self.idle)
         status = self.core.status()
         if status["recover"]:
             raise Wrong("a recover does not end")
         for disk in self.media.values():
             leg = status["legs"].get(disk.uuid)
             if leg and leg["state"] == "in_sync":
-                self.compare(f"leg {disk.name}", disk, self.may)
+                self.oracle.compare(f"leg {disk.name}", disk, self.oracle.may)
             elif leg and leg["state"] == "syncing":
                 raise Wrong(f"leg {disk.name} does not come in sync")
-        for save in self.saves.values():
+        for save in self.oracle.saves.values():
             if save.state == "filling":
                 raise Wrong(f"save @{save.generation} is not filled")
             if save.state == "whole":
                 for disk in save.disks:
-                    self.compare(f"save @{save.generation} on {disk.name}", disk, save.content)
-
-    def compare(self, what: str, disk: Disk, content: list[set[int]]) -> None:
-        for at in range(self.blocks):
-            if disk.view.get(at, 0) not in content[at]:
-                raise Wrong(f"{what}: block {at} is {disk.view.get(at, 0)}, may be {content[at]}")
+                    self.oracle.compare(
+                        f"save @{save.generation} on {disk.name}", disk, save.content
+                    )

@@ -87,6 +87,14 @@ def test_a_byte_at_either_end_is_data(image, at, where):
     only_by_force(path, f"its {where} MiB holds data")
 
 
+def test_a_disk_that_was_written_to_is_found_though_its_ends_are_empty(image):
+    path = image()
+    with open(path, "r+b") as file:
+        file.seek(SIZE // 2)
+        file.write(b"\1" * (1 << 20))
+    only_by_force(path, "it holds data at 0x2")
+
+
 def test_a_disk_that_was_given_and_is_free_is_taken(image):
     path = image()
     give(path)

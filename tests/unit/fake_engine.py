@@ -18,8 +18,8 @@ from targetplugin.engine.core import Core
 from targetplugin.errors import Reason, Refused
 
 READ, WRITE, FLUSH = 1, 2, 3
-ACT_READ, ACT_WRITE, ACT_FLUSH, ACT_ANSWER, ACT_DONE, ACT_EVENT = range(1, 7)
-HOST, COPY = 1, 2
+ACT_READ, ACT_WRITE, ACT_FLUSH, _ACT_ZERO, ACT_ANSWER, ACT_DONE, ACT_EVENT = range(1, 8)
+HOST, COPY, JOINED = 1, 2, 4
 EVENTS = {
     1: "leg_stale",
     2: "leg_in_sync",
@@ -31,12 +31,19 @@ EVENTS = {
 
 
 @dataclass(frozen=True)
+class Pause:
+    whole: int
+    drain: int
+    work: int
+
+
+@dataclass(frozen=True)
 class Point:
     frozen: int
     frozen_map: bytes
     generation: int
     pending: int
-    pause_us: int
+    pause: Pause
     left: list[bytes]
 
 
@@ -71,6 +78,7 @@ class FakeEngine:
         self.on_event = on_event
         self.volumes: dict[int, Volume] = {}
         self.broken: set[bytes] = set()  # uuids of media that fail
+        self.mute: set[bytes] = set()  # uuids of media that do not answer
         self.hold_copies = False
         self.cut_after = ""  # the verb after which, in force, the daemon dies
         self.cut_before = ""
@@ -173,6 +181,9 @@ class FakeEngine:
 
     detach_save = drop_leg
 
+    def silent(self) -> set[bytes]:
+        return self.mute
+
     def live_map(self, handle: int) -> bytes:
         return bytes(self.volumes[handle].core.live_bytes())
 
@@ -242,7 +253,7 @@ class FakeEngine:
             bytes(core.frozen_bytes()),
             status["generation"],
             pending,
-            1000,
+            Pause(1000, 200, 100),
             left,
         )
 
@@ -301,7 +312,8 @@ class FakeEngine:
             at = action["buffer_offset"]
             volume.host[action["number"]][at : at + len(data)] = data
         else:
-            volume.buffers[action["number"]] = data
+            kept = volume.buffers.get(action["number"], b"")[: action["buffer_offset"]]
+            volume.buffers[action["number"]] = kept + data
 
     def _write(self, volume: Volume, medium: Any, action: dict[str, Any]) -> None:
         if action["data"] is not None:
@@ -309,6 +321,11 @@ class FakeEngine:
         elif action["buffer"] == HOST:
             at = action["buffer_offset"]
             data = bytes(volume.host[action["number"]][at : at + action["length"]])
+        elif action["buffer"] == JOINED:
+            copied = volume.buffers.get(action["copy"], b"")
+            host = action["length"] - action["head"] - action["tail"]
+            data = copied[: action["head"]] + bytes(volume.host[action["number"]][:host])
+            data += copied[action["tail_at"] : action["tail_at"] + action["tail"]]
         else:
             data = volume.buffers[action["number"]][: action["length"]]
         buffered_write(medium.fd, action["offset"], data)

@@ -151,6 +151,18 @@ def test_what_is_refused_is_said_in_words_and_ends_with_1(
     assert "no free medium" in capsys.readouterr().err
 
 
+def test_what_can_t_be_asked_for_is_told_before_it_is_asked(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["save", DISK, "--label", "12"]) == 2
+    assert main(["run", DISK, "--label", "12", "--", "true"]) == 2
+    assert main(["restore", DISK, "--backup", "9"]) == 1
+    said = capsys.readouterr().err
+    assert "would look like a generation" in said
+    assert "has no backup 9" in said
+    assert house.saves() == []
+
+
 def test_another_disk_never_gets_a_vendor_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

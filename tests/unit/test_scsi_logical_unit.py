@@ -174,6 +174,8 @@ def test_bad_fields_are_named(host: Host) -> None:
     assert host.refused(cdb, data[:36] + b"\1" + data[37:]) == (LIST, 36)
     assert host.refused(*host.ask(OutAction.SAVE, Parameters(generation=1))) == (LIST, 8)
     assert host.refused(*host.ask(OutAction.RESTORE, Parameters())) == (LIST, 32)
+    assert host.refused(*host.ask(OutAction.RESTORE, Parameters(backup=9))) == (LIST, 32)
+    assert host.refused(*host.ask(OutAction.SAVE, Parameters(label="12"))) == (LIST, 40)
     assert host.refused(*host.ask(OutAction.UNDO, Parameters(generation=1))) == (CDB, 1)
     assert host.saves() == []
 

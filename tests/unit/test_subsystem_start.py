@@ -4,13 +4,17 @@ hand.
 
 from __future__ import annotations
 
+import os
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from targetplugin.errors import Reason, Refused
+from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
+from tests.unit.fake_engine import PowerCut
 from tests.unit.house import House
 
 
@@ -214,6 +218,44 @@ def test_a_leg_that_fails_is_shown_and_taken_back_when_it_works(house: House) ->
     assert house.on_medium("b", 3) == "x"
 
 
+def test_a_leg_that_does_not_answer_is_left_alone(house: House) -> None:
+    uuid = house.floor.medium_row("b").uuid
+    house.engine.broken.add(uuid)
+    house.write(3, "x")
+    house.subsystem.settled()
+    house.engine.broken.clear()
+    house.engine.mute.add(uuid)
+    touched = house.floor.media[uuid].read_trailer
+    house.floor.media[uuid].read_trailer = None  # type: ignore[method-assign, assignment]
+    assert not house.subsystem._comeback.look()
+    assert [(leg["state"], leg["silent"]) for leg in house.show()["legs"]] == [
+        ("in_sync", False),
+        ("stale", True),
+    ]
+    for verb in (
+        lambda: house.subsystem.volume_delete("ledger", force=True),
+        lambda: house.floor.check_over([uuid]),
+    ):
+        with pytest.raises(Refused) as refused:
+            verb()
+        assert refused.value.reason is Reason.BUSY
+    house.floor.media[uuid].read_trailer = touched  # type: ignore[method-assign]
+    house.engine.mute.clear()
+    house.subsystem._comeback.look()
+    house.finish()
+    assert house.show()["state"] == "serving"
+    assert house.on_medium("b", 3) == "x"
+
+
+def test_a_free_medium_that_does_not_answer_is_not_taken(house: House) -> None:
+    house.media("silent")
+    house.engine.mute.add(house.floor.medium_row("silent").uuid)
+    assert "silent" not in [row.name for row in house.subsystem._pool.free()]
+    with pytest.raises(Refused) as refused:
+        house.subsystem.media_remove("silent")
+    assert refused.value.reason is Reason.BUSY
+
+
 def test_a_volume_is_down_while_only_an_older_leg_is_there(house: House) -> None:
     house.engine.broken.add(house.floor.medium_row("b").uuid)
     house.write(3, "x")
@@ -270,3 +312,197 @@ def test_media_that_know_more_than_an_older_catalog_are_believed(house: House) -
     house.subsystem.recover("ledger@1")
     house.finish()
     assert house.read(3) == "x"
+
+
+def test_a_save_whose_release_was_cut_short_is_not_taken_for_whole(
+    house: House, monkeypatch: Any
+) -> None:
+    house.write(3, "x")
+    house.engine.hold_copies = True
+    house.subsystem.save("ledger", policy="copy")
+    monkeypatch.setattr(house.subsystem._settle, "free", killed)
+    with pytest.raises(PowerCut):
+        house.subsystem.release("ledger")
+    house.restart()
+    house.finish()
+    assert house.saves() == []
+    assert house.states()["c"] == "free"
+    assert house.subsystem.operations("ledger")[0]["state"] == "done"
+
+
+def test_a_save_whose_abort_was_cut_short_is_not_taken_for_whole(
+    house: House, monkeypatch: Any
+) -> None:
+    house.write(3, "x")
+    house.engine.hold_copies = True
+    answer = house.subsystem.save("ledger", policy="copy")
+    monkeypatch.setattr(house.catalog, "save_remove", killed)
+    with pytest.raises(PowerCut):
+        house.subsystem.abort(answer["operation"]["id"])
+    house.restart()
+    house.finish()
+    assert house.show()["saves"][0]["fill"] == "broken"
+    house.subsystem.release("ledger")
+
+
+def killed(*_: object) -> None:
+    raise PowerCut
+
+
+@pytest.mark.parametrize("what", ["read_records", "read_map_slots"])
+def test_a_leg_of_which_nothing_can_be_read_keeps_no_volume_down(
+    house: House, monkeypatch: Any, what: str
+) -> None:
+    house.write(3, "x")
+    house.finish()
+    uuid = house.floor.medium_row("a").uuid
+    house.kill()
+    works = getattr(Medium, what)
+
+    def read(medium: Medium, *words: Any, **options: Any) -> Any:
+        if medium.trailer is not None and medium.trailer.uuid == uuid:
+            raise Refused(Reason.ENVIRONMENT, "a bad sector")
+        return works(medium, *words, **options)
+
+    monkeypatch.setattr(Medium, what, read)
+    house.boot()
+    assert house.show()["state"] == "degraded", house.show()["why"]
+    assert house.read(3) == "x"
+    house.write(3, "y")
+    house.kill()
+    monkeypatch.setattr(Medium, what, works)
+    house.boot()
+    house.finish()
+    assert [house.on_medium(leg, 3) for leg in "ab"] == ["y", "y"]
+
+
+def test_what_can_not_be_read_may_know_more(house: House, monkeypatch: Any) -> None:
+    house.engine.broken.add(house.floor.medium_row("b").uuid)
+    house.write(3, "x")
+    house.subsystem.settled()
+    uuid = house.floor.medium_row("a").uuid
+    house.kill()
+    works = Medium.read_records
+
+    def read(medium: Medium) -> list[bytes]:
+        if medium.trailer is not None and medium.trailer.uuid == uuid:
+            raise Refused(Reason.ENVIRONMENT, "a bad sector")
+        return works(medium)
+
+    monkeypatch.setattr(Medium, "read_records", read)
+    house.boot()
+    assert house.show()["state"] == "down"
+
+
+def test_a_frozen_map_is_all_where_a_leg_that_may_have_it_is_away(
+    house: House, monkeypatch: Any
+) -> None:
+    house.write(3, "x")
+    house.subsystem.save("ledger", policy="copy")
+    house.finish()
+    house.engine.broken.add(house.floor.medium_row("b").uuid)
+    house.write(3, "y")
+    house.subsystem.settled()
+    full = Refused(Reason.ENVIRONMENT, "the disk is full")
+    monkeypatch.setattr(house.catalog.maps, "write", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(Refused):
+        house.subsystem.save("ledger", policy="copy")
+    house.engine.broken.clear()
+    house.subsystem._comeback.look()
+    house.finish()
+    house.kill()
+    (house.folder / "a").rename(house.folder / "away")
+    house.boot()
+    assert house.read(3) == "y"
+    house.subsystem.recover("ledger@1")
+    house.finish()
+    assert house.read(3) == "x"
+    assert house.on_medium("b", 3) == "x"
+
+
+def test_a_volume_that_is_down_keeps_its_media(house: House) -> None:
+    house.write(3, "x")
+    house.engine.hold_copies = True
+    house.engine.cut_after = "copy"
+    with pytest.raises(PowerCut):
+        house.subsystem.save("ledger", policy="copy")
+    house.write(3, "y")
+    house.kill()
+    for leg in "ab":
+        (house.folder / leg).rename(house.folder / f"away-{leg}")
+    house.boot()
+    assert house.show()["state"] == "down"
+    for leg in "ab":
+        (house.folder / f"away-{leg}").rename(house.folder / leg)
+    house.subsystem._comeback.look()
+    house.finish()
+    assert house.saves() == ["ledger@1"]
+    assert house.on_medium("c", 3) == "x"
+
+
+def test_a_save_that_the_catalog_could_not_take_keeps_its_medium(
+    house: House, monkeypatch: Any
+) -> None:
+    house.kill()
+    (house.folder / "d").rename(house.folder / "away")
+    house.boot()
+    full = Refused(Reason.ENVIRONMENT, "the disk is full")
+    monkeypatch.setattr(house.catalog.maps, "write", lambda *_: (_ for _ in ()).throw(full))
+    house.engine.hold_copies = True
+    with pytest.raises(Refused):
+        house.subsystem.save("ledger", policy="copy")
+    (house.folder / "away").rename(house.folder / "d")
+    house.subsystem._comeback.look()
+    assert house.states()["d"] == "free"
+    assert house.states()["c"] != "free"
+
+
+def test_a_leg_that_could_not_be_taken_back_is_looked_for_again(
+    house: House, monkeypatch: Any
+) -> None:
+    house.engine.broken.add(house.floor.medium_row("b").uuid)
+    house.write(3, "x")
+    house.subsystem.settled()
+    shutil.copy(house.folder / "b", house.folder / "new")
+    (house.folder / "new").rename(house.folder / "b")  # a disk that was pulled and is back
+    works = house.engine.add_leg
+    busy = Refused(Reason.BUSY, "its last requests are not over")
+    monkeypatch.setattr(house.engine, "add_leg", lambda *_: (_ for _ in ()).throw(busy))
+    house.subsystem._comeback.look()
+    monkeypatch.setattr(house.engine, "add_leg", works)
+    house.engine.broken.clear()
+    house.subsystem._comeback.look()
+    house.finish()
+    assert house.show()["state"] == "serving"
+    assert os.pread(os.open(house.folder / "b", os.O_RDONLY), 1, 3 * 65536) == b"x"
+
+
+def test_a_medium_that_is_another_volumes_by_now_is_no_save_of_this(house: House) -> None:
+    house.write(3, "x")
+    house.engine.hold_copies = True
+    house.subsystem.save("ledger", policy="copy")
+    medium = house.floor.media[house.floor.medium_row("c").uuid]
+    assert medium.trailer is not None
+    medium.write_trailer(replace(medium.trailer, volume=bytes(range(16))))
+    house.restart()
+    house.finish()
+    assert house.on_medium("c", 3) == ""
+    assert house.show()["saves"][0]["fill"] == "broken"
+
+
+def test_a_save_that_the_catalog_could_not_take_is_known_as_broken(
+    house: House, monkeypatch: Any
+) -> None:
+    house.write(3, "x")
+    full = Refused(Reason.ENVIRONMENT, "the disk is full")
+    with monkeypatch.context() as patch:
+        patch.setattr(house.catalog.maps, "write", lambda *_: (_ for _ in ()).throw(full))
+        house.engine.hold_copies = True
+        with pytest.raises(Refused):
+            house.subsystem.save("ledger", policy="copy")
+    house.engine.broken.add(house.floor.medium_row("c").uuid)
+    house.write(3, "y")
+    house.subsystem.settled()
+    house.restart()
+    house.finish()
+    assert house.show()["saves"][0]["fill"] == "broken"

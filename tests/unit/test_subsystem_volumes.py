@@ -7,6 +7,7 @@ import os
 import pytest
 
 from targetplugin.errors import Reason, Refused
+from targetplugin.subsystem.sizes import told
 from tests.unit.house import EXTENT, MIB, House
 
 
@@ -171,3 +172,9 @@ def test_status_shows_volumes_media_and_what_runs(house: House) -> None:
     assert told["volumes"][0]["operation"] == told["operations"][0]
     assert len(told["media"]) == 4
     assert house.subsystem.status("ledger")["volumes"] == told["volumes"]
+
+
+def test_sizes_are_told_as_people_say_them() -> None:
+    assert told(512 * MIB) == "512 MiB"
+    assert told(3 * 1024 * MIB) == "3 GiB"
+    assert told(MIB + 1) == "1048577 bytes"

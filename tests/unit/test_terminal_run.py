@@ -186,6 +186,8 @@ def test_a_refusal_is_an_object_with_json(run: Run, fake: FakeSubsystem) -> None
         "restore ledger --from /i --backup 1",
         "export ledger --initiator not-an-iqn",
         "abort twelve",
+        "save ledger --label a-label-of-more-than-thirty-two-bytes",
+        "volume create notes --size 1G --mirror 9",
         "export ledger --initiator iqn.2026-01.a:b --chap-password-file /none/such",
     ],
 )
@@ -319,6 +321,20 @@ def test_what_fails_while_it_is_waited_for_is_exit_status_1(
     assert done.returncode == 1
     assert state in done.stderr
     assert ("the image is damaged" in done.stderr) == (state == "failed")
+
+
+def test_after_waiting_the_save_is_told_as_it_is_then(run: Run, fake: FakeSubsystem) -> None:
+    filling = a_save(fill="filling", percent=7.5)
+    fake.answers["save"] = {"operation": an_operation(**RUNNING), "save": filling}
+    fake.answers["operation_wait"] = an_operation(verb="save")
+    fake.answers["volume_show"] = a_volume(saves=[a_save()])
+    done = run("save", "ledger", "--policy", "copy", "--wait", "--json")
+    assert json.loads(done.stdout)["save"] == a_save()
+
+
+def test_what_had_ended_is_not_told_as_stopped(run: Run, fake: FakeSubsystem) -> None:
+    fake.answers["abort"] = {"operation": an_operation(state="done")}
+    assert "had ended already: it is done" in run("abort", "12").stdout
 
 
 def test_restore_waits_unless_told_not_to(run: Run, fake: FakeSubsystem) -> None:

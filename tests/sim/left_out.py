@@ -1,0 +1,91 @@
+"""Builds a core in which each rule of order can be left out, and runs the simulator on it.
+
+`python3 -m tests.sim.left_out FOLDER [NAME...]` does it and says how soon each was found.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.sim.rules import FENCE, NEWEST, RULES
+
+CHECKOUT = Path(__file__).parents[2]
+CHOICE = """
+cdef extern from "stdlib.h" nogil:
+    int atoi(const char *text)
+    char *getenv(const char *name)
+
+cdef int left_out = atoi(getenv(b"SIM_LEFT_OUT")) if getenv(b"SIM_LEFT_OUT") != NULL else 0
+
+"""
+SETUP = """
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+core = Extension(
+    "targetplugin.engine.core",
+    ["targetplugin/engine/core.pyx"],
+    libraries=["z"],
+    extra_compile_args=["-O1", "-w"],
+)
+setup(name="core", packages=[], ext_modules=cythonize([core], quiet=True))
+"""
+
+
+def build(folder: Path) -> None:
+    """Makes a copy of the package in `folder` whose core has every rule's place changed."""
+    copy = folder / "targetplugin"
+    shutil.copytree(CHECKOUT / "targetplugin", copy, ignore=shutil.ignore_patterns("*.so", "*.c"))
+    shutil.copytree(CHECKOUT / "tests/sim", folder / "tests/sim")
+    shutil.copy(CHECKOUT / "tests/__init__.py", folder / "tests")
+    engine = copy / "engine"
+    for number, rule in enumerate(RULES, 1):
+        path = engine / rule.file
+        path.write_text(rule.leave_out(path.read_text(), f"(left_out == {number})"))
+    for built in (CHECKOUT / "targetplugin/engine").glob("executor*.so"):
+        shutil.copy(built, engine)
+    core = engine / "core.pyx"
+    core.write_text(
+        core.read_text().replace('include "bitmap.pxi"', CHOICE + 'include "bitmap.pxi"', 1)
+    )
+    command = [sys.executable, "-c", SETUP, "-q", "build_ext", "--inplace"]
+    subprocess.run(command, cwd=folder, check=True)
+
+
+def run(folder: Path, name: str, seconds: float, first: int = 0) -> tuple[bool, str]:
+    """Runs the simulator without one rule; whether it found that, and what it said."""
+    number = {rule.name: number for number, rule in enumerate(RULES, 1)}.get(name, 0)
+    environment = {**os.environ, "SIM_LEFT_OUT": str(number), "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-m", "tests.sim", "--seeds", f"{first}:{first + 1000000}"]
+    command += ["--seconds", str(seconds), "--shorten", "0"]
+    command += {FENCE: ["--no-fence"], NEWEST: ["--any-record"]}.get(name, [])
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds + 300
+    )
+    return done.returncode == 1 and "fails at step" in done.stdout, done.stdout + done.stderr
+
+
+def main() -> int:
+    folder = Path(sys.argv[1])
+    if not (folder / "targetplugin").exists():
+        build(folder)
+    missed = 0
+    for name in sys.argv[2:] or [*(rule.name for rule in RULES), FENCE, NEWEST]:
+        begin = time.monotonic()
+        found, said = run(folder, name, 600)
+        missed += not found
+        line = next((line for line in said.splitlines() if "fails at" in line), said[-300:])
+        print(
+            f"{'found ' if found else 'MISSED'} {name:24} {time.monotonic() - begin:5.1f} s  {line}",
+            flush=True,
+        )
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
