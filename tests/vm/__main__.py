@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 from . import channel, disks, machine, network, recipe, state
-from .errors import LabError
+from .errors import LabError, Usage
 from .lab import Lab
 
 FAILED = 1
+USAGE = 2
 EXEC_FAILED = 255
 
 
@@ -29,6 +30,11 @@ def parser() -> argparse.ArgumentParser:
 
     up = verb("up", "boot both machines and wait until they are ready")
     up.add_argument("--keep", action="store_true", help="with the disks of the last run")
+    up.add_argument(
+        "--volatile-media",
+        action="store_true",
+        help="with media that lose in a power cut what was not flushed",
+    )
     run = verb("exec", "run a command in a machine; input, output and status are the command's")
     machine_argument(run)
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND...")
@@ -57,6 +63,9 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
     try:
         return act(options)
+    except Usage as error:
+        state.progress(str(error))
+        return USAGE
     except LabError as error:
         state.progress(str(error))
         return EXEC_FAILED if options.verb == "exec" else FAILED
@@ -68,7 +77,7 @@ def act(options: argparse.Namespace) -> int:
     lab = Lab()
     match options.verb:
         case "up":
-            lab.up(keep=options.keep)
+            lab.up(keep=options.keep, volatile_media=options.volatile_media)
         case "exec":
             return execute(options.machine, options.command)
         case "copy":
@@ -79,7 +88,7 @@ def act(options: argparse.Namespace) -> int:
             lab.start(options.machine)
         case "disk":
             if options.iops is not None and options.iops < 0:
-                raise LabError("--iops takes 0 or more.")
+                raise Usage("--iops takes 0 or more.")
             attach = True if options.attach else False if options.detach else None
             lab.disk(options.name, attach=attach, iops=options.iops)
         case "down":
@@ -99,7 +108,7 @@ def execute(where: str, command: list[str]) -> int:
     if command[:1] == ["--"]:
         command = command[1:]
     if not command:
-        raise LabError(f"No command was given: python3 -m tests.vm exec {where} -- COMMAND...")
+        raise Usage(f"No command was given: python3 -m tests.vm exec {where} -- COMMAND...")
     talk = channel.Conversation(
         where, channel.Request(command), lambda data: write(1, data), lambda data: write(2, data)
     )
@@ -126,7 +135,7 @@ def copy(lab: Lab, source: str, destination: str) -> None:
     elif from_machine and not to_machine:
         lab.copy_from(*from_machine, Path(destination))
     else:
-        raise LabError("One side must be in a machine (target:PATH or initiator:PATH), one here.")
+        raise Usage("One side must be in a machine (target:PATH or initiator:PATH), one here.")
 
 
 def split(place: str) -> tuple[str, str] | None:

@@ -12,15 +12,18 @@ from .state import cache_dir, progress
 
 PROBE_SECONDS = 20
 QEMU = "qemu-system-x86_64"
+# Emulated string instructions go byte by byte (erms, fsrm) or word by word (rep_good, which the kernel
+# gives itself): without them memory is copied and cleared by loops, four times as fast.
+TCG_WORDS = "clearcpuid=rep_good"
 WAYS = {
     "kvm": ["-accel", "kvm", "-cpu", "host"],
-    "tcg": ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max"],
+    "tcg": ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max,-erms,-fsrm"],
 }
 
 
-def arguments(kernel: Path, initrd: Path) -> list[str]:
-    """QEMU's arguments for the fastest way that works here."""
-    return WAYS["kvm" if works("kvm", kernel, initrd) else "tcg"]
+def fastest(kernel: Path, initrd: Path) -> str:
+    """The fastest way that works here."""
+    return "kvm" if works("kvm", kernel, initrd) else "tcg"
 
 
 def works(name: str, kernel: Path, initrd: Path) -> bool:

@@ -1,7 +1,8 @@
 """The machines' disks: a fresh layer over the image for each, and the target's six media.
 
 Owns their files and how QEMU is told of them. A machine's flush ends in this machine's page cache:
-that outlives a killed QEMU, which is all that a power cut is here.
+that outlives a killed QEMU, which is all that a power cut is here. So does what was not flushed, but
+on volatile media (`volatile.py`).
 """
 
 import json
@@ -9,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from . import volatile
 from .errors import LabError
 from .qmp import Qmp
 from .recipe import Image
@@ -16,7 +18,13 @@ from .state import DiskState, disk_dir
 
 MEDIA = tuple(f"media-{letter}" for letter in "abcdef")
 MEDIUM_SIZE = 1 << 30
+ONE_QUEUE = "media-f"  # its flushes end in the order in which they began: log-writes wants that
 MEDIUM_LIMITS = ("bps", "bps_rd", "bps_wr", "iops_rd", "iops_wr")
+
+
+def by_id(name: str) -> str:
+    """The name that a medium has in the target."""
+    return f"/dev/disk/by-id/virtio-{name}"
 
 
 def root_layer(machine: str) -> Path:
@@ -62,14 +70,26 @@ def system_arguments(machine: str, site: Path) -> list[str]:
     ]
 
 
-def media_arguments(disks: dict[str, DiskState]) -> list[str]:
+def _volatile_blockdev(name: str) -> list[str]:
+    """Flushes matter here: nbdkit keeps in memory what was not flushed, and dies with the power."""
+    cache = {"direct": False, "no-flush": False}
+    server = {"type": "unix", "path": str(volatile.socket(name))}
+    file = {"driver": "nbd", "server": server, "cache": cache, "discard": "unmap"}
+    top = {"driver": "raw", "node-name": name, "discard": "unmap", "cache": cache, "file": file}
+    return ["-blockdev", json.dumps(top)]
+
+
+def media_arguments(disks: dict[str, DiskState], are_volatile: bool) -> list[str]:
     """QEMU's arguments for the media: a slot to plug each into, and those plugged in."""
     arguments = []
     for number, (name, disk) in enumerate(disks.items()):
         port = f"pcie-root-port,id=slot-{name},chassis={number + 1},slot={number + 1}"
         port += f",addr=0x10.{number:x},multifunction=on"
         arguments += ["-device", port]
-        arguments += _blockdev(name, disk_dir() / f"{name}.raw", driver="raw")
+        if are_volatile:
+            arguments += _volatile_blockdev(name)
+        else:
+            arguments += _blockdev(name, disk_dir() / f"{name}.raw", driver="raw")
         if disk.attached:
             device = ",".join(f"{key}={value}" for key, value in _device(name).items())
             arguments += ["-device", device]
@@ -83,6 +103,7 @@ def _device(name: str) -> dict[str, str]:
         "drive": name,
         "serial": name,
         "bus": f"slot-{name}",
+        **({"num-queues": "1"} if name == ONE_QUEUE else {}),
     }
 
 

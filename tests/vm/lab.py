@@ -137,8 +137,11 @@ class Lab:
 
     # The machines
 
-    def up(self, *, keep: bool = False) -> None:
-        """Boots both machines, with fresh disks or with those of the last run; waits for them."""
+    def up(self, *, keep: bool = False, volatile_media: bool = False) -> None:
+        """Boots both machines, with fresh disks or with those of the last run; waits for them.
+
+        Volatile media lose in a power cut what was not flushed, until the next `up`.
+        """
         with self._changing():
             began = time.monotonic()
             known = state.load()
@@ -150,7 +153,8 @@ class Lab:
                 disks.make_fresh(network.MACHINES, image)
                 media = {name: state.DiskState() for name in disks.MEDIA}
                 known = state.State(image=image.directory.name.removeprefix("image-"), disks=media)
-                state.save(known)
+            known.volatile = volatile_media
+            state.save(known)
             try:
                 self._boot(network.MACHINES, known, image, site)
             except NotReady:
@@ -305,9 +309,16 @@ class Lab:
                     disks.limit(qmp, name, disk.iops)
             state.save(known)
         if attach:
-            self.exec("target", ["udevadm", "settle"], check=False)
+            self._wait_for_disk(name)
 
     # How it is done
+
+    def _wait_for_disk(self, name: str) -> None:
+        """A plugged-in disk is there when udev has named it: the slot's driver takes its time."""
+        wait = "for i in $(seq 200); do test -b $0 && exit; sleep 0.1; done; exit 1"
+        found = self.exec("target", ["sh", "-c", wait, disks.by_id(name)], check=False)
+        if found.returncode:
+            raise LabError(f"{disks.by_id(name)} does not appear on the target in 20 s.")
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
@@ -327,7 +338,9 @@ class Lab:
         draft.replace(state.run_dir() / "initrd")
         for where in machines:
             media = known.disks if where == "target" else {}
-            machine.start(where, image, site, media, owned=self._owned)
+            machine.start(
+                where, image, site, media, owned=self._owned, volatile_media=known.volatile
+            )
         if "target" in machines:
             limited = {name: disk for name, disk in known.disks.items() if disk.iops}
             if limited:

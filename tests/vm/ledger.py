@@ -14,14 +14,28 @@ MIB = 1 << 20
 
 
 class Ledger:
-    """The volume `ledger` of `size` on the target, and its disk on the initiator."""
+    """The volume `ledger` of `size` on the target, and its disk on the initiator.
 
-    def __init__(self, lab: Lab, media: str = "abc", size: str = "256M") -> None:
+    Args:
+        media: letters of the lab's media.
+        paths: or other devices of the target.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        media: str = "abc",
+        size: str = "256M",
+        *,
+        paths: list[str] | None = None,
+        mirror: int = 2,
+    ) -> None:
         self.lab = lab
-        self.media = media
-        for letter in media:
-            self.target("media", "add", f"/dev/disk/by-id/virtio-media-{letter}", "--force")
-        self.target("volume", "create", "ledger", "--size", size, "--mirror", "2")
+        self.media = "" if paths else media
+        self.mirror = mirror
+        for path in paths or [f"/dev/disk/by-id/virtio-media-{letter}" for letter in media]:
+            self.target("media", "add", path, "--force")
+        self.target("volume", "create", "ledger", "--size", size, "--mirror", str(mirror))
         made = json.loads(self.target("export", "ledger", "--initiator", IQN, "--chap", "--json"))
         self.iqn = made["target"]
         node = f"iscsiadm -m node -T {self.iqn} -p target:3260"
@@ -47,6 +61,22 @@ class Ledger:
         for medium in json.loads(self.target("media", "list", "--json")):
             self.target("media", "remove", medium["name"], "--force")
 
+    def tidy(self) -> None:
+        """Ends loads, gives up all saves and has all legs: what a test that failed has left."""
+        self.initiator("killall -q -9 fio; true")
+        if not self.status()["saves"] and list(self.legs().values()) == ["in_sync"] * self.mirror:
+            return
+        self.wait(lambda: self.status()["state"] != "recovering")
+        for save in self.status()["saves"]:
+            if save["fill"] == "whole" and len(self.legs()) < self.mirror:
+                self.target("resync", save["name"], "--wait")
+            else:
+                self.target("release", save["name"], "--force")
+        if len(self.legs()) < self.mirror:
+            self.target("save", "ledger", "--label", "leg", "--policy", "copy", "--wait")
+            self.target("resync", "ledger@leg", "--wait")
+        self.wait(lambda: set(self.legs().values()) == {"in_sync"})
+
     # --- both machines --------------------------------------------------------------------------
 
     def target(self, *words: str, check: bool = True) -> str:
@@ -70,8 +100,14 @@ class Ledger:
 
     def legs(self) -> dict[str, str]:
         return {
-            leg["medium"].removeprefix("virtio-"): leg["state"] for leg in self.status()["legs"]
+            leg["medium"].removeprefix("virtio-").removeprefix("dm-name-"): leg["state"]
+            for leg in self.status()["legs"]
         }
+
+    def spare(self) -> str:
+        """The name of a medium that is free, as the lab knows it."""
+        media = json.loads(self.target("media", "list", "--json"))
+        return next(m["name"].removeprefix("virtio-") for m in media if m["state"] == "free")
 
     def wait(self, reached: Callable[[], bool], seconds: float = 60) -> float:
         """Waits until something is so; returns how long it took."""
@@ -99,12 +135,19 @@ class Ledger:
         self, seconds: int, *, first_mib: int = 128, mib: int = 48, verify: bool = True
     ) -> list[str]:
         """A load for lab.spawn: random writes in a region, read back and verified as it goes."""
-        more = ["--verify=crc32c", "--verify_backlog=256", "--verify_fatal=1"] if verify else []
-        return [
-            "fio", "--name=load", f"--filename={self.disk}", f"--offset={first_mib}M",
-            f"--size={mib}M", "--rw=randwrite", "--bs=4k", "--iodepth=8", "--ioengine=libaio",
-            "--direct=1", "--time_based", f"--runtime={seconds}", "--verify_state_save=0", *more,
-        ]  # fmt: skip
+        return fio(self.disk, seconds, first_mib=first_mib, mib=mib, verify=verify)
+
+
+def fio(
+    disk: str, seconds: int, *, first_mib: int = 128, mib: int = 48, verify: bool = True
+) -> list[str]:
+    """See Ledger.fio."""
+    more = ["--verify=crc32c", "--verify_backlog=256", "--verify_fatal=1"] if verify else []
+    return [
+        "fio", "--name=load", f"--filename={disk}", f"--offset={first_mib}M",
+        f"--size={mib}M", "--rw=randwrite", "--bs=4k", "--iodepth=8", "--ioengine=libaio",
+        "--direct=1", "--time_based", f"--runtime={seconds}", "--verify_state_save=0", *more,
+    ]  # fmt: skip
 
 
 def clean(result: Result) -> None:

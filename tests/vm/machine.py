@@ -4,15 +4,13 @@ Which machines run is read from /proc each time: a process of this user with thi
 on its command line. So no file can be wrong about it, and nothing else is ever killed.
 """
 
-import os
-import select
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
 
-from . import accel, channel, disks, network
+from . import accel, channel, disks, network, tsc, volatile
+from . import processes as running
 from .errors import LabError
 from .recipe import Image
 from .state import CHECKOUT, DiskState, run_dir
@@ -43,60 +41,45 @@ def _qmp_argument(machine: str) -> str:
 
 def processes(machine: str) -> list[int]:
     """The process ids of this lab's QEMU for a machine: one, or none."""
-    mark = _qmp_argument(machine).encode()
-    found = []
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        try:
-            arguments = Path(entry.path, "cmdline").read_bytes().split(b"\0")
-            if mark in arguments and entry.stat().st_uid == os.getuid():
-                found.append(int(entry.name))
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    return found
+    return running.having(_qmp_argument(machine))
 
 
 def kill(machine: str) -> bool:
     """Cuts a machine's power; returns when it is off, and whether it was on."""
-    pids = processes(machine)
-    for pid in pids:
-        try:
-            handle = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        try:
-            # The id may have been given to another process since: look again, now that it is held.
-            if pid in processes(machine):
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-                gone = select.poll()
-                gone.register(handle, select.POLLIN)
-                if not gone.poll(10_000):
-                    raise LabError(f"QEMU of {machine} (process {pid}) does not end when killed.")
-        except ProcessLookupError:
-            pass
-        finally:
-            os.close(handle)
+    was_on = running.kill(_qmp_argument(machine), f"QEMU of {machine}")
+    if machine == "target":
+        volatile.kill(list(disks.MEDIA))
     _started[:] = [process for process in _started if process.poll() is None]
-    return bool(pids)
+    return was_on
 
 
 def start(
-    machine: str, image: Image, site: Path, media: dict[str, DiskState], *, owned: bool
+    machine: str,
+    image: Image,
+    site: Path,
+    media: dict[str, DiskState],
+    *,
+    owned: bool,
+    volatile_media: bool = False,
 ) -> None:
     """Starts a machine; returns when QEMU runs, long before the guest has booted.
 
     An owned machine dies with the thread that started it, however that ends.
     """
+    if volatile_media:
+        volatile.start(list(media), owned=owned)
     initrd = run_dir() / "initrd"
     address = network.ADDRESSES[machine]
     words = f"lab.role={machine} lab.address={address}/24 systemd.hostname={machine}"
+    way = accel.fastest(image.kernel, initrd)
+    if way == "tcg":
+        words += f" {accel.TCG_WORDS} {tsc.kernel_words()}"
     checkout = str(CHECKOUT).replace(",", ",,")
     command = [
         accel.QEMU,
         *("-name", f"lab-{machine}", "-nodefaults", "-no-user-config", "-display", "none"),
         *("-machine", "q35,vmport=off,smm=off,hpet=off,dump-guest-core=off"),
-        *accel.arguments(image.kernel, initrd),
+        *accel.WAYS[way],
         *("-smp", "2", "-m", MEMORY[machine]),
         *("-kernel", str(image.kernel), "-initrd", str(initrd)),
         *("-append", f"{KERNEL_ARGUMENTS} {words}"),
@@ -107,7 +90,7 @@ def start(
         *("-device", "virtio-9p-pci,fsdev=checkout,mount_tag=checkout"),
         *channel.qemu_arguments(machine, run_dir()),
         *network.qemu_arguments(machine, run_dir()),
-        *disks.media_arguments(media),
+        *disks.media_arguments(media, volatile_media),
     ]
     if owned:
         command = ["setpriv", "--pdeathsig", "KILL", *command]

@@ -29,9 +29,14 @@ class DiskState:
 
 @dataclass
 class State:
-    """What the last `up` made: the image it used, and how the target's disks stand."""
+    """What the last `up` made: the image it used, and how the target's disks stand.
+
+    Attributes:
+        volatile: whether the media lose in a power cut what was not flushed.
+    """
 
     image: str = ""
+    volatile: bool = False
     disks: dict[str, DiskState] = field(default_factory=dict)
 
 
@@ -87,7 +92,7 @@ def load() -> State:
     try:
         raw = json.loads((run_dir() / "state.json").read_text())
         disks = {name: DiskState(**disk) for name, disk in raw["disks"].items()}
-        return State(image=raw["image"], disks=disks)
+        return State(image=raw["image"], volatile=raw["volatile"], disks=disks)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return State()
 

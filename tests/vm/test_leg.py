@@ -10,7 +10,8 @@ def test_a_leg_that_goes_is_not_noticed_and_comes_back_by_what_it_missed(lab: La
     ledger = Ledger(lab, "de")
     try:
         ledger.fill(0, 64)
-        load = lab.spawn("initiator", ledger.fio(16))
+        few = "--rate_iops=500"  # of what the leg is written later, most is to be what it missed
+        load = lab.spawn("initiator", [*ledger.fio(16), few])
         gone = list(ledger.legs())[-1]
         lab.disk(gone, attach=False)
         ledger.wait(lambda: ledger.legs()[gone] != "in_sync", 20)

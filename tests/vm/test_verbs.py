@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import pytest
 
 from .lab import Lab
-from .ledger import Ledger, clean
+from .ledger import MIB, Ledger, clean
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +16,13 @@ def ledger(booted_lab: Lab) -> Iterator[Ledger]:
     ledger = Ledger(booted_lab)
     yield ledger
     ledger.close()
+
+
+@pytest.fixture(autouse=True)
+def tidy(ledger: Ledger) -> Iterator[None]:
+    """A test that fails leaves nothing to the next."""
+    yield
+    ledger.tidy()
 
 
 def test_save_diff_and_resync_under_load(ledger: Ledger) -> None:
@@ -80,3 +88,20 @@ def test_a_backup_is_restored_and_swapped_in(ledger: Ledger) -> None:
     assert ledger.checksum(0, 8) == before
     for save in ledger.status()["saves"]:
         ledger.target("release", save["name"], "--force")
+
+
+def test_what_a_host_discards_reads_as_zeros_and_a_recover_brings_it_back(ledger: Ledger) -> None:
+    ledger.fill(0, 16)
+    before = ledger.checksum(0, 16)
+    ledger.target("save", "ledger", "--label", "full")
+    assert int(ledger.initiator(f"lsblk -bdno DISC-MAX {ledger.disk}")) == 16 * MIB
+    ledger.initiator(f"blkdiscard -o {4 * MIB} -l {8 * MIB} {ledger.disk}")
+    assert ledger.checksum(4, 8) == hashlib.sha256(bytes(8 * MIB)).hexdigest()
+    ledger.initiator(f"blkdiscard -z -o 0 -l {MIB} {ledger.disk}")
+    assert ledger.checksum(0, 1) == hashlib.sha256(bytes(MIB)).hexdigest()
+    ledger.target("recover", "ledger@full")
+    assert ledger.checksum(0, 16) == before
+    ledger.wait(lambda: ledger.operation("recover")["state"] == "done")
+    assert ledger.operation("recover")["extents_changed"] >= 144
+    assert ledger.checksum(0, 16) == before
+    ledger.target("resync", "ledger@full", "--wait")

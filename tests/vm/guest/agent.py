@@ -20,6 +20,7 @@ import time
 CHUNK = 24 * 1024
 INPUT_LIMIT = 256 * 1024
 PATIENCE_SECONDS = 1.0
+HOST_SECONDS = 3.0
 
 
 class Port:
@@ -62,8 +63,13 @@ class Port:
         return not any(event & select.POLLHUP for _, event in poll.poll(0))
 
     def wait_for_host(self) -> bool:
-        """Whether the host's end is open; a request may come before the kernel has heard of that."""
-        end = time.monotonic() + PATIENCE_SECONDS
+        """Whether the host's end is open.
+
+        The kernel hears of that by another queue than the data's, and on a busy machine later: a
+        request may come before it has heard that its client is there, or even that the client
+        before is gone. So a port that hangs up is asked again for a while.
+        """
+        end = time.monotonic() + HOST_SECONDS
         while not (there := self.host_is_there()) and time.monotonic() < end:
             time.sleep(0.01)
         return there
@@ -78,7 +84,7 @@ class Port:
                 poll = select.poll()
                 poll.register(self.fd, select.POLLOUT)
                 poll.poll(PATIENCE_SECONDS * 1000)
-                if not self.host_is_there():
+                if not self.wait_for_host():
                     return
 
 
@@ -155,7 +161,7 @@ class Conversation:
             ready = self._wait()
             for fd in [fd for fd in command.outputs if fd in ready]:
                 self._forward(fd)
-            if ready.get(self.port.fd, 0) & select.POLLHUP:
+            if ready.get(self.port.fd, 0) & select.POLLHUP and not self.port.wait_for_host():
                 break
             if command.ended in ready:
                 self._say_farewell()
