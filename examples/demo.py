@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from typing import Any
 
-from examples.places import Failed, Here, InLab, Place
+from examples.places import MOUNT, Failed, Here, InLab, Place
+from tests.vm.errors import LabError
 
-MOUNT = "/mnt/targetplugin-demo"
 FILE = f"{MOUNT}/ledger.db"
 
 
@@ -159,6 +160,7 @@ def main() -> int:
     options = parser.parse_args()
     place: Place = Here() if options.here else InLab()
     story = Story(place)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all is taken down then too
     try:
         story.say(
             "setting up: three media, a volume of 512 MiB on two of them, exported to the host"
@@ -172,9 +174,12 @@ def main() -> int:
         took = time.monotonic() - story.begin
         print(f"\nDone in {took:.0f} s. The job was taken back, and the backup became the disk.")
         return 0
-    except Failed as failed:
+    except (Failed, LabError, TimeoutError) as failed:
         print(f"\nThe demo failed. {failed}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 128 + signal.SIGINT
     finally:
         if not options.keep:
             place.down()

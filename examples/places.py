@@ -19,6 +19,7 @@ from tests.vm.lab import Lab
 CHECKOUT = Path(__file__).parents[1]
 IQN = "iqn.2026-11.org.targetplugin:initiator"
 MEDIA = ("media-a", "media-b", "media-c")
+MOUNT = "/mnt/targetplugin-demo"  # on the host
 
 
 class Failed(Exception):
@@ -170,6 +171,8 @@ class Here:
         self.disk = self.operator("targetplugind", "loop", self.volume).strip()
 
     def down(self) -> None:
+        if os.path.ismount(MOUNT):  # the demo was interrupted
+            subprocess.run(["umount", MOUNT])
         if self.daemon is not None:
             for command in (
                 ("targetplugind", "unloop", self.volume),
