@@ -57,16 +57,25 @@ class Silence:
             world.core.completed(action["tag"], TIMED_OUT)
 
     def what(self, action: dict[str, Any]) -> dict[str, Any]:
-        """What the request does when it ends. A host's buffers may be another command's by then."""
+        """What the request does when it ends, and the host's command whose buffers it uses."""
         world = self.world
         what = {"kind": action["kind"], "offset": action["offset"], "durable": action["durable"]}
         if world.is_write(action):
-            values = world.values(action)
-            if action["buffer"] in (HOST, JOINED) and world.random.random() < 0.5:
-                world.oracle.stamp += 1
-                values = [world.oracle.stamp] * len(values)
-            what["values"] = values
+            what["values"] = world.values(action)
+        if action["buffer"] in (HOST, JOINED):
+            what["command"] = world.oracle.commands[action["number"]]
         return what
+
+    def values(self, what: dict[str, Any]) -> list[int | bytes]:
+        """What it writes. The buffers of a command that was answered may be another's by now."""
+        oracle = self.world.oracle
+        command = what.get("command")
+        gone = command is not None and all(command is not c for c in oracle.commands.values())
+        if not gone or self.world.random.random() < 0.5:
+            return list(what["values"])
+        self.world.count("late and another's")
+        oracle.stamp += 1
+        return [oracle.stamp] * len(what["values"])
 
     def step(self) -> None:
         """One of them ends."""
@@ -88,9 +97,9 @@ class Silence:
         if "values" not in what:
             disk.flush()  # or a read
         elif world.random.random() < 0.2:
-            disk.write_partly(what["offset"], what["values"], world.random, power=False)
+            disk.write_partly(what["offset"], self.values(what), world.random, power=False)
         else:
-            disk.write(what["offset"], what["values"], durable=what["durable"])
+            disk.write(what["offset"], self.values(what), durable=what["durable"])
 
     def boot(self, attached: list[Disk]) -> None:
         """A process starts, with these disks: that it could open them says that all is over."""
