@@ -14,6 +14,7 @@ from targetplugin.errors import Refused
 from targetplugin.media import device
 from targetplugin.media.layout import BLOCK, layout
 from targetplugin.media.names import BY_ID, by_id_paths, stable_path
+from targetplugin.media.patience import Patience
 from targetplugin.media.trailer import Trailer, choose
 
 SYS_BLOCK = "/sys/class/block"
@@ -67,23 +68,32 @@ def peek(path: str) -> Trailer | None:
 
 
 def find(
-    wanted: Iterable[Wanted], *, by_id: str = BY_ID, sys_block: str = SYS_BLOCK
+    wanted: Iterable[Wanted],
+    patience: Patience | None = None,
+    *,
+    by_id: str = BY_ID,
+    sys_block: str = SYS_BLOCK,
 ) -> dict[bytes, Found]:
     """Looks for media by their superblocks' uuid: at the known path, by id, at all block devices.
 
-    A path that holds another medium now is not taken, nor is one of two disks with the same uuid.
+    A path that holds another medium now is not taken, nor is one of two disks with the same uuid,
+    nor one that does not answer.
     """
+    patience = patience or Patience()
     found: dict[bytes, Found] = {}
     missing: dict[bytes, str] = {}
+    wanted = list(wanted)
+    known = patience.ask(_seen, {one.path for one in wanted})
     for one in wanted:
-        seen, why = _seen(one.path)
+        seen, why = known[one.path] or (None, f"{one.path} does not answer")
         if seen and seen.uuid == one.uuid:
             found[one.uuid] = Found(one.uuid, one.path, seen)
         else:
             missing[one.uuid] = why
     elsewhere: dict[bytes, list[tuple[str, Trailer]]] = {uuid: [] for uuid in missing}
-    for path in _candidates(by_id, sys_block) if missing else ():
-        seen, _ = _seen(path)
+    others = list(_candidates(by_id, sys_block)) if missing else []
+    for path, answer in patience.ask(_seen, others).items():
+        seen = answer[0] if answer else None
         if seen and seen.uuid in elsewhere:
             elsewhere[seen.uuid].append((path, seen))
     for uuid, places in elsewhere.items():

@@ -173,7 +173,8 @@ class Comeback:
         held = self._floor.media.get(uuid)
         path = row.path if row else ""
         if row is not None and held is None:
-            path = discover.find([discover.Wanted(uuid, row.path)])[uuid].path
+            wanted = [discover.Wanted(uuid, row.path)]
+            path = discover.find(wanted, self._floor.patience)[uuid].path
         try:
             return Medium.open(path, uuid=uuid)
         except Refused as error:

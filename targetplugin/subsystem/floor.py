@@ -16,6 +16,7 @@ from targetplugin.catalog import Catalog, MediumRow, Save, Volume
 from targetplugin.engine import VolumeSpec
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.medium import Medium
+from targetplugin.media.patience import Patience
 from targetplugin.subsystem import names
 from targetplugin.subsystem.extents import count_extents
 from targetplugin.subsystem.ports import Engine, Kernel, Rings
@@ -52,6 +53,7 @@ class Floor:
         self.kernel = kernel
         self.rings = rings
         self.media: dict[bytes, Medium] = {}  # those that are open, by uuid
+        self.patience = Patience()
         self.pool = threading.RLock()  # who holds it may take a free medium; after a volume's lock
         self.changed = threading.Condition()  # told when an operation changes
         self._adding = threading.Lock()  # an event may come before its volume's handle is known

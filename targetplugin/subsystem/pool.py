@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 
 from targetplugin.catalog import MediumRow, Volume
 from targetplugin.errors import Reason, Refused
+from targetplugin.media import discover, probe
 from targetplugin.media import names as media_names
-from targetplugin.media import probe
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.floor import Floor
@@ -36,6 +37,13 @@ class Pool:
                 f"{path!r} is not an absolute path",
                 object=path,
                 hint="give the path from /",
+            )
+        if os.path.exists(path) and not self._floor.patience.ask(_answers, [path])[path]:
+            raise Refused(
+                Reason.ENVIRONMENT,
+                f"{path} does not answer",
+                object=path,
+                hint="look at its cable, or at the kernel's log (journalctl -k)",
             )
         with self._floor.pool:
             self._check_known(path)
@@ -253,3 +261,10 @@ class Pool:
             medium = self._floor.media.pop(uuid, None)
             if medium is not None:
                 medium.close()
+
+
+def _answers(path: str) -> bool:
+    """Whether it can be read or fails: True in the end."""
+    with suppress(Refused):
+        discover.peek(path)
+    return True

@@ -11,33 +11,30 @@ import logging
 from collections.abc import Set
 from dataclasses import dataclass, replace
 
-from targetplugin.catalog import ALL, Generation, Operation, Volume, maps
+from targetplugin.catalog import ALL, Generation, Volume
 from targetplugin.engine import (
     LegState,
     Record,
     SaveState,
     VolumeSpec,
-    decode_map_slot,
     decode_record,
 )
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import discover
-from targetplugin.media.layout import Area, slots_for
+from targetplugin.media.layout import slots_for
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
-from targetplugin.subsystem.backups import Backups
 from targetplugin.subsystem.exports import Exports
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.pool import Pool
-from targetplugin.subsystem.saves import Saves
-from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
+from targetplugin.subsystem.prepared import Prepared
+from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.transfers import Transfers
 from targetplugin.subsystem.volumes import Volumes
 
 log = logging.getLogger(__name__)
 LATE_WRITES = 10.0  # seconds to wait for a medium that a killed daemon's last requests still hold
-POINTS = ("save", "recover", "swap")
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,7 @@ class Start:
         pool: Pool,
         settle: Settle,
         volumes: Volumes,
-        saves: Saves,
-        backups: Backups,
+        prepared: Prepared,
         transfers: Transfers,
         exports: Exports,
     ) -> None:
@@ -72,8 +68,7 @@ class Start:
         self._pool = pool
         self._settle = settle
         self._volumes = volumes
-        self._saves = saves
-        self._backups = backups
+        self._prepared = prepared
         self._transfers = transfers
         self._exports = exports
         self._older: set[bytes] = set()  # volumes of which the media know more than the catalog
@@ -87,7 +82,7 @@ class Start:
             if volume.details.get("creating"):
                 self._volumes.undo_create(volume)
         self._catalog.maps.sweep(self._catalog.map_names())
-        self._drop_images()
+        self._prepared.drop_images()
         for volume in self._catalog.volumes():
             self.try_volume(volume)
         self._free_strays()
@@ -99,7 +94,9 @@ class Start:
         """
         rows = {r.uuid: r for r in self._catalog.media() if r.uuid not in self._floor.media}
         came = []
-        found = discover.find([discover.Wanted(r.uuid, r.path) for r in rows.values()])
+        found = discover.find(
+            [discover.Wanted(r.uuid, r.path) for r in rows.values()], self._floor.patience
+        )
         for uuid, row in rows.items():
             at = found.get(uuid)
             if at is not None and at.path and self._pool.open_known(row, at.path, wait):
@@ -136,7 +133,7 @@ class Start:
         self._check_complete(volume, record, there)
         for row in self._catalog.operations(volume.uuid, running=True):
             if row.state == "prepared":
-                self._prepared(row, record)
+                self._prepared.end(row, record)
         volume = self._agree(volume, record)
         named = [leg.uuid for leg in record.legs] + [save.uuid for save in record.saves]
         if record.recover is not None and record.recover[0] not in named:
@@ -253,93 +250,6 @@ class Start:
                 hint=f"bring {source} back",
             )
 
-    # --- operations that were under way ----------------------------------------------------------
-
-    def _prepared(self, row: Operation, record: Record) -> None:
-        """Finishes a prepared operation that is in force, drops one that is not."""
-        legs = [leg.uuid for leg in record.legs]
-        if row.verb in POINTS:
-            if record.op == row.id:
-                log.info("%s %d of %s is in force", row.verb, row.id, row.volume_name)
-                self._settle.point(row, self._found(row, record))
-                return
-            if row.verb == "save" and row.prepared["kind"] == "copy":
-                self._free(bytes.fromhex(row.prepared["medium"]), row)
-        elif row.verb == "resync":
-            came = [u for u in map(bytes.fromhex, row.prepared["media"]) if u in legs]
-            if came:
-                self._saves.finish_resync(row, came)
-                return
-        elif row.verb == "release" and self._is_released(row, record):
-            self._saves.finish_release(row)
-            return
-        self._operations.drop(row, "the daemon ended before it was in force")
-
-    def _is_released(self, row: Operation, record: Record) -> bool:
-        """Whether a medium of the save is free already; or it filled, and the engine had let it go:
-        that it is not in the record does not mean then that it is whole.
-        """
-        uuids = [bytes.fromhex(medium) for medium in row.prepared["media"]]
-        media = [self._floor.media.get(uuid) for uuid in uuids]
-        if any(m and m.trailer and m.trailer.role is Role.FREE for m in media):
-            return True
-        assert row.volume is not None
-        assert row.save is not None
-        save = self._catalog.save_get(row.volume, row.save)
-        fills = save is not None and save.fill == "filling"
-        return fills and not any(kept.uuid in uuids for kept in record.saves)
-
-    def _free(self, uuid: bytes, row: Operation) -> None:
-        if not any(uuid in save.media for save in self._catalog.saves()):
-            self._settle.free(uuid, row.id)
-
-    def _found(self, row: Operation, record: Record) -> Fixed:
-        """The point as the media tell of it: the frozen map from all that may have been legs, exact
-        when OR-ed.
-        """
-        assert row.volume is not None
-        volume = self._catalog.volume_get(row.volume)
-        assert volume is not None
-        frozen = record.generation - 1
-        area = Area.LIVE_ODD if frozen % 2 else Area.LIVE_EVEN
-        number = slots_for(volume.size, volume.extent_size)
-        found = []
-        left = []
-        read = set()
-        for medium in self._floor.media.values():
-            try:
-                own = _own_record(medium, volume.uuid)
-                blocks = medium.read_map_slots(area, slots=number) if own else []
-            except Refused as error:
-                log.error("%s", error.message)
-                continue
-            read.add(medium.uuid)
-            if own is None:
-                continue
-            for block in blocks:
-                slot = decode_map_slot(block)
-                if slot is not None and slot[2] == frozen:
-                    found.append((slot[1], slot[3], slot[4]))
-            if own.op == row.id and medium.uuid.hex() in row.prepared.get("old", []):
-                left.append(medium.uuid)
-        if all(leg.medium in read for leg in self._catalog.legs(volume.uuid)):
-            bits = maps.slots_map(found, self._floor.extents(volume))
-        else:  # those that are here may have come in sync since, and lack it
-            bits = maps.full(self._floor.extents(volume))
-        pending = row.prepared.get("pending", 0)
-        return Fixed(frozen, bits, left, pending, None, record.events)
-
-    def _drop_images(self) -> None:
-        """What read or filled an image when the daemon ended is undone."""
-        for row in self._catalog.operations(running=True, limit=1 << 30):
-            if row.verb not in ("restore", "backup"):
-                continue
-            with left_to_the_next_start(f"the end of {row.verb} {row.id}"):
-                if row.state == "prepared":
-                    self._operations.drop(row, "the daemon ended before it began")
-                else:
-                    self._backups.drop(row)
-
     def _agree(self, volume: Volume, record: Record) -> Volume:
         """The catalog as the record has it, where the record knows better; then differentials
         become "all".
@@ -386,10 +296,12 @@ class Start:
                     self._transfers.save_is_whole(volume, uuid)
                 elif filling[uuid] is SaveState.BROKEN:
                     self._transfers.save_is_broken(volume, uuid)
+        source = status["recover"]["source"] if status["recover"] else None
         for uuid, seen in list(status["saves"].items()):
             if seen["state"] == "broken":
                 self._transfers.save_is_broken(volume, uuid)
-                self._floor.engine.detach_save(handle, uuid)
+                if uuid != source:  # what a recover reads of it is whole, and it still reads
+                    self._floor.engine.detach_save(handle, uuid)
         if record.recover is None:
             self._transfers.recover_is_over(volume)
         for row in self._operations.running(volume.uuid, "resync"):
@@ -426,10 +338,3 @@ class Start:
 def _is_of(medium: Medium, volume: Volume) -> bool:
     """Whether a medium's own word is that it serves the volume."""
     return medium.trailer is not None and medium.trailer.volume == volume.uuid
-
-
-def _own_record(medium: Medium, volume: bytes) -> Record | None:
-    """The newest record of a volume on one medium."""
-    found = [decode_record(block) for block in medium.read_records()]
-    ours = [r for r in found if r is not None and r.volume == volume]
-    return max(ours, key=lambda r: (r.events, r.sequence), default=None)

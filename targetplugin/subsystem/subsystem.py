@@ -15,6 +15,7 @@ from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.points import Points
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Kernel, MakeEngine, Rings
+from targetplugin.subsystem.prepared import Prepared
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.start import Start
@@ -64,12 +65,12 @@ class Subsystem:
             pool,
             settle,
             self._volumes,
-            self._saves,
-            self._backups,
+            Prepared(floor, operations, settle, self._saves, self._backups),
             self._transfers,
             self._exports,
         )
         self._comeback = Comeback(floor, pool, settle, self._start)
+        floor.patience.answered = lambda path: self._comeback.appeared()
         floor.engine = make_engine(self._transfers.take)
 
     # --- the daemon --------------------------------------------------------------------------

@@ -7,6 +7,7 @@ under their byte offsets.
 
 from __future__ import annotations
 
+from itertools import repeat
 from random import Random
 
 META = 4096
@@ -26,6 +27,7 @@ class Disk:
         self.maps_offset = data_size + 65536
         self.durable: dict[int, int | bytes] = {}
         self.cached: list[tuple[int, int | bytes]] = []
+        self.unflushable: list[tuple[int, int | bytes]] = []  # of a flush that failed
         self.view: dict[int, int | bytes] = {}
         self.broken = False  # every request fails
         self.full = (
@@ -49,18 +51,18 @@ class Disk:
         return 0
 
     def read(self, offset: int, length: int) -> list[int | bytes]:
-        return [self.view.get(at, 0) for at in self.keys(offset, length)]
+        return list(map(self.view.get, self.keys(offset, length), repeat(0)))
 
     def write(self, offset: int, values: list[int | bytes], *, durable: bool) -> None:
-        at = offset
-        for value in values:
-            self.view[at] = value
-            if durable:
-                self.durable[at] = value
-                self.cached = [entry for entry in self.cached if entry[0] != at]
-            else:
-                self.cached.append((at, value))
-            at += META if offset >= self.data_size else self.block
+        step = META if offset >= self.data_size else self.block
+        places = range(offset, offset + len(values) * step, step)
+        written = list(zip(places, values, strict=True))
+        self.view.update(written)
+        if durable:
+            self.durable.update(written)
+            self.cached = [entry for entry in self.cached if entry[0] not in places]
+        else:
+            self.cached += written
 
     def write_partly(
         self, offset: int, values: list[int | bytes], random: Random, *, power: bool
@@ -82,6 +84,18 @@ class Disk:
         self.durable.update(self.cached)
         self.cached.clear()
 
+    def flush_fails(self, random: Random) -> None:
+        """What was to be flushed may be lost at the next power cut, and no later flush tells of that."""
+        kept = []
+        for entry in self.cached:
+            (kept if random.random() < 0.5 else self.unflushable).append(entry)
+        self.cached = kept
+
+    def forgives(self) -> None:
+        """The process that was told so is gone, so nobody knows of it: then it must not be lost."""
+        self.cached = self.unflushable + self.cached
+        self.unflushable = []
+
     def power_cut(self, random: Random) -> None:
         """Of what was not flushed, any part may be there, in any order; metadata may be torn."""
         for at, value in self.cached:
@@ -91,6 +105,7 @@ class Disk:
                 else:
                     self.durable[at] = value
         self.cached.clear()
+        self.unflushable.clear()
         self.view = dict(self.durable)
 
     def tear(self, at: int, value: bytes, random: Random) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from targetplugin.engine.core import Core, decode_map_slot, decode_record
 from targetplugin.engine.record import LegState, Record, SaveState
@@ -211,6 +211,8 @@ class World:
             self.failed_at = self.performed
             self.count(f"{kind} fails")
             self.failures += 1
+            if kind == "flush" and self.replaceable(disk):
+                disk.flush_fails(self.random)
             if kind == "write" and not disk.broken:
                 values = self.values(action)
                 disk.write_partly(action["offset"], values, self.random, power=False)
@@ -221,7 +223,7 @@ class World:
             if action["buffer"] == HOST:
                 command = self.oracle.commands[action["number"]]
                 at = action["buffer_offset"] // self.block
-                command.stamps[at : at + len(values)] = [v for v in values if isinstance(v, int)]
+                command.stamps[at : at + len(values)] = cast(list[int], values)
             else:
                 at = action["buffer_offset"] // self.block
                 buffer = self.copies.setdefault(action["number"], [0] * (COPY_BYTES // self.block))
@@ -229,6 +231,12 @@ class World:
         else:
             disk.write(action["offset"], self.values(action), durable=action["durable"])
         self.core.completed(action["tag"], result)
+
+    def replaceable(self, disk: Disk) -> bool:
+        """Whether it is not the only leg that is in sync: of that one nobody could have what it loses."""
+        legs = self.core.status()["legs"]
+        others = [u for u, leg in legs.items() if leg["state"] == "in_sync" and u != disk.uuid]
+        return bool(others)
 
     def values(self, action: dict[str, Any]) -> list[int | bytes]:
         if action["data"] is not None:
@@ -392,6 +400,9 @@ class World:
                 late = (disk, action["offset"], self.values(action), action["durable"])
                 self.late.append(late)
         self.under_way = []
+        if not power:
+            for disk in self.disks:
+                disk.forgives()
         if power:
             self.late.clear()
             self.silence.power_cut()
@@ -408,7 +419,7 @@ class World:
             disk.slips = 0
         for first in range(0, self.oracle.blocks, 64):
             count = min(64, self.oracle.blocks - first)
-            command = self.oracle.sent_read(CHECK, first, count, self.failures)
+            command = self.oracle.sent_check(CHECK, first, count)
             self.core.command(CHECK, OPS[READ], first * self.block, count * self.block, 0)
             self.run_until(lambda: CHECK not in self.oracle.commands)
             if -1 in command.stamps:

@@ -182,6 +182,29 @@ def test_hosts_see_no_error_of_a_leg_that_is_silent(faulty: Faulty, load: str) -
     )
 
 
+def test_a_start_does_without_a_leg_that_is_silent(faulty: Faulty) -> None:
+    ledger = faulty.ledger
+    load = faulty.lab.spawn("initiator", ledger.fio(SILENT))
+    time.sleep(2)
+    leg = faulty.leg()
+    leg.silent()
+
+    def told() -> bool:
+        said = faulty.verb("status", "ledger").stdout
+        return "degraded" in said and f"dm-name-{leg.name}  missing" in said
+
+    try:
+        faulty.lab.shell("target", "systemctl kill -s KILL targetplugind")
+        up = ledger.wait(told, 60)
+        ledger.initiator(f"dd if=/dev/zero of={ledger.disk} bs=4k count=4 seek=8192 oflag=direct")
+    finally:
+        leg.heal()
+    back = ledger.wait(faulty.in_sync, 60)
+    clean(load.wait(90))
+    faulty.same_legs()
+    print(f"served {up:.1f} s after the kill; {leg.name} in sync {back:.1f} s after it answered")
+
+
 # --- a save's medium ------------------------------------------------------------------------------
 
 # Requests a second of a save's medium, so that its 192 MiB are not whole before it fails: Linux makes
