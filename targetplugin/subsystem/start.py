@@ -304,9 +304,12 @@ class Start:
                     self._floor.engine.detach_save(handle, uuid)
         if record.recover is None:
             self._transfers.recover_is_over(volume)
+        named = {leg.uuid for leg in record.legs}
         for row in self._operations.running(volume.uuid, "resync"):
             legs = [bytes.fromhex(medium) for medium in row.prepared["media"]]
-            if all(status["legs"].get(u, {}).get("state") == "in_sync" for u in legs):
+            if not named & set(legs):
+                self._operations.end(row, state="aborted")
+            elif all(status["legs"].get(u, {}).get("state") == "in_sync" for u in legs):
                 self._operations.end(row, extents_copied=row.prepared["pending"])
         for leg in self._catalog.legs(volume.uuid):
             seen = status["legs"].get(leg.medium, {})

@@ -506,3 +506,19 @@ def test_a_save_that_the_catalog_could_not_take_is_known_as_broken(
     house.restart()
     house.finish()
     assert house.show()["saves"][0]["fill"] == "broken"
+
+
+def test_a_resync_whose_abort_was_cut_short_is_aborted(house: House) -> None:
+    house.subsystem.save("ledger")
+    house.write(3, "y")
+    house.engine.hold_copies = True
+    resync = house.subsystem.resync("ledger@1")["operation"]["id"]
+    (volume,) = house.catalog.volumes()
+    leaving = next(leg.medium for leg in house.catalog.legs(volume.uuid)[1:])
+    house.engine.drop_leg(house.floor.handle(volume), leaving)
+    house.restart()
+    house.finish()
+    assert house.subsystem.operation(resync)["state"] == "aborted"
+    assert [leg["medium"] for leg in house.show()["legs"]] == ["a"]
+    assert house.states()["b"] == "free"
+    assert house.read(3) == "y"
