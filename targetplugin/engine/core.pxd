@@ -189,10 +189,6 @@ cdef class Core:
     cdef int idle(self) noexcept nogil
 
     # --- the start (Python) -----------------------------------------------------------------
-    cdef start_new(self, bint same_content)
-    cdef start_again(self, bytes block, slots)
-    cdef int known(self, bytes uuid) except -1
-    cdef load_slots(self, slots, int copies)
 
     # --- state ------------------------------------------------------------------------------
     cdef readonly uint64_t size

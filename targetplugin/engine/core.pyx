@@ -29,135 +29,7 @@ cdef extern from "errno.h" nogil:
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void **pointer, size_t alignment, size_t size)
 
-cdef const char *RECORD_MAGIC = b"TPLGVOL1"
-cdef const char *SLOT_MAGIC = b"TPM1"
-
-cdef enum:
-    SLOT_WORDS = 508  # 4 KiB less 32 bytes of header
-    SLOT_BITS = 32512
-    REGION_SHIFT = 22  # 4 MiB
-    LOG_REGIONS = 848  # as many as a record has room for
-    MAX_LEGS = 8
-    MAX_SAVES = 15
-    MAX_SLOT_BUFFERS = 8
-    TASKS = 3072
-    TASKS_SPARE = 1088  # kept for host commands and requests
-    NO_BUFFER = 255
-    COPIES_ALLOWED = 2  # of one transfer in the background, until allow() says otherwise
-
-cdef enum:
-    AREA_LIVE_EVEN = 0
-    AREA_LIVE_ODD = 1
-    AREA_MISSED = 2
-    AREA_PENDING = 3
-    AREA_HAS = 4
-
-cdef enum:
-    ROLE_NONE = 0
-    ROLE_LEG = 1
-    ROLE_SAVE = 2
-    ROLE_SOURCE = 3
-
-cdef enum:
-    LEG_IN_SYNC = 1
-    LEG_STALE = 2  # lacks what the missed map says
-    LEG_FRESH = 3  # lacks everything
-    SAVE_FILLING = 1
-    SAVE_WHOLE = 2
-    SAVE_BROKEN = 3
-    SYNC_NO = 0
-    SYNC_COPYING = 1
-    SYNC_ENDING = 2
-    SYNC_PREPARING = 3
-
-cdef enum:
-    TASK_READ = 1
-    TASK_WRITE = 2
-    TASK_FLUSH = 3
-    TASK_FILL = 4
-    TASK_SYNC = 5
-    TASK_RECOVER = 6
-    TASK_JOIN = 7
-    TASK_POINT = 8
-    TASK_BRING = 9
-    TASK_DROP = 10
-    TASK_CLEAN = 11
-    TASK_BOOT = 12
-
-cdef enum:
-    STEP_BEGIN = 0
-    STEP_LOCKED = 1
-    STEP_LOGGED = 2
-    STEP_READ = 3
-    STEP_WRITTEN = 4
-    STEP_FLUSHED = 5
-    STEP_RECORDED = 6
-    STEP_DURABLE = 7
-    STEP_ANSWER = 8
-    STEP_PREPARED = 9
-    STEP_DRAINED = 10
-    STEP_FLUSHED_AGAIN = 11
-    STEP_FAILED = 12
-    STEP_DONE = 13
-    STEP_REVERTED = 14
-    STEP_TOLD = 15
-
-cdef enum:
-    Q_NONE = 0
-    Q_FREE = 1
-    Q_READY = 2
-    Q_HOLD = 3  # host commands while writes are paused
-    Q_LOG = 4  # until the log has room
-    Q_RECORD = 5
-    Q_FLUSH = 6
-    Q_ROUND = 7
-    Q_BUFFER = 8
-    Q_TASK = 9  # until tasks are free
-    Q_DRAIN = 10
-
-cdef enum:
-    FLAG_FAILED = 2
-    FLAG_CLOSE = 4
-    FLAG_ZERO = 8
-    FLAG_NEW = 32  # after HOST_UNMAP
-    CLASS_MARKS = 1  # live and missed maps
-    CLASS_COPIES = 2  # a recover's pending map, saves' "has it" maps
-
-cdef enum:
-    COUNT_READS = 0
-    COUNT_WRITES = 1
-    COUNT_FLUSHES = 2
-    COUNT_RECORDS = 3
-    COUNT_SLOTS = 4
-    COUNT_RECOVERED = 5
-    COUNT_SYNCED = 6
-    COUNT_FILLED = 7
-
-cdef uint64_t TAG_TASK = <uint64_t>1 << 56
-cdef uint64_t TAG_RECORD = <uint64_t>2 << 56
-cdef uint64_t TAG_SLOT = <uint64_t>3 << 56
-cdef uint64_t TAG_FLUSH = <uint64_t>4 << 56
-cdef uint32_t NO_REQUEST = 0xFFFFFFFF
-
-
-cdef inline void put16(uint8_t *at, uint16_t value) noexcept nogil:
-    memcpy(at, &value, 2)
-
-
-cdef inline void put32(uint8_t *at, uint32_t value) noexcept nogil:
-    memcpy(at, &value, 4)
-
-
-cdef inline void put64(uint8_t *at, uint64_t value) noexcept nogil:
-    memcpy(at, &value, 8)
-
-
-cdef inline uint32_t get32(const uint8_t *at) noexcept nogil:
-    cdef uint32_t value
-    memcpy(&value, at, 4)
-    return value
-
-
+include "codes.pxi"
 include "bitmap.pxi"
 include "tasks.pxi"
 include "log.pxi"
@@ -167,6 +39,7 @@ include "commands.pxi"
 include "overwrite.pxi"
 include "copies.pxi"
 include "points.pxi"
+include "start.pxi"
 
 
 cdef void advance(Core c, task_t *t) noexcept nogil:
@@ -381,6 +254,8 @@ cdef class Core:
         if medium >= MAX_MEDIA or not self.media[medium].used:
             return -EINVAL
         m = &self.media[medium]
+        if not m.spec.record_offset:
+            return -EINVAL  # a name in a record: where things lie on it is known when it is attached
         for i in range(MAX_MEDIA):
             legs += 1 if self.media[i].used and self.media[i].role == ROLE_LEG else 0
         if self.booting or self.closing or self.point_task >= 0:
@@ -508,169 +383,11 @@ cdef class Core:
         if not self.booting or self.lists[Q_FREE].count != TASKS:
             raise ValueError("the volume was started already")
         if record is None:
-            self.start_new(same_content)
+            start_new(self, same_content)
         else:
-            self.start_again(record, slots)
+            start_again(self, record, slots)
         t = task_new(self, TASK_BOOT, STEP_BEGIN)
         ready(self, t)
-
-    cdef start_new(self, bint same_content):
-        cdef int i
-        cdef bint first = True
-        self.generation = 1
-        self.events = 1
-        for i in range(MAX_MEDIA):
-            if not self.media[i].used:
-                continue
-            self.media[i].role = ROLE_LEG
-            self.media[i].state = LEG_IN_SYNC if first or same_content else LEG_FRESH
-            first = False
-        if first:
-            raise Refused(Reason.STATE, "a volume can't be started without a medium", hint="attach a leg")
-
-    cdef start_again(self, bytes block, slots):
-        cdef uint32_t i, keep
-        cdef int index
-        cdef bint torn
-        record = decode_record(block)
-        if record is None:
-            raise Refused(Reason.ENVIRONMENT, "the volume record is damaged", hint="read another leg's")
-        if record.volume != self.uuid[:16] or record.size != self.size or record.extent_shift != self.extent_shift:
-            raise Refused(Reason.ENVIRONMENT, "the volume record is that of another volume")
-        self.events = record.events + 1
-        self.record_started = self.record_done = self.record_wanted = record.sequence
-        self.op = record.op
-        self.generation = record.generation
-        self.parent = record.parent
-        for leg in record.legs:
-            index = self.known(leg.uuid)
-            self.media[index].role = ROLE_LEG
-            self.media[index].state = {LegState.IN_SYNC: LEG_IN_SYNC, LegState.STALE: LEG_STALE,
-                                       LegState.SYNCING: LEG_FRESH}[leg.state]
-        for save in record.saves:
-            index = self.known(save.uuid)
-            self.media[index].role = ROLE_SAVE
-            self.media[index].generation = save.generation
-            self.media[index].state = SAVE_FILLING if save.state is SaveState.FILLING else SAVE_BROKEN
-            if map_make(&self.media[index].map, self.extents, AREA_HAS, save.generation):
-                raise MemoryError("no memory for a save's map")
-        if record.recover is not None:
-            self.recovering = 1
-            self.recover_generation = record.recover[1]
-            index = self.known(record.recover[0])
-            self.recover_source = <uint8_t>index
-            if self.media[index].role == ROLE_NONE:
-                self.media[index].role = ROLE_SOURCE
-            if not self.media[index].present:
-                self.recover_failed = 1
-        map_reset(&self.live, AREA_LIVE_EVEN if self.generation % 2 == 0 else AREA_LIVE_ODD, self.generation)
-        map_reset(&self.missed, AREA_MISSED, record.missed_tag)
-        map_reset(&self.pending, AREA_PENDING, record.pending_tag)
-        self.missed_tag = record.missed_tag
-        legs = {leg.uuid for leg in record.legs if leg.state is LegState.IN_SYNC}
-        self.load_slots(slots, sum(self.media[i].present and self.media[i].spec.uuid[:16] in legs for i in range(MAX_MEDIA)))
-        for region in record.regions:
-            if region >= self.region_total or self.region_count == LOG_REGIONS or self.region_index[region]:
-                continue
-            self.regions[self.region_count].region = region
-            self.region_count += 1
-            self.region_index[region] = <uint16_t>self.region_count
-        log_or_into(self, &self.live)
-        if self.missed_tag:
-            log_or_into(self, &self.missed)
-            if self.recovering:
-                map_or(&self.missed, self.pending.words)
-        self.pending_total = self.pending.count
-        keep = 0
-        torn = self.region_count > 0 and not record.clean
-        for i in range(MAX_MEDIA):
-            if not self.media[i].used:
-                continue
-            if self.media[i].role == ROLE_LEG and self.media[i].state == LEG_IN_SYNC:
-                # After a crash legs may differ in the logged regions: one is believed, the others follow it.
-                if not self.media[i].present or (keep and torn):
-                    self.media[i].state = LEG_STALE
-                    missed_begin(self)
-                else:
-                    keep = 1
-            elif self.media[i].role == ROLE_SAVE and self.media[i].state == SAVE_FILLING and not self.media[i].present:
-                save_break(self, i)
-        if not keep:
-            raise Refused(Reason.STATE, "no leg in sync is there", hint="bring back the medium that was in sync last")
-
-    cdef int known(self, bytes uuid) except -1:
-        """The index of a medium that a record names, which may not be there."""
-        cdef medium_spec_t spec
-        cdef int index = self.find(<const uint8_t *>uuid)
-        if index >= 0:
-            return index
-        memset(&spec, 0, sizeof(spec))
-        memcpy(spec.uuid, <const uint8_t *>uuid, 16)
-        spec.data_size = self.size
-        spec.map_slots = self.live.slots
-        index = self.medium_add(&spec)
-        if index < 0:
-            raise Refused(Reason.STATE, "the volume has more media than can be attached")
-        self.media[index].present = 0
-        return index
-
-    cdef load_slots(self, slots, int copies):
-        """Takes up the newest of each slot. One that is not on all `copies` legs is written again: it was damaged there."""
-        cdef map_t *m
-        cdef int i
-        found = {}  # (area, slot): (sequence, how often)
-        for block in slots:
-            decoded = decode_map_slot(block)
-            if decoded is None or block[24:32] != self.uuid[:8]:
-                continue
-            area, slot, tag, sequence, payload = decoded
-            m = NULL
-            if area == self.live.area and tag == self.live.tag:
-                m = &self.live
-            elif area == AREA_MISSED and tag == self.missed_tag and tag:
-                m = &self.missed
-            elif area == AREA_PENDING and self.recovering and tag == self.pending.tag:
-                m = &self.pending
-            elif area == AREA_HAS:
-                for i in range(MAX_MEDIA):
-                    if (self.media[i].used and self.media[i].role == ROLE_SAVE and self.media[i].map.words != NULL
-                            and self.media[i].generation == tag):
-                        m = &self.media[i].map
-            if m == NULL or slot >= m.slots:
-                continue
-            if area != AREA_HAS:
-                newest, count = found.get((area, slot), (0, 0))
-                if sequence >= newest:
-                    found[area, slot] = sequence, count + 1 if sequence == newest else 1
-            if sequence <= m.sequence[slot]:
-                continue
-            m.sequence[slot] = sequence
-            memcpy(m.words + <uint64_t>slot * SLOT_WORDS, <const uint8_t *>payload, SLOT_WORDS * 8)
-        # What is written from here on comes after all that is there, void or not, and goes not where the valid one is.
-        valid = {}  # (area, slot): sequence
-        for block in slots:
-            decoded = decode_map_slot(block)
-            if decoded is None or block[24:32] != self.uuid[:8] or decoded[0] > AREA_PENDING or decoded[1] >= self.live.slots:
-                continue
-            m = &self.live if decoded[0] <= AREA_LIVE_ODD else &self.missed if decoded[0] == AREA_MISSED else &self.pending
-            if decoded[3] > m.sequence[<uint32_t>decoded[1]]:
-                valid.setdefault((m.area, decoded[1]), m.sequence[<uint32_t>decoded[1]])
-                m.sequence[<uint32_t>decoded[1]] = decoded[3]
-        for (area, slot), sequence in valid.items():
-            m = &self.live if area <= AREA_LIVE_ODD else &self.missed if area == AREA_MISSED else &self.pending
-            if sequence and (m.sequence[<uint32_t>slot] - sequence) % 2:
-                m.sequence[<uint32_t>slot] += 1
-        for (area, slot), (_, count) in found.items():
-            m = &self.live if area <= AREA_LIVE_ODD else &self.missed if area == AREA_MISSED else &self.pending
-            if count < copies:
-                m.dirty[<uint32_t>slot] = 1
-                self.damaged = 1
-        map_recount(&self.live)
-        map_recount(&self.missed)
-        map_recount(&self.pending)
-        for i in range(MAX_MEDIA):
-            if self.media[i].map.words != NULL:
-                map_recount(&self.media[i].map)
 
     # --- looking at it; call these only while no other thread is in the core ----------------------------
 

@@ -307,9 +307,13 @@ class Engine:
             self._check_over(medium)
             known = self._find(served, medium.uuid)
             if known is not None:
-                with served:
-                    before = served.media.get(known)
-                    self._use(served, known, medium)
+                before = served.media.get(known)
+                if before is None:
+                    # It was away when the volume started, and the core knows nothing but its name.
+                    self._attach(served, medium)
+                else:
+                    with served:
+                        self._use(served, known, medium)
                 try:
                     self._ask(served, "sync", medium=known)
                 except BaseException:

@@ -187,3 +187,18 @@ def test_a_leg_that_is_not_taken_back_keeps_its_descriptor(rig: Rig) -> None:
     os.close(other)
     assert rig.ring.write(8, b"y" * 4096).status == 0
     assert rig.content("b", 8 * 512, 4096) == b"y" * 4096
+
+
+def test_a_leg_that_was_away_at_the_start_comes_back_whole(rig: Rig) -> None:
+    rig.create("a", "b")
+    rig.ring.write(0, b"a" * 4096)
+    rig.ring.write(4096, b"b" * 4096)
+    rig.engine.stop()
+    rig.start_again("a")
+    rig.ring.write(8192, b"c" * 4096)
+    assert rig.engine.status(rig.handle)["legs"][rig.media["b"].uuid]["state"] == "missing"
+    rig.engine.add_leg(rig.handle, rig.media["b"], None)
+    rig.wait_event("leg_in_sync", "b")
+    rig.ring.write(12288, b"d" * 4096)
+    assert rig.content("b", 0, SIZE) == rig.content("a", 0, SIZE)
+    assert rig.record("b") == rig.record("a")

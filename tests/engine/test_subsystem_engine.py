@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,27 @@ def test_a_clean_restart_loses_nothing(site: Site) -> None:
     assert site.subsystem.diff("ledger") == told
     site.over(site.subsystem.recover("ledger"))
     assert site.content() == before
+
+
+def test_a_medium_that_was_away_at_a_start_comes_back_as_it_was(site: Site) -> None:
+    fill(site, 1)
+    site.end()
+    (site.folder / "b").rename(site.folder / "away")
+    site.boot()
+    fill(site, 2, 5)
+    after = site.content()
+    assert [leg["state"] for leg in site.subsystem.volume_show("ledger")["legs"]] == [
+        "in_sync",
+        "missing",
+    ]
+    (site.folder / "away").rename(site.folder / "b")
+    site.subsystem.disk_appeared()
+    deadline = time.monotonic() + 20
+    while site.subsystem.volume_show("ledger")["state"] != "serving":
+        assert time.monotonic() < deadline, site.subsystem.volume_show("ledger")
+        time.sleep(0.05)
+    assert site.content() == after
+    site.end()
+    one, other = ((site.folder / name).read_bytes()[:SIZE] for name in "ab")
+    assert one == other == b"".join(after)
+    site.boot()

@@ -137,6 +137,23 @@ class Ledger:
         """A load for lab.spawn: random writes in a region, read back and verified as it goes."""
         return fio(self.disk, seconds, first_mib=first_mib, mib=mib, verify=verify)
 
+    def stamp(self, first_mib: int, mib: int) -> None:
+        """Blocks that tell whether they are whole, and where they belong."""
+        words = ["fio", *self._stamped(first_mib, mib), "--rw=write", "--do_verify=0"]
+        clean(self.run(" ".join([*words, "--end_fsync=1"])))
+
+    def stamped(self, seconds: int, first_mib: int, mib: int) -> list[str]:
+        """A load for lab.spawn: random reads of such blocks, each of them verified."""
+        more = ["--rw=randread", "--time_based", f"--runtime={seconds}"]
+        return ["fio", *self._stamped(first_mib, mib), *more]
+
+    def _stamped(self, first_mib: int, mib: int) -> list[str]:
+        return [
+            "--name=stamped", f"--filename={self.disk}", f"--offset={first_mib}M",
+            f"--size={mib}M", "--bs=4k", "--iodepth=4", "--ioengine=libaio", "--direct=1",
+            "--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0",
+        ]  # fmt: skip
+
 
 def fio(
     disk: str, seconds: int, *, first_mib: int = 128, mib: int = 48, verify: bool = True

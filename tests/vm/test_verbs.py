@@ -42,17 +42,21 @@ def test_save_diff_and_resync_under_load(ledger: Ledger) -> None:
 
 def test_recover_under_load_gives_the_save_s_bytes_at_once(ledger: Ledger) -> None:
     ledger.fill(0, 16)
+    ledger.stamp(64, 16)
     before = ledger.checksum(0, 16)
     ledger.target("save", "ledger", "--label", "good")
     ledger.fill(4, 6)
+    ledger.stamp(64, 16)  # changed, and right before and after
     load = ledger.lab.spawn("initiator", ledger.fio(8, verify=False))
+    reads = ledger.lab.spawn("initiator", ledger.stamped(8, 64, 16))
     ledger.target("recover", "ledger@good")
     assert ledger.checksum(0, 16) == before, "reads give the save's content when recover returns"
     done = ledger.operation("recover")
     assert done["seconds_in_force"] < 1
-    assert done["extents_changed"] >= 96
+    assert done["extents_changed"] >= 96 + 256
     assert done["extents_changed"] < 2000, "only what differs"
     clean(load.wait(60))
+    clean(reads.wait(60))
     ledger.wait(lambda: ledger.operation("recover")["state"] == "done")
     assert ledger.checksum(0, 16) == before
     ledger.target("resync", "ledger@good", "--wait")
@@ -60,17 +64,21 @@ def test_recover_under_load_gives_the_save_s_bytes_at_once(ledger: Ledger) -> No
 
 def test_swap_under_load_there_and_back(ledger: Ledger) -> None:
     ledger.fill(0, 8)
+    ledger.stamp(64, 16)
     first = ledger.checksum(0, 8)
     ledger.target("save", "ledger", "--label", "one")
     ledger.fill(0, 8)
+    ledger.stamp(64, 16)
     second = ledger.checksum(0, 8)
     identity = ledger.initiator(f"lsblk -dno SERIAL {ledger.disk}")
     load = ledger.lab.spawn("initiator", ledger.fio(8, verify=False))
+    reads = ledger.lab.spawn("initiator", ledger.stamped(8, 64, 16))
     ledger.target("swap", "ledger@one")
     assert ledger.checksum(0, 8) == first
     ledger.target("swap", "ledger")
     assert ledger.checksum(0, 8) == second
     clean(load.wait(60))
+    clean(reads.wait(60))
     assert ledger.initiator(f"lsblk -dno SERIAL {ledger.disk}") == identity
     ledger.target("resync", "ledger", "--wait")
 
