@@ -222,11 +222,11 @@ cdef bint write_settle(Core c, task_t *t) noexcept nogil:
 
 cdef void flush_advance(Core c, task_t *t) noexcept nogil:
     if t.step == STEP_BEGIN:
-        t.issued = legs_in_sync(c)
-        if not t.issued:
+        if not legs_in_sync(c):
             host_end(c, t, STATUS_NO_LEG)
             return
-        flush(c, t, legs_written(c), STEP_FLUSHED)
+        t.issued = legs_written(c)  # one that is brought in may be the only one when this is over
+        flush(c, t, t.issued, STEP_FLUSHED)
         return
     if t.step == STEP_FLUSHED:
         if not t.issued & ~t.failed & legs_in_sync(c):

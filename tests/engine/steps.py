@@ -168,6 +168,9 @@ class Steps:
         size = self.size
         return lambda a: self.on(name)(a) and a["kind"] == kind and a["offset"] < size
 
+    def flush(self, name: str) -> Where:
+        return lambda a: self.on(name)(a) and a["kind"] == ACT_FLUSH
+
     def block(self, name: str, extent: int) -> int | bytes:
         """What a disk has at the start of an extent."""
         return self.disks[name].view.get(extent * EXTENT, 0)

@@ -297,3 +297,19 @@ def test_a_read_that_failed_on_a_leg_that_leaves_is_read_from_another() -> None:
     steps.finish()
     assert steps.answers[1] == 0
     assert steps.read[1] == 10
+
+
+def test_a_flush_counts_on_a_leg_that_came_in_sync_meanwhile() -> None:
+    steps = Steps("A")
+    steps.write(0, 1, 10)
+    steps.finish()
+    b = steps.attach("B")
+    assert steps.ask("sync", 1, medium=b) == 0
+    steps.finish(neither(steps.flush("A"), steps.flush("B")))
+    steps.core.command(1, 3, 0, 0, 0)
+    steps.finish(neither(steps.flush("A")))
+    assert 1 not in steps.answers
+    assert steps.core.status()["legs"][steps.disks["B"].uuid]["state"] == "in_sync"
+    assert steps.ask("drop", 2, medium=0) == 0
+    steps.finish()
+    assert steps.answers[1] == 0

@@ -25,6 +25,7 @@ HOST, COPY, JOINED = 1, 2, 4
 COPY_BYTES = 1 << 20
 VOLUME = b"simulated volume"
 CHECK = 100000  # the tag of reads after a start
+AT_ONCE = 256  # blocks, then
 SLOT_BITS = 32512
 # Bytes of a block, of an extent as a shift, of the volume: of every eighth seed. One ends in the
 # midst of an extent.
@@ -417,8 +418,8 @@ class World:
         """Reads the whole volume."""
         for disk in self.disks:
             disk.slips = 0
-        for first in range(0, self.oracle.blocks, 64):
-            count = min(64, self.oracle.blocks - first)
+        for first in range(0, self.oracle.blocks, AT_ONCE):
+            count = min(AT_ONCE, self.oracle.blocks - first)
             command = self.oracle.sent_check(CHECK, first, count)
             self.core.command(CHECK, OPS[READ], first * self.block, count * self.block, 0)
             self.run_until(lambda: CHECK not in self.oracle.commands)
