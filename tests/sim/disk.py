@@ -58,6 +58,8 @@ class Disk:
         places = range(offset, offset + len(values) * step, step)
         written = list(zip(places, values, strict=True))
         self.view.update(written)
+        if self.unflushable:
+            self.unflushable = [entry for entry in self.unflushable if entry[0] not in places]
         if durable:
             self.durable.update(written)
             self.cached = [entry for entry in self.cached if entry[0] not in places]
