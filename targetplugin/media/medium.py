@@ -276,6 +276,11 @@ class Medium:
             device.write(self.fd, offset, data)
 
 
+def try_exclusively(path: str) -> None:
+    """Opens it as Medium.open does, asks it for nothing and closes it. Raises Refused as that does."""
+    os.close(_open_exclusively(path, 0.0)[0])
+
+
 def _open_exclusively(path: str, until: float) -> tuple[int, Kind]:
     """The descriptor of a medium that nobody else has, and its kind."""
     with _environment(path, "can't be opened"):

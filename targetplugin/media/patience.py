@@ -17,7 +17,7 @@ SILENT = 12.0  # seconds, as the engine's
 
 
 class Patience:
-    """Remembers the paths that have not answered yet: nobody waits for one of them twice.
+    """Remembers what has not been answered yet: nobody waits twice for the same about the same path.
 
     Attributes:
         answered: called with a path that was silent and answers at last, from a thread.
@@ -26,7 +26,7 @@ class Patience:
     def __init__(self, seconds: float = SILENT) -> None:
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._silent: set[str] = set()  # real paths
+        self._silent: set[tuple[object, str]] = set()  # a question, and a real path
         self.answered: Callable[[str], None] = lambda path: None
 
     def ask(
@@ -50,23 +50,23 @@ class Patience:
             with self._lock:
                 done = one.ended.is_set()
                 if not done:
-                    self._silent.add(one.real)
+                    self._silent.add(one.key)
             if done and one.error is not None:
                 raise one.error
             answers[one.path] = one.answer if done else None
         return answers
 
-    def begins(self, real: str) -> bool:
-        """Whether to ask a path: not while an earlier question has no answer."""
+    def begins(self, key: tuple[object, str]) -> bool:
+        """Whether to ask: not while the same has no answer."""
         with self._lock:
-            return real not in self._silent
+            return key not in self._silent
 
     def ends(self, question: _Question) -> None:
         """There is an answer, however late."""
         with self._lock:
             question.ended.set()
-            late = question.real in self._silent
-            self._silent.discard(question.real)
+            late = question.key in self._silent
+            self._silent.discard(question.key)
         if late:
             self.answered(question.path)
 
@@ -78,11 +78,11 @@ class _Question:
         self._patience = patience
         self._question = question
         self.path = path
-        self.real = os.path.realpath(path)
+        self.key = (question, os.path.realpath(path))
         self.ended = threading.Event()
         self.answer: Any = None
         self.error: Exception | None = None
-        self.asked = patience.begins(self.real)
+        self.asked = patience.begins(self.key)
         if self.asked:
             threading.Thread(target=self._run, name=f"ask {path}", daemon=True).start()
 

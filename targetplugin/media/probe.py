@@ -71,21 +71,22 @@ def findings(path: str) -> list[Finding]:
         raise Refused(Reason.NOT_FOUND, f"{path} is not there", object=path) from None
     except OSError as error:
         raise _unreadable(path, error) from error
-    if stat.S_ISBLK(mode):
-        uses = [*_block_uses(path)]
-    elif stat.S_ISREG(mode):
-        uses = [*_file_uses(path)]
-    else:
+    if not stat.S_ISBLK(mode) and not stat.S_ISREG(mode):
         raise Refused(
             Reason.USAGE,
             f"{path} is neither a file nor a block device",
             object=path,
             hint="give a disk, a partition, a logical volume or a file",
         )
-    return [*uses, *_content(path)]
+    return [*uses(path), *_content(path)]
 
 
 # --- who uses it: never forced --------------------------------------------------------------------
+
+
+def uses(path: str) -> list[Finding]:
+    """Who has a file or block device, as far as can be seen without reading from it."""
+    return [*(_block_uses(path) if stat.S_ISBLK(os.stat(path).st_mode) else _file_uses(path))]
 
 
 def _block_uses(path: str) -> Iterator[Finding]:

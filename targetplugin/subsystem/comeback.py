@@ -73,6 +73,8 @@ class Comeback:
             if complete:
                 self._wait = FIRST_WAIT
                 self._wake.wait()
+            elif self._start.held:
+                self._wait = FIRST_WAIT  # hosts wait
             else:
                 self._wait = min(max(self._wait * 2, FIRST_WAIT), LONGEST_WAIT)
 

@@ -8,6 +8,7 @@ not.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Set
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ from targetplugin.engine import (
     decode_record,
 )
 from targetplugin.errors import Reason, Refused
-from targetplugin.media import discover
+from targetplugin.media import discover, fence
 from targetplugin.media.layout import slots_for
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
@@ -71,6 +72,7 @@ class Start:
         self._prepared = prepared
         self._transfers = transfers
         self._exports = exports
+        self.held: set[bytes] = set()  # media of which a dead process's requests may not be over
         self._older: set[bytes] = set()  # volumes of which the media know more than the catalog
 
     def everything(self) -> None:
@@ -94,16 +96,35 @@ class Start:
         """
         rows = {r.uuid: r for r in self._catalog.media() if r.uuid not in self._floor.media}
         came = []
-        found = discover.find(
-            [discover.Wanted(r.uuid, r.path) for r in rows.values()], self._floor.patience
-        )
+        patience = self._floor.patience
+        found = discover.find([discover.Wanted(r.uuid, r.path) for r in rows.values()], patience)
         for uuid, row in rows.items():
             at = found.get(uuid)
             if at is not None and at.path and self._pool.open_known(row, at.path, wait):
                 came.append(uuid)
             else:
                 log.warning("the medium %s is missing: %s", row.name, at.why if at else row.path)
+        paths = {uuid: row.path for uuid, row in rows.items() if uuid not in self._floor.media}
+        held = patience.ask(fence.held, {path for path in paths.values() if os.path.exists(path)})
+        # Where even that has no answer, nobody knows.
+        self.held = {uuid for uuid, path in paths.items() if held.get(path, False) is not False}
         return came
+
+    def _check_held(self, volume: Volume) -> None:
+        """Rule 19. Raises Refused (BUSY) while requests of a daemon that ended may read into the
+        memory of the volume's ring, which would be other commands' by then.
+        """
+        mine = {leg.medium for leg in self._catalog.legs(volume.uuid)}
+        mine |= {uuid for save in self._catalog.saves(volume.uuid) for uuid in save.media}
+        if held := mine & self.held:
+            names = ", ".join(sorted(self._floor.medium_name(uuid) for uuid in held))
+            raise Refused(
+                Reason.BUSY,
+                f"requests of a daemon that ended are not over on {names}",
+                object=volume.name,
+                hint="hosts wait; they are over when the disk answers or its driver gives them up"
+                " (journalctl -k); if something else has it open, end that",
+            )
 
     def try_volume(self, volume: Volume) -> bool:
         """Starts a volume that is down. False where it can't be; why is kept to be shown."""
@@ -124,6 +145,7 @@ class Start:
             return True
 
     def _start(self, volume: Volume) -> None:
+        self._check_held(volume)
         newest = self._newest(volume)
         if newest is None:
             self._start_new(volume)

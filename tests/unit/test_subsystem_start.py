@@ -4,6 +4,7 @@ hand.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from dataclasses import replace
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 
 from targetplugin.errors import Reason, Refused
+from targetplugin.media import probe
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
+from targetplugin.subsystem import start
 from tests.unit.fake_engine import PowerCut
 from tests.unit.house import House
 
@@ -522,3 +525,35 @@ def test_a_resync_whose_abort_was_cut_short_is_aborted(house: House) -> None:
     assert [leg["medium"] for leg in house.show()["legs"]] == ["a"]
     assert house.states()["b"] == "free"
     assert house.read(3) == "y"
+
+
+def test_a_volume_waits_while_a_dead_daemon_s_requests_are_not_over(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "LATE_WRITES", 0.1)
+    house.write(3, "x")
+    house.kill()
+    with open(house.folder / "b", "rb") as late:  # their descriptor stays open
+        fcntl.flock(late, fcntl.LOCK_EX)
+        house.boot()
+        shown = house.show()
+        assert shown["state"] == "down"
+        assert "requests of a daemon that ended are not over on b" in shown["why"]
+        assert not house.subsystem._comeback.look()
+    house.subsystem._comeback.look()
+    assert [leg["state"] for leg in house.show()["legs"]] == ["in_sync", "in_sync"]
+    assert house.read(3) == "x"
+
+
+def test_a_volume_does_without_a_medium_that_is_seen_to_be_in_use(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "LATE_WRITES", 0.1)
+    monkeypatch.setattr(probe, "uses", lambda path: [probe.Finding("it is mounted")])
+    house.write(3, "x")
+    house.kill()
+    with open(house.folder / "b", "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        house.boot()
+        assert [leg["state"] for leg in house.show()["legs"]] == ["in_sync", "missing"]
+        assert house.read(3) == "x"

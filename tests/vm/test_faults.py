@@ -187,6 +187,7 @@ def test_a_start_does_without_a_leg_that_is_silent(faulty: Faulty) -> None:
     load = faulty.lab.spawn("initiator", ledger.fio(SILENT))
     time.sleep(2)
     leg = faulty.leg()
+    faulty.lab.shell("target", "systemctl stop targetplugind")
     leg.silent()
 
     def told() -> bool:
@@ -194,7 +195,7 @@ def test_a_start_does_without_a_leg_that_is_silent(faulty: Faulty) -> None:
         return "degraded" in said and f"dm-name-{leg.name}  missing" in said
 
     try:
-        faulty.lab.shell("target", "systemctl kill -s KILL targetplugind")
+        faulty.lab.shell("target", "systemctl start targetplugind")
         up = ledger.wait(told, 60)
         ledger.initiator(f"dd if=/dev/zero of={ledger.disk} bs=4k count=4 seek=8192 oflag=direct")
     finally:
@@ -202,7 +203,31 @@ def test_a_start_does_without_a_leg_that_is_silent(faulty: Faulty) -> None:
     back = ledger.wait(faulty.in_sync, 60)
     clean(load.wait(90))
     faulty.same_legs()
-    print(f"served {up:.1f} s after the kill; {leg.name} in sync {back:.1f} s after it answered")
+    print(f"served {up:.1f} s after its start; {leg.name} in sync {back:.1f} s after it answered")
+
+
+def test_hosts_wait_while_a_killed_daemon_s_requests_are_not_over(faulty: Faulty) -> None:
+    """They would read into what is other commands' memory by then."""
+    ledger = faulty.ledger
+    load = faulty.lab.spawn("initiator", ledger.fio(SILENT))
+    time.sleep(2)
+    leg = faulty.leg()
+    leg.silent()
+    time.sleep(1)
+
+    def told() -> bool:
+        said = faulty.verb("status", "ledger").stdout
+        return "requests of a daemon that ended are not over" in said and leg.name in said
+
+    try:
+        faulty.lab.shell("target", "systemctl kill -s KILL targetplugind")
+        ledger.wait(told, 60)
+    finally:
+        leg.heal()
+    back = ledger.wait(faulty.in_sync, 60)
+    clean(load.wait(90))
+    faulty.same_legs()
+    print(f"served with both legs in sync {back:.1f} s after {leg.name} answered")
 
 
 # --- a save's medium ------------------------------------------------------------------------------
