@@ -181,7 +181,8 @@ class Verbs:
     def swap(self, save: Save) -> None:
         media = [self.attach(disk) for disk in save.disks]
         mask = sum(1 << index for index in media if index is not None)
-        legs = [self.world.media[index] for index in self.legs("in_sync")]
+        # One that is not in sync yet may be when the swap comes to it; what the media say counts then.
+        legs = [d for d in self.world.disks if d.uuid in self.world.core.status()["legs"]]
         if not self.ask("swap", mask=mask, generation=save.generation, save=save, disks=legs):
             self.drop_later(*media)
 
