@@ -18,5 +18,8 @@ def held(path: str) -> bool:
     try:
         medium.try_exclusively(path)
     except Refused as refused:
-        return refused.reason is Reason.BUSY and not probe.uses(path)
+        try:
+            return refused.reason is Reason.BUSY and not probe.uses(path)
+        except OSError:
+            return False  # gone meanwhile
     return False

@@ -49,7 +49,7 @@ class Patience:
         for one in questions:
             with self._lock:
                 done = one.ended.is_set()
-                if not done:
+                if not done and one.asked:  # else it is there, or has answered meanwhile
                     self._silent.add(one.key)
             if done and one.error is not None:
                 raise one.error

@@ -78,7 +78,7 @@ def findings(path: str) -> list[Finding]:
             object=path,
             hint="give a disk, a partition, a logical volume or a file",
         )
-    return [*uses(path), *_content(path)]
+    return [*uses(path), *_partitions(path), *_content(path)]
 
 
 # --- who uses it: never forced --------------------------------------------------------------------
@@ -92,9 +92,13 @@ def uses(path: str) -> list[Finding]:
 def _block_uses(path: str) -> Iterator[Finding]:
     number = os.stat(path).st_rdev
     yield from _uses_of(os.path.basename(os.path.realpath(path)), number)
-    partitions = device.partitions(number)
-    for name, part in partitions.items():
+    for name, part in device.partitions(number).items():
         yield from _uses_of(name, part)
+
+
+def _partitions(path: str) -> Iterator[Finding]:
+    found = os.stat(path)
+    partitions = device.partitions(found.st_rdev) if stat.S_ISBLK(found.st_mode) else {}
     if partitions:
         yield Finding(
             f"it has partitions: {', '.join(partitions)}",

@@ -297,7 +297,15 @@ class Backups:
         self._threads[row.id] = thread
         thread.start()
 
-    def _over(self, row: Operation, state: str, error: str | None, progress: float) -> None:
+    def _over(
+        self,
+        row: Operation,
+        state: str,
+        error: str | None,
+        progress: float,
+        *,
+        free_others: bool = True,
+    ) -> None:
         catalog = self._floor.catalog
         current = catalog.operation_get(row.id)
         assert current is not None
@@ -308,7 +316,7 @@ class Backups:
                 self._end_image(current, done)
             elif done and row.prepared["register"]:
                 self._register(current)
-        self._settle.trailers(current.volume, row.id)
+        self._settle.trailers(current.volume, row.id, free_others=free_others)
         self._operations.end(
             row,
             state=state,
@@ -338,13 +346,14 @@ class Backups:
         )
 
     def drop(self, row: Operation) -> None:
-        """At a start: what was under way when the daemon ended is undone; a half-filled medium is
-        free.
+        """At a start: what was under way when the daemon ended is undone. A half-filled medium is
+        freed when the volume starts, for its record may know more of the media than the catalog.
         """
         if row.verb == "backup":
             with suppress(FileNotFoundError):
                 os.unlink(part_path(row))
-        self._over(row, "failed", "the daemon ended before it was done", row.progress)
+        why = "the daemon ended before it was done"
+        self._over(row, "failed", why, row.progress, free_others=False)
 
 
 def part_path(row: Operation) -> str:

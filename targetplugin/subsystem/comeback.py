@@ -102,22 +102,27 @@ class Comeback:
         Nothing may take a medium meanwhile, since its descriptor's number is used again: the lock
         of its volume is held, or the pool's where it is free.
         """
-        owners = {
-            leg.medium: volume.uuid
-            for volume in self._floor.catalog.volumes()
-            for leg in self._floor.catalog.legs(volume.uuid)
-        }
-        owners |= {u: save.volume for save in self._floor.catalog.saves() for u in save.media}
+        owners = self._owners()
         silent = self._floor.engine.silent()
-        for uuid in list(self._floor.media):
-            if uuid in silent:
-                continue  # asked whether it lives, it would not answer
+        open_now = {u: m.path for u, m in list(self._floor.media.items()) if u not in silent}
+        answered = self._floor.patience.ask(discover.answers, set(open_now.values()))
+        for uuid, path in open_now.items():
+            if not answered[path]:
+                continue  # asked under a lock whether it lives, it would keep all verbs waiting
             owner = owners.get(uuid)
             with self._floor.runtime(owner).lock if owner else nullcontext(), self._floor.pool:
                 medium = self._floor.media.get(uuid)
+                if self._owners().get(uuid) != owner:
+                    continue  # another has it since
                 if medium is not None and not self._held(uuid, owner) and not _alive(medium):
                     log.info("%s is gone", self._floor.medium_name(uuid))
                     self._pool.close(uuid)
+
+    def _owners(self) -> dict[bytes, bytes]:
+        """The volume of each medium that has one."""
+        catalog = self._floor.catalog
+        legs = {leg.medium: v.uuid for v in catalog.volumes() for leg in catalog.legs(v.uuid)}
+        return legs | {uuid: save.volume for save in catalog.saves() for uuid in save.media}
 
     def _held(self, uuid: bytes, owner: bytes | None) -> bool:
         """Whether the engine or an image's thread has a medium, or someone has just taken it."""
@@ -177,6 +182,8 @@ class Comeback:
         if row is not None and held is None:
             wanted = [discover.Wanted(uuid, row.path)]
             path = discover.find(wanted, self._floor.patience)[uuid].path
+        if not self._floor.patience.ask(discover.answers, [path])[path]:
+            raise Refused(Reason.ENVIRONMENT, f"{path} does not answer", object=path)
         try:
             return Medium.open(path, uuid=uuid)
         except Refused as error:

@@ -53,6 +53,7 @@ class Floor:
         self.kernel = kernel
         self.rings = rings
         self.media: dict[bytes, Medium] = {}  # those that are open, by uuid
+        self.older: set[bytes] = set()  # volumes of which the media know more than the catalog
         self.patience = Patience()
         self.pool = threading.RLock()  # who holds it may take a free medium; after a volume's lock
         self.changed = threading.Condition()  # told when an operation changes

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import suppress
 
 from targetplugin.catalog import MediumRow, Volume
 from targetplugin.errors import Reason, Refused
@@ -38,7 +37,7 @@ class Pool:
                 object=path,
                 hint="give the path from /",
             )
-        if os.path.exists(path) and not self._floor.patience.ask(_answers, [path])[path]:
+        if os.path.exists(path) and not self._floor.patience.ask(discover.answers, [path])[path]:
             raise Refused(
                 Reason.ENVIRONMENT,
                 f"{path} does not answer",
@@ -180,6 +179,8 @@ class Pool:
             and not self._views.use(row.uuid)
             and self._is_free(row.uuid)
         ]
+        answered = self._floor.patience.ask(discover.answers, [row.path for row in rows])
+        rows = [row for row in rows if answered[row.path]]
         return sorted(rows, key=lambda row: (row.data_size, row.name))
 
     def _is_free(self, uuid: bytes) -> bool:
@@ -261,10 +262,3 @@ class Pool:
             medium = self._floor.media.pop(uuid, None)
             if medium is not None:
                 medium.close()
-
-
-def _answers(path: str) -> bool:
-    """Whether it can be read or fails: True in the end."""
-    with suppress(Refused):
-        discover.peek(path)
-    return True

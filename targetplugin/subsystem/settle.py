@@ -126,7 +126,8 @@ class Settle:
         """Brings the superblocks of the volume's media to what the catalog says.
 
         Args:
-            free_others: and frees the media that it gave up.
+            free_others: and frees the media that it gave up, unless the media know more than the
+                catalog.
         """
         row = self._catalog.volume_get(volume)
         wanted: dict[bytes, tuple[Role, Volume, Save | None]] = {}
@@ -143,7 +144,11 @@ class Settle:
             with left_to_the_next_start(f"the trailer of {self._floor.medium_name(uuid)}"):
                 self._write(uuid, role, held, kept, op)
         rows = self._catalog.operations(volume, running=True)
-        if not free_others or any(r.state == "prepared" for r in rows):
+        if (
+            not free_others
+            or volume in self._floor.older
+            or any(r.state == "prepared" for r in rows)
+        ):
             return  # an operation that the catalog could not take may have given them a role
         for uuid, medium in list(self._floor.media.items()):
             trailer = medium.trailer

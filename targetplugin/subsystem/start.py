@@ -73,7 +73,6 @@ class Start:
         self._transfers = transfers
         self._exports = exports
         self.held: set[bytes] = set()  # media of which a dead process's requests may not be over
-        self._older: set[bytes] = set()  # volumes of which the media know more than the catalog
 
     def everything(self) -> None:
         """Opens what is there and starts what can be started; what can't is logged and shown as
@@ -104,7 +103,14 @@ class Start:
                 came.append(uuid)
             else:
                 log.warning("the medium %s is missing: %s", row.name, at.why if at else row.path)
-        paths = {uuid: row.path for uuid, row in rows.items() if uuid not in self._floor.media}
+        # Not what is ours by another name now, as names of disks are given anew at each boot.
+        ours = {os.path.realpath(medium.path) for medium in self._floor.media.values()}
+        paths = {uuid: found[uuid].path or row.path for uuid, row in rows.items()}
+        paths = {
+            uuid: path
+            for uuid, path in paths.items()
+            if uuid not in self._floor.media and os.path.realpath(path) not in ours
+        }
         held = patience.ask(fence.held, {path for path in paths.values() if os.path.exists(path)})
         # Where even that has no answer, nobody knows.
         self.held = {uuid for uuid, path in paths.items() if held.get(path, False) is not False}
@@ -192,7 +198,7 @@ class Start:
         )
         with left_to_the_next_start(f"what the catalog lacks of {volume.name}"):
             self._catch_up(volume, record, handle)
-        self._settle.trailers(volume.uuid, record.op, free_others=volume.uuid not in self._older)
+        self._settle.trailers(volume.uuid, record.op)
 
     def _start_new(self, volume: Volume) -> None:
         """The daemon ended between a volume's creation and its first record."""
@@ -290,7 +296,7 @@ class Start:
                 self._catalog.legs_set(volume.uuid, legs)
             if record.generation != volume.generation:
                 log.warning("%s: the catalog is older than the media", volume.name)
-                self._older.add(volume.uuid)
+                self._floor.older.add(volume.uuid)
                 volume = self._jump(volume, record)
         return volume
 
@@ -356,7 +362,7 @@ class Start:
             trailer = medium.trailer
             if uuid in used or trailer is None or trailer.role is Role.FREE:
                 continue
-            if trailer.volume in known and trailer.volume not in self._older:
+            if trailer.volume in known and trailer.volume not in self._floor.older:
                 self._settle.free(uuid, 0)
 
 

@@ -153,7 +153,18 @@ class Transfers:
             for medium in media
         )
 
+    def _is_past(self, runtime: Runtime, medium: bytes, state: str) -> bool:
+        """Whether an event is of an earlier save: the medium has one that is in another state."""
+        assert runtime.handle is not None
+        save = self._floor.catalog.save_on(medium)
+        if save is not None and save.origin != "host":
+            return True  # an image is restored onto it, of which the engine knows nothing
+        seen = self._floor.engine.status(runtime.handle)["saves"].get(medium)
+        return seen is not None and seen["state"] != state
+
     def _save_whole(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
+        if self._is_past(runtime, medium, "whole"):
+            return
         self.save_is_whole(volume, medium)
         self._detach(runtime, medium)
 
@@ -169,6 +180,8 @@ class Transfers:
                     self._end(row, self._floor.extents(volume))
 
     def _save_broken(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
+        if self._is_past(runtime, medium, "broken"):
+            return
         self.save_is_broken(volume, medium)
         rows = self._floor.catalog.operations(volume.uuid, running=True)
         if self._floor.catalog.save_on(medium) is None and any(r.state == "prepared" for r in rows):
@@ -188,6 +201,9 @@ class Transfers:
                     self._operations.end(row, state="failed", error=why)
 
     def _recovered(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
+        assert runtime.handle is not None
+        if self._floor.engine.status(runtime.handle)["recover"] is not None:
+            return  # another has begun since, and its end ends both
         self.recover_is_over(volume)
         self._detach(runtime, medium, unless_it_fills=True)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from targetplugin.media import discover
+from targetplugin.errors import Reason, Refused
+from targetplugin.media import discover, fence, medium, probe
 from targetplugin.media.patience import Patience
 
 
@@ -79,3 +80,38 @@ def test_a_silent_medium_is_not_found(
     found = discover.find(wanted, Patience(0.1), by_id=nowhere, sys_block=nowhere)
     assert found[uuid].path == ""
     assert "does not answer" in found[uuid].why
+
+
+def test_one_that_answers_while_others_are_waited_for_is_silent_no_more(
+    plug: threading.Event,
+) -> None:
+    slow, told = threading.Event(), threading.Event()
+
+    def question(path: str) -> str:
+        (plug if path == "/dead" else slow).wait()
+        return path
+
+    patience = Patience(0.3)
+    patience.answered = lambda path: told.set()
+    assert patience.ask(question, ["/dead"]) == {"/dead": None}
+
+    def both() -> None:
+        plug.set()
+        told.wait(5)
+        slow.set()
+
+    threading.Timer(0.1, both).start()
+    assert patience.ask(question, ["/slow", "/dead"])["/slow"] == "/slow"
+    assert patience.ask(question, ["/dead"]) == {"/dead": "/dead"}
+
+
+def test_partitions_that_a_host_made_do_not_count_as_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(path: str) -> None:
+        raise Refused(Reason.BUSY, "it is in use")
+
+    monkeypatch.setattr(medium, "try_exclusively", busy)
+    monkeypatch.setattr(probe.stat, "S_ISBLK", lambda mode: True)
+    monkeypatch.setattr(probe.device, "partitions", lambda number: {"sdx1": 0})
+    monkeypatch.setattr(probe, "_uses_of", lambda name, number: iter(()))
+    assert fence.held("/dev/null")
+    assert not fence.held("/dev/there/is/no/such")

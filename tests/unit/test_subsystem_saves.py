@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from targetplugin.engine import Event
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.states import TABLE, Activity, Outcome, Verb
@@ -209,3 +210,31 @@ def test_every_refusal_of_the_table_says_why_and_what_to_do() -> None:
     for rule in TABLE.values():
         assert (rule.outcome is Outcome.REFUSED) == bool(rule.why) == bool(rule.next)
     assert TABLE[Activity.RESTORING, Verb.SWAP].reason is Reason.BUSY
+
+
+def test_an_event_of_an_earlier_save_changes_nothing_of_a_later_one(house: House) -> None:
+    house.engine.hold_copies = True
+    house.subsystem.save("ledger", policy="copy")
+    (volume,) = house.catalog.volumes()
+    (save,) = house.catalog.saves(volume.uuid)
+    for kind in ("save_whole", "save_broken"):
+        late = Event(house.floor.handle(volume), kind, save.media[0])
+        house.subsystem._transfers._handle(late)
+        assert house.show()["saves"][0]["fill"] == "filling"
+    assert save.media[0] in house.floor.engine.status(house.floor.handle(volume))["saves"]
+    house.finish()
+    assert house.show()["saves"][0]["fill"] == "whole"
+
+
+def test_the_end_of_an_earlier_recover_is_not_a_later_one_s(house: House) -> None:
+    house.subsystem.save("ledger")
+    house.write(3, "y")
+    (volume,) = house.catalog.volumes()
+    (save,) = house.catalog.saves(volume.uuid)
+    house.engine.hold_copies = True
+    recover = house.subsystem.recover("ledger")["operation"]["id"]
+    late = Event(house.floor.handle(volume), "recovered", save.media[0])
+    house.subsystem._transfers._handle(late)
+    assert house.subsystem.operation(recover)["state"] == "running"
+    house.finish()
+    assert house.subsystem.operation(recover)["state"] == "done"

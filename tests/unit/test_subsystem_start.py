@@ -557,3 +557,15 @@ def test_a_volume_does_without_a_medium_that_is_seen_to_be_in_use(
         house.boot()
         assert [leg["state"] for leg in house.show()["legs"]] == ["in_sync", "missing"]
         assert house.read(3) == "x"
+
+
+def test_a_medium_that_has_another_s_name_now_is_no_dead_daemon_s(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "LATE_WRITES", 0.1)
+    house.write(3, "x")
+    house.end()
+    os.unlink(house.folder / "b")
+    os.symlink(house.folder / "a", house.folder / "b")  # what was b's name is a's
+    house.boot()
+    assert [leg["state"] for leg in house.show()["legs"]] == ["in_sync", "missing"]
