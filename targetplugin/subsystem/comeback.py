@@ -182,8 +182,7 @@ class Comeback:
         if row is not None and held is None:
             wanted = [discover.Wanted(uuid, row.path)]
             path = discover.find(wanted, self._floor.patience)[uuid].path
-        if not self._floor.patience.ask(discover.answers, [path])[path]:
-            raise Refused(Reason.ENVIRONMENT, f"{path} does not answer", object=path)
+        self._floor.check_answers(path)
         try:
             return Medium.open(path, uuid=uuid)
         except Refused as error:

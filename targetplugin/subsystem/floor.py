@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from targetplugin.catalog import Catalog, MediumRow, Save, Volume
 from targetplugin.engine import VolumeSpec
 from targetplugin.errors import Reason, Refused
+from targetplugin.media import discover
 from targetplugin.media.medium import Medium
 from targetplugin.media.patience import Patience
 from targetplugin.subsystem import names
@@ -178,6 +179,18 @@ class Floor:
                 Reason.STATE, f"the medium {name} is missing", object=name, hint="bring it back"
             )
         return found
+
+    def check_answers(self, path: str) -> None:
+        """Waits a while for a disk that is to be opened. Raises Refused (ENVIRONMENT) where it does
+        not answer.
+        """
+        if not self.patience.ask(discover.answers, [path])[path]:
+            raise Refused(
+                Reason.ENVIRONMENT,
+                f"{path} does not answer",
+                object=path,
+                hint="look at its cable, or at the kernel's log (journalctl -k)",
+            )
 
     def check_over(self, media: Iterable[bytes]) -> None:
         """Refuses to do anything with media that do not answer: whoever asked them would wait with

@@ -37,13 +37,8 @@ class Pool:
                 object=path,
                 hint="give the path from /",
             )
-        if os.path.exists(path) and not self._floor.patience.ask(discover.answers, [path])[path]:
-            raise Refused(
-                Reason.ENVIRONMENT,
-                f"{path} does not answer",
-                object=path,
-                hint="look at its cable, or at the kernel's log (journalctl -k)",
-            )
+        if os.path.exists(path):
+            self._floor.check_answers(path)
         with self._floor.pool:
             self._check_known(path)
             medium = self._open(path, size, force)
