@@ -92,20 +92,10 @@ def start(
         *network.qemu_arguments(machine, run_dir()),
         *disks.media_arguments(media, volatile_media),
     ]
-    if owned:
-        command = ["setpriv", "--pdeathsig", "KILL", *command]
     if not shutil.which(accel.QEMU):
         raise LabError(f"{accel.QEMU} is not installed: apt-get install qemu-system-x86")
     log = run_dir() / f"{machine}.log"
-    with open(log, "wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            cwd="/",
-        )
+    process = running.start(command, log, owned=owned)
     deadline = time.monotonic() + START_SECONDS
     while not _listens(channel.socket_path(run_dir(), machine, channel.PORTS - 1)):
         if process.poll() is not None:

@@ -1,4 +1,4 @@
-"""Processes of the lab that outlive a command: found by a word on their command line, and killed.
+"""Processes of the lab that outlive a command: started, found by a word on their command line, killed.
 
 Nothing is remembered in files, so nothing can be wrong about it; and what is not this user's, or does
 not have that very word, is never touched.
@@ -9,11 +9,27 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
 from pathlib import Path
 
 from .errors import LabError
 
 KILL_MILLISECONDS = 10_000
+
+
+def start(command: list[str], log: Path, *, owned: bool) -> subprocess.Popen[bytes]:
+    """Starts one in a session of its own, with what it says in `log`; `owned`: it ends with us."""
+    if owned:
+        command = ["setpriv", "--pdeathsig", "KILL", *command]
+    with open(log, "wb") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd="/",
+        )
 
 
 def having(word: str) -> list[int]:

@@ -50,17 +50,7 @@ def _start(name: str, owned: bool) -> subprocess.Popen[bytes]:
     command = [NBDKIT, "--foreground", "--unix", str(socket(name)), "--filter=exitlast"]
     command += ["--filter=cache", "file", str(disk_dir() / f"{name}.raw")]
     command += ["cache=writeback", f"cache-min-block-size={BLOCK}"]
-    if owned:
-        command = ["setpriv", "--pdeathsig", "KILL", *command]
-    with open(_log(name), "wb") as output:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            cwd="/",
-        )
+    return processes.start(command, _log(name), owned=owned)
 
 
 def _log(name: str) -> Path:
