@@ -153,6 +153,8 @@ class Oracle:
                 raise Wrong(
                     f"extent {extent} was written in generation {generation} and is not marked"
                 )
+        if generation in self.edges or generation == self.parent:
+            raise Wrong(f"generation {generation} has ended a second time")
         self.changed.clear()
         self.unflushed.clear()
         self.edges[generation] = (self.parent, marked)
