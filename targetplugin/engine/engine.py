@@ -50,6 +50,7 @@ REFUSALS = {
     ),
 }
 COMMAND_THREADS = 4
+START_WAIT = 10.0  # seconds for a volume's first record; longer, verbs are refused and hosts wait
 SILENT = 12.0  # seconds: with what follows it stays well under the 30 s of a command in LIO
 # Fixed-format sense: HARDWARE ERROR, 44h/00h
 INTERNAL_TARGET_FAILURE = bytes([0x70, 0, 4, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x44, 0, 0, 0, 0, 0])
@@ -88,7 +89,7 @@ class Engine:
         self._handles = 0
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._commands: queue.SimpleQueue[tuple[Served, int, int] | None] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[tuple[int, Answerer] | None] = queue.SimpleQueue()
         self._events: queue.SimpleQueue[Event | tuple[int, int] | None] = queue.SimpleQueue()
 
     def start(self) -> None:
@@ -148,11 +149,12 @@ class Engine:
             handle = self._handles
             reactor = self._reactors[handle % len(self._reactors)]
         with reactor:
-            number = reactor.volume_add(core)
+            number = reactor.volume_add(core, handle)
             for index, medium in media.items():
                 reactor.set_fd(number, index, medium.fd)
             self._volumes[handle] = Served(reactor, number, core, media)
-        while not core.started():
+        over = time.monotonic() + START_WAIT
+        while not core.started() and time.monotonic() < over:
             time.sleep(0.001)
         return handle
 
@@ -192,7 +194,9 @@ class Engine:
             )
 
     def detach_ring(self, handle: int) -> None:
-        """Takes no more commands, answers those that were taken, and lets the ring go."""
+        """Takes no more commands, answers those that were taken, and lets the ring go. What
+        Python has not answered is answered BUSY: it may wait for a lock that the caller holds.
+        """
         served = self._at(handle)
         while True:
             with served:
@@ -447,19 +451,16 @@ class Engine:
 
     def _messages(self, reactor: Reactor) -> None:
         while (message := reactor.next_message()) is not None:
-            kind, number = message[0], message[1]
-            for handle, served in list(self._volumes.items()):
-                if served.reactor is reactor and served.number == number:
-                    found = handle
-                    break
-            else:
+            kind, handle = message[0], message[1]
+            served = self._volumes.get(handle)
+            if served is None:
                 continue
             if kind == "command":
-                self._commands.put((served, found, message[2]))
+                self._commands.put((handle, Answerer(served, *message[2:])))
             elif kind == "kept":
-                self._events.put((found, message[2]))
+                self._events.put((handle, message[2]))
             else:
-                self._events.put(Event(found, EVENTS.get(message[2], "unknown"), message[3]))
+                self._events.put(Event(handle, EVENTS.get(message[2], "unknown"), message[3]))
 
     def _run_events(self) -> None:
         while (event := self._events.get()) is not None:
@@ -473,12 +474,9 @@ class Engine:
 
     def _run_commands(self) -> None:
         while (item := self._commands.get()) is not None:
-            served, handle, tag = item
-            answer = Answerer(served, tag)
+            handle, answer = item
             try:
-                with served:
-                    fetched = served.reactor.command_fetch(served.number, tag)
-                if fetched is not None:
+                if (fetched := answer.fetch()) is not None:
                     self.on_command(Command(handle, *fetched, answer))
             except Exception:
                 log.exception("a SCSI command could not be answered")

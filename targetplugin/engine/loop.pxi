@@ -21,8 +21,9 @@ cdef enum:
 ctypedef struct message_t:
     message_t *next
     uint32_t kind
-    uint32_t volume
+    uint32_t volume  # its handle
     uint32_t a
+    uint32_t serial  # of a command
     uint8_t named  # an event: it is about this medium
     uint8_t uuid[16]
 
@@ -55,7 +56,7 @@ cdef message_t *message(uint32_t kind, volume_t *v, uint32_t a) noexcept nogil:
     cdef message_t *m = <message_t *>calloc(1, sizeof(message_t))
     if m != NULL:
         m.kind = kind
-        m.volume = v.id if v != NULL else 0
+        m.volume = v.handle if v != NULL else 0
         m.a = a
     return m
 
@@ -75,8 +76,12 @@ cdef void post(reactor_t *r, message_t *m) noexcept nogil:
 
 
 cdef void python_command(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
+    cdef message_t *m = message(MESSAGE_COMMAND, v, tag)
     v.slots[tag].python = 1
-    post(r, message(MESSAGE_COMMAND, v, tag))
+    v.slots[tag].serial += 1
+    if m != NULL:
+        m.serial = v.slots[tag].serial
+    post(r, m)
 
 
 cdef void post_event(reactor_t *r, volume_t *v, uint32_t event, uint32_t medium) noexcept nogil:

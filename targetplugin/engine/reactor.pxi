@@ -102,7 +102,7 @@ cdef class Reactor:
 
     # --- while parked ---------------------------------------------------------------------------
 
-    def volume_add(self, Core core):
+    def volume_add(self, Core core, uint32_t handle):
         """Makes a volume known; its media's descriptors are set by set_fd. Returns its number."""
         cdef uint32_t i
         cdef volume_t *v
@@ -126,7 +126,7 @@ cdef class Reactor:
         v.free_count = MAX_HOST
         for index in range(MAX_MEDIA):
             v.fds[index] = -1
-        v.id = i
+        v.handle = handle
         v.used = 1
         v.ring_fd = -1
         v.core = <void *>core
@@ -212,9 +212,17 @@ cdef class Reactor:
         v.detaching = 0
 
     def ring_detaching(self, uint32_t volume):
-        """Takes no more from the ring. Returns how many commands are under way."""
+        """Takes no more from the ring. Returns how many commands are under way.
+
+        Those that Python has are answered BUSY: they may wait for whoever lets the ring go, and hosts ask again.
+        """
         cdef volume_t *v = self.at(volume)
+        cdef uint32_t tag
         v.detaching = 1
+        for tag in range(MAX_HOST):
+            if v.slots[tag].used and v.slots[tag].python:
+                answer(v, tag, BUSY, NULL, 0, 0, 0)
+        ring_kick(v)
         return MAX_HOST - v.free_count
 
     def ring_detach(self, uint32_t volume):
@@ -246,22 +254,23 @@ cdef class Reactor:
                 "drain_us": v.last_drain, "pause_work_us": v.pause_work, "ring_broken": bool(v.broken),
                 "io": v.io_under_way}
 
-    def command_fetch(self, uint32_t volume, uint32_t tag):
+    def command_fetch(self, uint32_t volume, uint32_t tag, uint32_t serial):
         """A command that was handed to Python: (cdb, data_out, room for data_in); None if it is gone."""
         cdef volume_t *v = self.at(volume)
         cdef slot_t *s = &v.slots[tag]
-        if not s.used or not s.python or v.map == NULL:
+        if not s.used or not s.python or s.serial != serial or v.map == NULL:
             return None
         data = b"".join([(<char *>s.iov[i].iov_base)[:s.iov[i].iov_len] for i in range(s.iovs)])
         return s.cdb[:CDB_BYTES], data, s.bytes
 
-    def command_answer(self, uint32_t volume, uint32_t tag, uint8_t status, bytes data, bytes sense, bint fill):
-        """Answers it. With `fill`, data goes into the command's buffers, and the kernel is told its length."""
+    def command_answer(self, uint32_t volume, uint32_t tag, uint32_t serial, uint8_t status, bytes data,
+                       bytes sense, bint fill):
+        """Answers it, unless that was done. With `fill`, data goes into its buffers, and the kernel is told its length."""
         cdef volume_t *v = self.at(volume)
         cdef slot_t *s = &v.slots[tag]
         cdef const uint8_t *source = <const uint8_t *>data
         cdef uint64_t left, take, at = 0
-        if not s.used or not s.python:
+        if not s.used or not s.python or s.serial != serial:
             return
         left = min(<uint64_t>len(data), s.bytes) if fill else 0
         size = left
@@ -305,7 +314,7 @@ cdef class Reactor:
         return status
 
     def next_message(self):
-        """Waits for the next message: ("event", volume, event, uuid), ("command", volume, tag),
+        """Waits for the next message: ("event", volume, event, uuid), ("command", volume, tag, serial),
         ("kept", volume, id): the kernel may have the buffers of that command back; or None at the end.
         """
         cdef message_t *m
@@ -317,13 +326,13 @@ cdef class Reactor:
             if self.r.first == NULL:
                 self.r.last = NULL
             pthread_mutex_unlock(&self.r.outbox_lock)
-        kind, volume, a = m.kind, m.volume, m.a
+        kind, volume, a, serial = m.kind, m.volume, m.a, m.serial
         uuid = m.uuid[:16] if m.named else None
         free(m)
         if kind == MESSAGE_EVENT:
             return "event", volume, a, uuid
         if kind == MESSAGE_COMMAND:
-            return "command", volume, a
+            return "command", volume, a, serial
         if kind == MESSAGE_KEPT:
             return "kept", volume, a
         return None

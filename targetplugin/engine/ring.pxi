@@ -8,6 +8,7 @@ cdef enum:
     MIN_ENTRY = 112  # what an answer needs
     GOOD = 0
     CHECK_CONDITION = 2
+    BUSY = 8
 
 ctypedef struct io_t
 ctypedef struct buffer_t
@@ -18,6 +19,7 @@ ctypedef struct kept_t
 ctypedef struct slot_t:
     uint8_t used
     uint8_t python  # it is with Python
+    uint32_t serial  # of the commands that Python had: an answer to another than this one comes too late
     uint16_t id
     uint32_t iovs
     uint32_t iov_room
@@ -39,7 +41,7 @@ ctypedef struct volume_t:
     uint8_t polling
     uint8_t kick  # answers were given since the last kick
     uint8_t internal  # a checkpoint of the reactor's own is under way
-    uint32_t id
+    uint32_t handle  # the engine's name for it, never used again
     void *core
     uint64_t blocks
     int fds[16]

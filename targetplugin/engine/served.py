@@ -39,11 +39,20 @@ class Served:
 
 
 class Answerer:
-    """Answers a command that Python has, once: after that its tag may be another command's."""
+    """Fetches and answers a command that Python has, once: after that its tag may be another
+    command's, with another serial.
+    """
 
-    def __init__(self, served: Served, tag: int) -> None:
-        self.served, self.tag = served, tag
+    def __init__(self, served: Served, tag: int, serial: int) -> None:
+        self.served, self.tag, self.serial = served, tag, serial
         self.given = False
+
+    def fetch(self) -> tuple[bytes, bytes, int] | None:
+        """Its CDB, data out and room for data in; None where it is answered already. Raises Refused
+        where the volume is gone.
+        """
+        with self.served:
+            return self.served.reactor.command_fetch(self.served.number, self.tag, self.serial)
 
     def __call__(self, status: int, data: bytes, sense: bytes) -> None:
         with self.served:
@@ -52,5 +61,5 @@ class Answerer:
                 return
             self.given = True
             self.served.reactor.command_answer(
-                self.served.number, self.tag, status, data, sense, status == 0
+                self.served.number, self.tag, self.serial, status, data, sense, status == 0
             )

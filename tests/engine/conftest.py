@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,12 @@ class Rig:
             assert self.happened.wait_for(
                 lambda: any(e.kind == kind and e.medium == uuid for e in self.events), timeout
             ), f"{kind} of {medium} does not come: {self.events}"
+
+    def until(self, reached: Callable[[], bool], seconds: float = 5.0) -> None:
+        end = time.monotonic() + seconds
+        while not reached():
+            assert time.monotonic() < end, "it does not come"
+            time.sleep(0.01)
 
     def medium(self, name: str) -> MediumSpec:
         path = self.folder / name

@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 
+from targetplugin.engine import Command
 from tests.engine.conftest import SIZE, Rig
 from tests.engine.fake_ring import CMD, RING_SIZE
 
@@ -139,3 +140,27 @@ def test_parallel_senders_read_what_they_wrote(rig: Rig) -> None:
     for lba, data in want.items():
         assert rig.ring.read(lba, 16).data == data
     assert threading.active_count() < 30
+
+
+def test_a_ring_goes_while_python_has_a_command_that_waits_for_who_lets_it_go(rig: Rig) -> None:
+    rig.create("a")
+    lock = threading.Lock()
+    kept = []
+
+    def answer(command: Command) -> None:
+        kept.append(command)
+        with lock:
+            command.answer(0, b"late", b"")
+
+    rig.engine.on_command = answer
+    with lock:
+        number = rig.ring.send(bytes([0xC0, 1]), data_in=64)
+        rig.until(lambda: bool(kept))
+        rig.engine.detach_ring(rig.handle)
+        assert rig.ring.wait(number).status == 8, "BUSY: hosts ask again"
+        rig.serve()
+        again = rig.ring.send(bytes([0xC1, 1]), data_in=64)
+        rig.until(lambda: len(kept) == 2)
+        kept[0].answer(0, b"of another command", b"")
+        time.sleep(0.1)
+    assert rig.ring.wait(again).data[:4] == b"late"

@@ -9,7 +9,7 @@ import os
 import struct
 import time
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,12 +100,6 @@ class Quiet(Rig):
     def legs(self) -> dict[str, str]:
         legs = self.engine.status(self.handle)["legs"]
         return {name: legs[m.uuid]["state"] for name, m in self.media.items() if m.uuid in legs}
-
-    def until(self, reached: Callable[[], bool], seconds: float = 5.0) -> None:
-        end = time.monotonic() + seconds
-        while not reached():
-            assert time.monotonic() < end, "it does not come"
-            time.sleep(0.01)
 
     def close(self) -> None:
         for end in self.ends:
