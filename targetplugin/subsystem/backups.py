@@ -96,7 +96,11 @@ class Backups:
                     self._floor.catalog.operation_set(
                         row.id, save=save.generation, state="running", in_force=now()
                     )
-                self._settle.claim(uuid, Role.RESTORING, volume, row.id)
+                try:
+                    self._settle.claim(uuid, Role.RESTORING, volume, row.id)
+                except Refused as refused:
+                    self._over(row, "failed", refused.message, 0.0)
+                    raise
             self._begin(row, volume, lambda run, told: self._fill(run, told, volume, image, uuid))
             return self._operations.answer(row, {"save": self._views.save(volume, save)})
 

@@ -16,7 +16,7 @@ from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Point
-from targetplugin.subsystem.settle import Fixed, Settle
+from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
 from targetplugin.subsystem.states import Verb, require
 from targetplugin.subsystem.views import Shape, Views
 
@@ -68,9 +68,11 @@ class Points:
                 }
                 total = 0 if kind == "split" else volume.size
                 row = self._operations.begin(ask, volume, None, prepared, bytes_total=total)
-                if kind == "copy":
-                    self._settle.claim(medium, Role.SAVE, volume, row.id)
-            with self._undone(row, [medium] if kind == "copy" else []):
+                claimed = [medium] if kind == "copy" else []
+                with self._undone(row, claimed):
+                    for uuid in claimed:
+                        self._settle.claim(uuid, Role.SAVE, volume, row.id)
+            with self._undone(row, claimed):
                 if kind == "split":
                     point = self._floor.engine.save_split(handle, [medium], row.id)
                 else:
@@ -318,7 +320,8 @@ class _Undone:
         if not isinstance(error, (Refused, OSError)):
             return
         for uuid in self._claimed:
-            self._settle.free(uuid, self._row.id)
+            with left_to_the_next_start("the trailer of a medium that was claimed"):
+                self._settle.free(uuid, self._row.id)
         why = error.message if isinstance(error, Refused) else str(error)
         self._operations.drop(self._row, why)
         if isinstance(error, OSError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from targetplugin.catalog import Operation, Save, Volume
-from targetplugin.errors import Refused
+from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import NO_UUID, Role
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.ports import Pause
@@ -176,20 +176,32 @@ class Settle:
             medium.write_trailer(replace(trailer, op=op))
 
     def claim(self, uuid: bytes, role: Role, volume: Volume, op: int) -> None:
-        """Rule 11: says what a free medium will be, before its first byte is overwritten."""
+        """Rule 11: says what a free medium will be, before its first byte is overwritten.
+
+        Raises:
+            Refused: STATE where it is missing, ENVIRONMENT where it can't be written.
+        """
         medium = self._floor.medium(uuid)
         assert medium.trailer is not None
-        medium.write_trailer(
-            replace(
-                medium.trailer,
-                role=role,
-                volume=volume.uuid,
-                volume_name=volume.name,
-                volume_size=volume.size,
-                extent_shift=volume.extent_size.bit_length() - 1,
-                op=op,
-            )
+        trailer = replace(
+            medium.trailer,
+            role=role,
+            volume=volume.uuid,
+            volume_name=volume.name,
+            volume_size=volume.size,
+            extent_shift=volume.extent_size.bit_length() - 1,
+            op=op,
         )
+        try:
+            medium.write_trailer(trailer)
+        except OSError as error:
+            name = self._floor.medium_name(uuid)
+            raise Refused(
+                Reason.ENVIRONMENT,
+                f"the medium {name} can't be written: {error.strerror or error}",
+                object=name,
+                hint="look at its disk, or name another medium",
+            ) from error
 
     def free(self, uuid: bytes, op: int) -> None:
         """Says durably that a medium holds nothing; its old records and maps are wiped."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from targetplugin.errors import Reason, Refused
@@ -257,3 +260,27 @@ def test_a_failed_engine_leaves_no_trace(house: House) -> None:
     assert house.saves() == ["ledger@1"]
     assert house.states()["c"] == "free"
     assert house.subsystem.operations()[0]["state"] == "failed"
+
+
+@pytest.mark.parametrize("verb", ["save", "restore"])
+def test_a_spare_that_can_not_be_written_leaves_no_operation(
+    house: House, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    house.subsystem.save("ledger")
+    (house.folder / "image").write_bytes(bytes(MIB))
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for medium in house.subsystem._floor.media.values():
+        monkeypatch.setattr(medium, "write", broken)
+    asked = {} if verb == "save" else {"image": str(house.folder / "image")}
+    with pytest.raises(Refused) as refused:
+        getattr(house.subsystem, verb)("ledger", onto="c", **asked)
+    assert refused.value.reason is Reason.ENVIRONMENT
+    assert "c can't be written: Input/output error" in refused.value.message
+    assert {one["state"] for one in house.subsystem.operations()} <= {"done", "failed"}
+    monkeypatch.undo()
+    assert house.states()["c"] == "free"
+    assert len(house.saves()) == 1
+    house.subsystem.save("ledger", onto="c")
