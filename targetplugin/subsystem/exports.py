@@ -187,11 +187,12 @@ class Exports:
         try:
             kernel.reset_ring(volume.name)
             self._floor.engine.attach_ring(runtime.handle, descriptor, length)
+            kernel.unblock(volume.name)
         except BaseException:
+            self._floor.engine.detach_ring(runtime.handle)
             os.close(descriptor)
             raise
         runtime.ring = descriptor
-        kernel.unblock(volume.name)
 
     def ring_gone(self, volume: Volume) -> None:
         """The storage object is to go, or went: lets its ring go."""

@@ -25,6 +25,7 @@ class FakeKernel:
         self.hosts: set[str] = set()
         self.done: list[str] = []
         self.fails = False
+        self.stays_blocked = False
 
     def ensure_storage_object(self, name: str, volume: str, size: int, serial: str) -> bool:
         if self.fails:
@@ -46,6 +47,8 @@ class FakeKernel:
         self.done.append("reset")
 
     def unblock(self, name: str) -> None:
+        if self.stays_blocked:
+            raise Refused(Reason.ENVIRONMENT, "the kernel refused")
         self.done.append("unblock")
 
     def ensure_export(
@@ -160,6 +163,19 @@ def test_after_a_reboot_exports_are_made_again(house: House, kernel: FakeKernel)
     kernel.fails = False
     assert house.subsystem.restore_exports()
     assert kernel.done == ["make", "open", "reset", "unblock", "export"]
+
+
+def test_a_ring_that_could_not_be_unblocked_is_served_the_next_time(
+    house: House, kernel: FakeKernel
+) -> None:
+    house.subsystem.export("ledger", [HOST])
+    kernel.stays_blocked = True
+    house.restart()
+    assert not house.subsystem.restore_exports()
+    kernel.stays_blocked = False
+    kernel.done.clear()
+    assert house.subsystem.restore_exports()
+    assert kernel.done == ["open", "reset", "unblock", "export"]
 
 
 def test_a_ring_that_someone_else_removed_and_made_again_is_served(
