@@ -39,7 +39,8 @@ cdef void log_leave(Core c, task_t *t) noexcept nogil:
         return
     t.logged = 0
     for region in range(<uint32_t>(t.offset >> REGION_SHIFT), <uint32_t>((t.offset + t.length - 1) >> REGION_SHIFT) + 1):
-        c.regions[c.region_index[region] - 1].users -= 1
+        if c.region_index[region]:  # as long as points wait for writes, always
+            c.regions[c.region_index[region] - 1].users -= 1
 
 
 cdef void log_forget(Core c, uint32_t at) noexcept nogil:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,9 @@ from tests.sim.left_out import build, run
 from tests.sim.rules import FENCE, NEWEST, RULES
 
 SECONDS = 240
+NAMES = [*(rule.name for rule in RULES if not rule.rare), FENCE, NEWEST]
+
+Run = tuple[bool, str]
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +25,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def runs(folder: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Run]]]:
+    """The runs of all rules that this session's tests ask for, so many at once as there are processors."""
+    callspecs = [getattr(item, "callspec", None) for item in request.session.items]
+    asked = {spec.params.get("name") for spec in callspecs if spec is not None}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {n: pool.submit(run, folder, n, SECONDS) for n in NAMES if n in asked}
+
+
 def test_with_all_rules_kept_nothing_is_wrong(folder: Path) -> None:
     found, said = run(folder, "", seconds=2)
     assert not found, said
     assert "nothing wrong" in said, said
 
 
-@pytest.mark.parametrize("name", [*(rule.name for rule in RULES if not rule.rare), FENCE, NEWEST])
-def test_a_rule_that_is_left_out_is_noticed(folder: Path, name: str) -> None:
-    found, said = run(folder, name, SECONDS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rule_that_is_left_out_is_noticed(name: str, runs: dict[str, Future[Run]]) -> None:
+    found, said = runs[name].result()
     assert found, said

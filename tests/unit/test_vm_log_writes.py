@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.log_writes import MAGIC, SECTOR, Flag, Log, replay
+from tests.vm.crash_points import Checker
+from tests.vm.guest.stamper import block
+from tests.vm.log_writes import MAGIC, SECTOR, Entry, Flag, Image, Log, replay
 
 
 def entry(sector: int, count: int, flags: int, text: bytes = b"", data: bytes = b"") -> bytes:
@@ -59,3 +61,21 @@ def test_a_replay_stops_anywhere(made: Path, tmp_path: Path, count: int, content
 def test_what_is_no_such_log_is_refused(tmp_path: Path, other: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="no log"):
         Log(log(tmp_path / "log", **other))
+
+
+def test_of_two_writes_of_a_block_the_log_may_have_the_later_first(tmp_path: Path) -> None:
+    """Linux logs a write with FUA when it ends, and one without at the next flush."""
+    size, data = 72 << 20, 64 << 20
+    checker = Checker(Image(tmp_path / "image", size), size, data, {})
+
+    def stands(number: int, flags: int) -> int:
+        checker._apply(Entry(Flag(flags), 5 * 4096, 4096, 0), block(5, number))
+        return checker.stamps[5]
+
+    assert stands(9, Flag.FUA) == 9
+    assert stands(8, 0) == 9, "it was written before"
+    assert stands(10, 0) == 10
+    assert stands(11, Flag.FUA) == 11
+    for _ in range(2):
+        checker._apply(Entry(Flag.FLUSH, 0, 0, 0), b"")
+    assert stands(8, 0) == 8, "all that was written before is in the log"

@@ -105,7 +105,10 @@ class Image:
         self._map.close()
 
     def apply(self, entry: Entry, data: bytes) -> None:
-        self._map[entry.offset : entry.offset + entry.length] = data
+        self.put(entry.offset, data)
+
+    def put(self, offset: int, data: bytes) -> None:
+        self._map[offset : offset + len(data)] = data
 
     def read(self, offset: int, length: int) -> bytes:
         return self._map[offset : offset + length]
