@@ -64,11 +64,11 @@ def build(folder: Path, flags: Sequence[str] = ()) -> None:
     subprocess.run(command, cwd=folder, check=True)
 
 
-def run(folder: Path, name: str, seconds: float, first: int = 0) -> tuple[bool, str]:
+def run(folder: Path, name: str, seconds: float, seeds: int = 1_000_000) -> tuple[bool, str]:
     """Runs the simulator without one rule; whether it found that, and what it said."""
     number = {rule.name: number for number, rule in enumerate(RULES, 1)}.get(name, 0)
     environment = {**os.environ, "SIM_LEFT_OUT": str(number), "PYTHONPATH": str(folder)}
-    command = [sys.executable, "-m", "tests.sim", "--seeds", f"{first}:{first + 1000000}"]
+    command = [sys.executable, "-m", "tests.sim", "--seeds", f"0:{seeds}"]
     command += ["--seconds", str(seconds), "--shorten", "0"]
     command += {FENCE: ["--no-fence"], NEWEST: ["--any-record"]}.get(name, [])
     done = subprocess.run(
