@@ -9,7 +9,7 @@ import pytest
 
 from tests.vm.crash_points import Checker
 from tests.vm.guest.stamper import block
-from tests.vm.log_writes import MAGIC, SECTOR, Entry, Flag, Image, Log, replay
+from tests.vm.log_writes import MAGIC, SECTOR, Flag, Image, Log, replay
 
 
 def entry(sector: int, count: int, flags: int, text: bytes = b"", data: bytes = b"") -> bytes:
@@ -63,19 +63,29 @@ def test_what_is_no_such_log_is_refused(tmp_path: Path, other: dict[str, int]) -
         Log(log(tmp_path / "log", **other))
 
 
-def test_of_two_writes_of_a_block_the_log_may_have_the_later_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("writes", "stands"),
+    [
+        ([9, "fua", 8], 9),
+        ([9, "fua", "flush", 8], 9),
+        ([9, "fua", "flush", "flush", 8], 8),
+        ([9, "fua", 10], 10),
+        ([9, 8], 8),
+    ],
+)
+def test_of_two_writes_of_a_block_the_log_may_have_the_later_first(
+    tmp_path: Path, writes: list[int | str], stands: int
+) -> None:
     """Linux logs a write with FUA when it ends, and one without at the next flush."""
     size, data = 72 << 20, 64 << 20
+    entries = []
+    for what, after in zip(writes, [*writes[1:], ""], strict=True):
+        if isinstance(what, int):
+            flags = Flag.FUA if after == "fua" else 0
+            entries.append(entry(40, 8, flags, data=block(5, what)))
+        elif what == "flush":
+            entries.append(entry(0, 0, Flag.FLUSH))
     checker = Checker(Image(tmp_path / "image", size), size, data, {})
-
-    def stands(number: int, flags: int) -> int:
-        checker._apply(Entry(Flag(flags), 5 * 4096, 4096, 0), block(5, number))
-        return checker.stamps[5]
-
-    assert stands(9, Flag.FUA) == 9
-    assert stands(8, 0) == 9, "it was written before"
-    assert stands(10, 0) == 10
-    assert stands(11, Flag.FUA) == 11
-    for _ in range(2):
-        checker._apply(Entry(Flag.FLUSH, 0, 0, 0), b"")
-    assert stands(8, 0) == 8, "all that was written before is in the log"
+    with Log(log(tmp_path / "log", *entries)) as read:
+        checker.run(read)
+    assert checker.stamps[5] == stands

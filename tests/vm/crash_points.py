@@ -90,6 +90,7 @@ class Checker:
                 self._mark(entry.mark, number)
             if entry.length:
                 self._apply(entry, log.data(entry))
+            self.flushes += bool(entry.flags & Flag.FLUSH)
             if self.checking:
                 self._check_marks(number)
                 if entry.is_point:
@@ -135,7 +136,6 @@ class Checker:
         self.image.apply(entry, data)
         for at, held in newer:
             self.image.put(at * BLOCK, held)
-        self.flushes += bool(entry.flags & Flag.FLUSH)
         if entry.offset >= self.data:
             if self.checking:
                 self._changed(self._metadata())
