@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.sim.process import simulate
 from tests.sim.rules import FENCE, NEWEST, RULES
 
 CHECKOUT = Path(__file__).parents[2]
@@ -67,13 +67,9 @@ def build(folder: Path, flags: Sequence[str] = ()) -> None:
 def run(folder: Path, name: str, seconds: float, seeds: int = 1_000_000) -> tuple[bool, str]:
     """Runs the simulator without one rule; whether it found that, and what it said."""
     number = {rule.name: number for number, rule in enumerate(RULES, 1)}.get(name, 0)
-    environment = {**os.environ, "SIM_LEFT_OUT": str(number), "PYTHONPATH": str(folder)}
-    command = [sys.executable, "-m", "tests.sim", "--seeds", f"0:{seeds}"]
-    command += ["--seconds", str(seconds), "--shorten", "0"]
-    command += {FENCE: ["--no-fence"], NEWEST: ["--any-record"]}.get(name, [])
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds + 300
-    )
+    words = [f"--seeds=0:{seeds}", f"--seconds={seconds}", "--shorten=0"]
+    words += {FENCE: ["--no-fence"], NEWEST: ["--any-record"]}.get(name, [])
+    done = simulate(folder, *words, timeout=seconds + 300, SIM_LEFT_OUT=str(number))
     return "fails at step" in done.stdout, done.stdout + done.stderr
 
 

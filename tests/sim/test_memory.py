@@ -4,14 +4,13 @@ compiler has made watch itself.
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.sim.left_out import build
+from tests.sim.process import simulate
 
 SEEDS = 8  # some 1500 crash points
 FLAGS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize=alignment", "-fno-sanitize-recover"]
@@ -26,18 +25,12 @@ def library(name: str) -> str:
 def test_the_core_keeps_to_its_own_memory(tmp_path: Path, told: Callable[[str], None]) -> None:
     build(tmp_path, FLAGS)
     first = int(time.time()) % 1_000_000 * 1000
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.sim", f"--seeds={first}:{first + SEEDS}"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(tmp_path),
-            "PYTHONMALLOC": "malloc",  # else its own small objects hide what is beside them
-            "LD_PRELOAD": f"{library('libasan.so')} {library('libubsan.so')}",
-            "ASAN_OPTIONS": "detect_leaks=0",
-        },
-        capture_output=True,
-        text=True,
+    done = simulate(
+        tmp_path,
+        f"--seeds={first}:{first + SEEDS}",
+        PYTHONMALLOC="malloc",  # else its own small objects hide what is beside them
+        LD_PRELOAD=f"{library('libasan.so')} {library('libubsan.so')}",
+        ASAN_OPTIONS="detect_leaks=0",
     )
     told(f"watching its memory, seeds from {first}: {done.stdout.splitlines()[:1]}")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -5,27 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
+from tests.sim.left_out import CHECKOUT
+from tests.sim.process import simulate
+
 SECONDS = os.environ.get("SIM_SECONDS", "60")
-
-
-def simulate(*words: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tests.sim", *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-    )
 
 
 def test_nothing_is_lost_in_any_crash(told: Callable[[str], None]) -> None:
     first = int(time.time()) % 1_000_000 * 1000
     jobs = str(os.cpu_count() or 1)
-    done = simulate("--seeds", f"{first}:{first + 999999}", "--seconds", SECONDS, "--jobs", jobs)
+    done = simulate(
+        CHECKOUT,
+        *("--seeds", f"{first}:{first + 999999}", "--seconds", SECONDS, "--jobs", jobs),
+        PYTHONHASHSEED="0",
+    )
     told(f"the simulator, seeds from {first}: {done.stdout}")
     print(done.stderr)
     assert done.returncode == 0
@@ -38,7 +34,9 @@ def test_a_seed_has_one_history() -> None:
     for seed in (3, 6, 7):
         histories = {
             hashlib.sha256(
-                simulate("--seeds", f"{seed}:", "--trace", hash_seed=h).stdout.encode()
+                simulate(
+                    CHECKOUT, "--seeds", f"{seed}:", "--trace", PYTHONHASHSEED=h
+                ).stdout.encode()
             ).hexdigest()
             for h in ("1", "2")
         }

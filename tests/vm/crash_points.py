@@ -154,10 +154,10 @@ class Checker:
         both are of one block, the log's order is not the disk's. A flush may be under way meanwhile,
         so that is over with the second.
         """
-        newer = []
+        newer: list[tuple[int, bytes]] = []
+        if entry.offset >= self.data or entry.flags & Flag.DISCARD:
+            return newer
         for at in range(entry.offset // BLOCK, (entry.offset + entry.length) // BLOCK):
-            if entry.offset >= self.data or entry.flags & Flag.DISCARD:
-                break
             begin = at * BLOCK - entry.offset
             seq = _seq(at, data[begin : begin + BLOCK])
             if entry.flags & Flag.FUA:
