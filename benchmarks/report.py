@@ -78,7 +78,7 @@ def machine() -> str:
 
 
 def write(name: str, text: str, order: Sequence[str]) -> None:
-    """Puts a group's section into the page, in the order of the groups. What was written by hand comes last."""
+    """Puts a group's section into the page, in the order of the groups; what was written by hand last."""
     page = PAGE.read_text() if PAGE.exists() else HEAD
     parts = re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]
     sections = {part.split("\n")[0].removeprefix("## "): part.strip() + "\n" for part in parts}
