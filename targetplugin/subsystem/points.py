@@ -1,10 +1,11 @@
-"""Save, recover and swap: prepare durably, let the engine fix the point, then settle.
+"""Save, recover, undo and swap: prepare durably, let the engine fix the point, then settle.
 
 See settle.py for what follows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,22 +19,35 @@ from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Point
 from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
 from targetplugin.subsystem.states import Verb, require
+from targetplugin.subsystem.undo import Undo, UndoSave
 from targetplugin.subsystem.views import Shape, Views
 
 MEDIUM_CHANGED = (0x28, 0x00)  # SPC-5: NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED
 
 
 class Points:
-    """The verbs that fix a point. Each holds the volume's lock from its checks to its answer."""
+    """The verbs that fix a point. Each holds the volume's lock from its checks to its answer.
+
+    Args:
+        superseded: is called when a recover has taken an undo save: an older one may go.
+    """
 
     def __init__(
-        self, floor: Floor, views: Views, operations: Operations, pool: Pool, settle: Settle
+        self,
+        floor: Floor,
+        views: Views,
+        operations: Operations,
+        pool: Pool,
+        settle: Settle,
+        superseded: Callable[[Volume], None],
     ) -> None:
         self._floor = floor
         self._views = views
         self._operations = operations
         self._pool = pool
         self._settle = settle
+        self._undo = Undo(floor, views, pool)
+        self._superseded = superseded
 
     # --- save --------------------------------------------------------------------------------
 
@@ -122,7 +136,7 @@ class Points:
 
     # --- recover -----------------------------------------------------------------------------
 
-    def recover(self, ask: Ask, name: str, force: bool) -> Shape:
+    def recover(self, ask: Ask, name: str, force: bool, no_undo: bool) -> Shape:
         """See Subsystem.recover."""
         volume = self._floor.owner(name)
         with self._floor.runtime(volume.uuid).lock:
@@ -131,37 +145,135 @@ class Points:
             if (known := self._operations.again(ask)) is not None:
                 return known
             volume, save = self._floor.save(name)
-            handle = self._floor.handle(volume)
-            self._require(Verb.RECOVER, volume, save)
-            self._check_hosts(volume, force)
-            medium = self._source(volume, save)
-            base = self._views.differential(volume, save.generation, volume.parent)
+            return self._take_back(ask, Verb.RECOVER, volume, save, force, no_undo)
+
+    def undo(self, ask: Ask, volume_name: str, op: int | None, force: bool, no_undo: bool) -> Shape:
+        """See Subsystem.undo."""
+        volume = self._floor.volume(volume_name)
+        with self._floor.runtime(volume.uuid).lock:
+            volume = self._floor.volume(volume_name)
+            ask.check_rights(volume)
+            ask.check_force(force)
+            if (known := self._operations.again(ask)) is not None:
+                return known
+            undone, save = self._undo.meant(volume, op)
+            made = self._take_back(ask, Verb.UNDO, volume, save, force, no_undo, undone.id)
+            return {**made, "undone": undone.id}
+
+    def _take_back(
+        self,
+        ask: Ask,
+        verb: Verb,
+        volume: Volume,
+        save: Save,
+        force: bool,
+        no_undo: bool,
+        undone: int | None = None,
+    ) -> Shape:
+        """The volume is the save from here on, and what it was is kept where there is room: both in
+        force with one record, or neither. No recover is refused for want of an undo save.
+        """
+        handle = self._floor.handle(volume)
+        self._require(verb, volume, save)
+        self._check_hosts(volume, force)
+        medium = self._source(volume, save)
+        base = self._views.differential(volume, save.generation, volume.parent)
+        with self._floor.pool:
+            undo = UndoSave(None, why="none was asked for")
+            if not no_undo:
+                undo = self._undo.choose(volume, save)
             if ask.preview:
                 bits = self._views.changed_since(volume, save)
                 made = self._operations.preview(ask, volume, save.generation)
                 made["operation"]["extents_changed"] = maps.count(bits)
-                return made
+                on = self._floor.medium_name(undo.medium) if undo.medium else None
+                return {**made, "undo_onto": on, "undo_why": undo.why}
             prepared = {
                 "frozen": volume.generation,
                 "medium": medium.hex(),
                 "pending": maps.count(base),
             }
+            if undone is not None:
+                prepared["undone"] = undone
             row = self._operations.begin(ask, volume, save.generation, prepared)
             with self._undone(row, []):
-                source: Any = medium
-                if medium not in self._floor.engine.status(handle)["saves"]:
-                    source = self._floor.medium(medium).spec()
-                point = self._floor.engine.recover(handle, source, save.generation, base, row.id)
-            fixed = self._fixed(handle, point)
-            if isinstance(source, bytes) or fixed.pending:
-                pending = fixed.pending
-            else:  # it may be over already, and is told then as none
-                bits = maps.either([base, point.frozen_map], self._floor.extents(volume))
-                pending = maps.count(bits)
-            row = self._settle.point(row, replace(fixed, pending=pending))
-            self._floor.engine.set_sense_ua(handle, *MEDIUM_CHANGED)
-            self._floor.tell()
-            return self._answer(row, volume, save.generation)
+                row, undo = self._claim_undo(row, volume, undo)
+        with self._undone(row, []):
+            source: Any = medium
+            if medium not in self._floor.engine.status(handle)["saves"]:
+                source = self._floor.medium(medium).spec()
+            row, undo, point = self._recover_now(row, handle, source, base, undo)
+        fixed = self._fixed(handle, point)
+        if isinstance(source, bytes) or fixed.pending:
+            pending = fixed.pending
+        else:  # it may be over already, and is told then as none
+            bits = maps.either([base, point.frozen_map], self._floor.extents(volume))
+            pending = maps.count(bits)
+        row = self._settle.point(row, replace(fixed, pending=pending))
+        self._floor.engine.set_sense_ua(handle, *MEDIUM_CHANGED)
+        if undo.medium is not None:
+            self._superseded(volume)
+        self._floor.tell()
+        made = self._answer(row, volume, save.generation)
+        return {**made, "undo": self._undo_shape(row), "undo_why": undo.why}
+
+    def _claim_undo(
+        self, row: Operation, volume: Volume, undo: UndoSave
+    ) -> tuple[Operation, UndoSave]:
+        """Writes the undo save down, and what its medium will be (rule 11)."""
+        if undo.medium is None:
+            return row, undo
+        prepared = {
+            **row.prepared,
+            "undo": undo.medium.hex(),
+            "undo_label": self._undo.label(volume, row.id),
+            "replaces": undo.replaces.generation if undo.replaces else 0,
+        }
+        row = self._floor.catalog.operation_set(row.id, prepared=prepared)
+        try:
+            self._settle.claim(undo.medium, Role.SAVE, volume, row.id)
+        except Refused as refused:
+            return self._without_undo(row, undo, refused.message)
+        return row, undo
+
+    def _without_undo(self, row: Operation, undo: UndoSave, why: str) -> tuple[Operation, UndoSave]:
+        """The undo save can't be had, and the recover goes on without: the catalog knows that before it
+        is in force.
+        """
+        assert row.volume is not None
+        assert undo.medium is not None
+        volume = row.volume
+        given_up = ("undo", "undo_label", "replaces")
+        prepared = {key: value for key, value in row.prepared.items() if key not in given_up}
+        row = self._floor.catalog.operation_set(row.id, prepared=prepared)
+        with left_to_the_next_start("the trailer of a medium that was claimed"):
+            self._settle.unclaim(undo.medium, volume, row.id)
+        return row, UndoSave(None, why=why)
+
+    def _recover_now(
+        self, row: Operation, handle: int, source: Any, base: bytes, undo: UndoSave
+    ) -> tuple[Operation, UndoSave, Point]:
+        generation = row.save
+        assert generation is not None
+        if undo.medium is not None:
+            try:
+                spec = self._floor.medium(undo.medium).spec()
+                point = self._floor.engine.recover(
+                    handle, source, generation, base, row.id, undo=spec, lacks=undo.lacks
+                )
+                return row, undo, point
+            except (Refused, OSError) as error:
+                why = error.message if isinstance(error, Refused) else str(error)
+                row, undo = self._without_undo(row, undo, why)
+        return row, undo, self._floor.engine.recover(handle, source, generation, base, row.id)
+
+    def _undo_shape(self, row: Operation) -> Shape | None:
+        """The undo save that an operation took."""
+        assert row.volume is not None
+        volume = self._floor.catalog.volume_get(row.volume)
+        saves = self._floor.catalog.saves(row.volume)
+        taken = next((save for save in saves if save.undo == row.id), None)
+        return self._views.save(volume, taken) if volume and taken else None
 
     def _source(self, volume: Volume, save: Save) -> bytes:
         for uuid in save.media:
@@ -319,9 +431,15 @@ class _Undone:
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
         if not isinstance(error, (Refused, OSError)):
             return
-        for uuid in self._claimed:
+        # As it is now: what it prepared may have changed on the way.
+        self._row = self._operations.row(self._row.id)
+        claimed = [*self._claimed]
+        if self._row.prepared.get("undo"):
+            claimed.append(bytes.fromhex(self._row.prepared["undo"]))
+        for uuid in claimed:
             with left_to_the_next_start("the trailer of a medium that was claimed"):
-                self._settle.free(uuid, self._row.id)
+                assert self._row.volume is not None
+                self._settle.unclaim(uuid, self._row.volume, self._row.id)
         why = error.message if isinstance(error, Refused) else str(error)
         self._operations.drop(self._row, why)
         if isinstance(error, OSError):
