@@ -109,9 +109,20 @@ def save_frozen(disk: Disk, label: str) -> pitcopy.Save:
 
 
 def recover(
-    disk: Disk, save: pitcopy.Save, remembered: list[mounts.Mount] | None = None
+    disk: Disk,
+    save: pitcopy.Save,
+    remembered: list[mounts.Mount] | None = None,
+    *,
+    action: OutAction = OutAction.RECOVER,
+    number: int | None = None,
+    no_undo: bool = False,
 ) -> tuple[int, float]:
-    """The whole ritual. Returns how many extents differed, and the seconds until it was in force."""
+    """The whole ritual. Returns how many extents differed, and the seconds until it was in force.
+
+    Args:
+        action: or UNDO, with the number of the operation that is taken back; then `save` is its undo save.
+    """
+    meant = save.generation if number is None else number
     took = 0.0
     changed = 0
 
@@ -121,7 +132,7 @@ def recover(
         begin = time.monotonic()
         report.patiently(
             "waiting for the volume",
-            lambda: disk.request(OutAction.RECOVER, generation=save.generation),
+            lambda: disk.request(action, generation=meant, no_undo=no_undo),
         )
         took = time.monotonic() - begin
 

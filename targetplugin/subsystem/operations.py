@@ -46,6 +46,8 @@ class Ask:
     def check_rights(self, volume: Volume) -> None:
         """Raises Refused (RIGHTS) where a host may not ask for this."""
         needed = NEEDED.get(self.verb, "all")
+        if self.body.get("replace"):
+            needed = "all"  # it ends a save
         if self.door == "in-band" and RIGHTS[volume.rights] < RIGHTS[needed]:
             raise Refused(
                 Reason.RIGHTS,

@@ -46,13 +46,19 @@ class Points:
         self._operations = operations
         self._pool = pool
         self._settle = settle
-        self._undo = Undo(floor, views, pool)
+        self._undo = Undo(floor, views, pool, settle)
         self._superseded = superseded
 
     # --- save --------------------------------------------------------------------------------
 
     def save(
-        self, ask: Ask, volume_name: str, label: str, policy: str | None, onto: str | None
+        self,
+        ask: Ask,
+        volume_name: str,
+        label: str,
+        policy: str | None,
+        onto: str | None,
+        replace: str | None = None,
     ) -> Shape:
         """See Subsystem.save."""
         volume = self._floor.volume(volume_name)
@@ -61,7 +67,9 @@ class Points:
             ask.check_rights(volume)
             if (known := self._operations.again(ask)) is not None:
                 return known
-            self._check_label(volume, names.check_label(label))
+            older = self._older(volume, replace, policy or onto) if replace else None
+            label = names.check_label(label) or (older.label if older else "")
+            self._check_label(volume, label, older)
             handle = self._floor.handle(volume)
             require(
                 Verb.SAVE,
@@ -70,17 +78,30 @@ class Points:
                 progress=self._progress(volume),
             )
             with self._floor.pool:
-                kind, medium = self._choose(volume, policy or volume.policy, onto)
+                lacks = None
+                if older is not None:
+                    kind, medium = "copy", self._source(volume, older)
+                    self._floor.check_over([medium])
+                    if older.fill == "whole":
+                        lacks = self._views.differential(volume, older.generation, volume.parent)
+                else:
+                    kind, medium = self._choose(volume, policy or volume.policy, onto)
                 if ask.preview:
                     made = self._operations.preview(ask, volume, volume.generation)
-                    return {**made, "onto": self._floor.medium_name(medium), "kind": kind}
-                prepared = {
+                    made = {**made, "onto": self._floor.medium_name(medium), "kind": kind}
+                    return {**made, **self._replaced(volume, older)}
+                prepared: dict[str, Any] = {
                     "kind": kind,
                     "label": label,
                     "medium": medium.hex(),
                     "frozen": volume.generation,
                 }
                 total = 0 if kind == "split" else volume.size
+                if older is not None:
+                    prepared["replaces"] = older.generation
+                if lacks is not None and older is not None:
+                    prepared["pending"] = maps.count(self._views.changed_since(volume, older))
+                    total = min(total, prepared["pending"] * volume.extent_size)
                 row = self._operations.begin(ask, volume, None, prepared, bytes_total=total)
                 claimed = [medium] if kind == "copy" else []
                 with self._undone(row, claimed):
@@ -91,14 +112,35 @@ class Points:
                     point = self._floor.engine.save_split(handle, [medium], row.id)
                 else:
                     spec = self._floor.medium(medium).spec()
-                    point = self._floor.engine.save_copy(handle, spec, row.id)
+                    point = self._floor.engine.save_copy(handle, spec, row.id, lacks=lacks)
             row = self._settle.point(row, self._fixed(handle, point))
             self._floor.tell()
-            return self._answer(row, volume, point.frozen)
+            return {
+                **self._answer(row, volume, point.frozen),
+                **self._replaced(volume, older),
+            }
 
-    def _check_label(self, volume: Volume, label: str) -> None:
+    def _older(self, volume: Volume, name: str, elsewhere: str | None) -> Save:
+        """The save whose medium the new one takes."""
+        owner, older = self._floor.save(name)
+        if owner.uuid != volume.uuid or elsewhere:
+            raise Refused(
+                Reason.USAGE,
+                f"{save_name(owner, older)} is no save of {volume.name}"
+                if owner.uuid != volume.uuid
+                else "a save that replaces another takes that one's medium: no policy, no other medium",
+                object=save_name(owner, older),
+                hint=f"status {volume.name} shows its saves",
+            )
+        self._require(Verb.REPLACE, volume, older)
+        return older
+
+    def _replaced(self, volume: Volume, older: Save | None) -> Shape:
+        return {"replaced": save_name(volume, older)} if older else {}
+
+    def _check_label(self, volume: Volume, label: str, ends: Save | None = None) -> None:
         taken = self._floor.catalog.save_by_label(volume.uuid, label) if label else None
-        if taken is not None:
+        if taken is not None and (ends is None or taken.generation != ends.generation):
             raise Refused(
                 Reason.EXISTS,
                 f"{volume.name} has a save that is called {label!r}: {save_name(volume, taken)}",
@@ -197,12 +239,12 @@ class Points:
                 prepared["undone"] = undone
             row = self._operations.begin(ask, volume, save.generation, prepared)
             with self._undone(row, []):
-                row, undo = self._claim_undo(row, volume, undo)
+                row, undo = self._undo.claim(row, volume, undo)
         with self._undone(row, []):
             source: Any = medium
             if medium not in self._floor.engine.status(handle)["saves"]:
                 source = self._floor.medium(medium).spec()
-            row, undo, point = self._recover_now(row, handle, source, base, undo)
+            row, undo, point = self._undo.recover(row, handle, source, base, undo)
         fixed = self._fixed(handle, point)
         if isinstance(source, bytes) or fixed.pending:
             pending = fixed.pending
@@ -215,65 +257,7 @@ class Points:
             self._superseded(volume)
         self._floor.tell()
         made = self._answer(row, volume, save.generation)
-        return {**made, "undo": self._undo_shape(row), "undo_why": undo.why}
-
-    def _claim_undo(
-        self, row: Operation, volume: Volume, undo: UndoSave
-    ) -> tuple[Operation, UndoSave]:
-        """Writes the undo save down, and what its medium will be (rule 11)."""
-        if undo.medium is None:
-            return row, undo
-        prepared = {
-            **row.prepared,
-            "undo": undo.medium.hex(),
-            "undo_label": self._undo.label(volume, row.id),
-            "replaces": undo.replaces.generation if undo.replaces else 0,
-        }
-        row = self._floor.catalog.operation_set(row.id, prepared=prepared)
-        try:
-            self._settle.claim(undo.medium, Role.SAVE, volume, row.id)
-        except Refused as refused:
-            return self._without_undo(row, undo, refused.message)
-        return row, undo
-
-    def _without_undo(self, row: Operation, undo: UndoSave, why: str) -> tuple[Operation, UndoSave]:
-        """The undo save can't be had, and the recover goes on without: the catalog knows that before it
-        is in force.
-        """
-        assert row.volume is not None
-        assert undo.medium is not None
-        volume = row.volume
-        given_up = ("undo", "undo_label", "replaces")
-        prepared = {key: value for key, value in row.prepared.items() if key not in given_up}
-        row = self._floor.catalog.operation_set(row.id, prepared=prepared)
-        with left_to_the_next_start("the trailer of a medium that was claimed"):
-            self._settle.unclaim(undo.medium, volume, row.id)
-        return row, UndoSave(None, why=why)
-
-    def _recover_now(
-        self, row: Operation, handle: int, source: Any, base: bytes, undo: UndoSave
-    ) -> tuple[Operation, UndoSave, Point]:
-        generation = row.save
-        assert generation is not None
-        if undo.medium is not None:
-            try:
-                spec = self._floor.medium(undo.medium).spec()
-                point = self._floor.engine.recover(
-                    handle, source, generation, base, row.id, undo=spec, lacks=undo.lacks
-                )
-                return row, undo, point
-            except (Refused, OSError) as error:
-                why = error.message if isinstance(error, Refused) else str(error)
-                row, undo = self._without_undo(row, undo, why)
-        return row, undo, self._floor.engine.recover(handle, source, generation, base, row.id)
-
-    def _undo_shape(self, row: Operation) -> Shape | None:
-        """The undo save that an operation took."""
-        assert row.volume is not None
-        volume = self._floor.catalog.volume_get(row.volume)
-        saves = self._floor.catalog.saves(row.volume)
-        taken = next((save for save in saves if save.undo == row.id), None)
-        return self._views.save(volume, taken) if volume and taken else None
+        return {**made, "undo": self._undo.taken(row), "undo_why": undo.why}
 
     def _source(self, volume: Volume, save: Save) -> bytes:
         for uuid in save.media:

@@ -91,7 +91,10 @@ class Settle:
         )
         if split:
             return {"save": fixed.frozen, "state": "done", "progress": 1.0}
-        return {"save": fixed.frozen, "state": "running"}
+        changes: dict[str, Any] = {"save": fixed.frozen, "state": "running"}
+        if "pending" in row.prepared:
+            changes["extents_changed"] = row.prepared["pending"]
+        return changes
 
     def _recovered(self, row: Operation, volume: Volume, fixed: Fixed, name: str) -> dict[str, Any]:
         self._catalog.advance(volume.uuid, name, parent=row.save)

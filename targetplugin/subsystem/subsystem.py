@@ -229,20 +229,22 @@ class Subsystem:
         label: str = "",
         policy: str | None = None,
         onto: str | None = None,
+        replace: str | None = None,
         door: str = "terminal",
         request: bytes | None = None,
         preview: bool = False,
     ) -> Shape:
         """Fixes the volume as it is: by splitting a leg in sync, or onto a spare that fills in the
-        background.
+        background, or onto an older save's medium, to which only what differs is copied.
 
         Args:
             policy: "split" or "copy" instead of the volume's.
             onto: the free medium, or the leg, that is to be the save.
+            replace: the older save, which ends with this one; its label stays where none is given.
         """
         body = {"volume": volume, "label": label, "policy": policy, "onto": onto}
-        ask = Ask("save", body, door, request, preview)
-        return self._points.save(ask, volume, label, policy, onto)
+        ask = Ask("save", _with(body, replace=replace), door, request, preview)
+        return self._points.save(ask, volume, label, policy, onto, replace)
 
     def diff(self, save: str, *, door: str = "terminal") -> Shape:
         """What changed since a save, as a count, in bytes and as a list of runs."""

@@ -183,7 +183,7 @@ class Transfers:
             self._floor.catalog.save_set(volume.uuid, save.generation, fill="whole")
             for row in self._operations.running(volume.uuid, "save"):
                 if row.save == save.generation:
-                    self._end(row, self._floor.extents(volume))
+                    self._end(row, row.prepared.get("pending", self._floor.extents(volume)))
 
     def _save_broken(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
         if self._is_past(runtime, medium, "broken"):

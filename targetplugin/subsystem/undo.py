@@ -1,21 +1,23 @@
-"""What a recover does beforehand so that it can be taken back, and which recover an undo means.
-
-Chooses the medium of the undo save and looks for the save that an undo takes; takes nothing itself: see
-points.py.
+"""The undo save of a recover: its medium, and the recover that is in force together with it; and which
+recover an undo means. See points.py for the verbs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from targetplugin.catalog import Operation, Save, Volume
 from targetplugin.catalog.saves import SLOTS
 from targetplugin.errors import Reason, Refused
+from targetplugin.media.trailer import Role
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.pool import Pool
+from targetplugin.subsystem.ports import Point
+from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.sizes import told
 from targetplugin.subsystem.states import Activity
-from targetplugin.subsystem.views import Views
+from targetplugin.subsystem.views import Shape, Views
 
 TAKES_BACK = ("recover", "undo")  # the verbs that replace a volume's content and keep what it was
 
@@ -39,10 +41,11 @@ class UndoSave:
 class Undo:
     """See the module."""
 
-    def __init__(self, floor: Floor, views: Views, pool: Pool) -> None:
+    def __init__(self, floor: Floor, views: Views, pool: Pool, settle: Settle) -> None:
         self._floor = floor
         self._views = views
         self._pool = pool
+        self._settle = settle
 
     def choose(self, volume: Volume, source: Save) -> UndoSave:
         """The spare that fits best; where there is none, the medium of an earlier recover's undo save,
@@ -74,11 +77,67 @@ class Undo:
             and self._views.activity(volume, save) is Activity.IDLE
         )
 
-    def label(self, volume: Volume, number: int) -> str:
+    def _label(self, volume: Volume, number: int) -> str:
         """What the undo save of an operation is called: nothing where someone else's save is called that."""
         label = f"undo-{number}"
         taken = self._floor.catalog.save_by_label(volume.uuid, label)
         return "" if taken else label
+
+    def claim(self, row: Operation, volume: Volume, undo: UndoSave) -> tuple[Operation, UndoSave]:
+        """Writes the undo save down, and what its medium will be (rule 11)."""
+        if undo.medium is None:
+            return row, undo
+        prepared = {
+            **row.prepared,
+            "undo": undo.medium.hex(),
+            "undo_label": self._label(volume, row.id),
+            "replaces": undo.replaces.generation if undo.replaces else 0,
+        }
+        row = self._floor.catalog.operation_set(row.id, prepared=prepared)
+        try:
+            self._settle.claim(undo.medium, Role.SAVE, volume, row.id)
+        except Refused as refused:
+            return self._without(row, undo, refused.message)
+        return row, undo
+
+    def _without(self, row: Operation, undo: UndoSave, why: str) -> tuple[Operation, UndoSave]:
+        """The undo save can't be had, and the recover goes on without: the catalog knows that before it
+        is in force.
+        """
+        assert row.volume is not None
+        assert undo.medium is not None
+        volume = row.volume
+        given_up = ("undo", "undo_label", "replaces")
+        prepared = {key: value for key, value in row.prepared.items() if key not in given_up}
+        row = self._floor.catalog.operation_set(row.id, prepared=prepared)
+        with left_to_the_next_start("the trailer of a medium that was claimed"):
+            self._settle.unclaim(undo.medium, volume, row.id)
+        return row, UndoSave(None, why=why)
+
+    def recover(
+        self, row: Operation, handle: int, source: Any, base: bytes, undo: UndoSave
+    ) -> tuple[Operation, UndoSave, Point]:
+        generation = row.save
+        assert generation is not None
+        if undo.medium is not None:
+            try:
+                spec = self._floor.medium(undo.medium).spec()
+                point = self._floor.engine.recover(
+                    handle, source, generation, base, row.id, undo=spec, lacks=undo.lacks
+                )
+                return row, undo, point
+            except (Refused, OSError) as error:
+                why = error.message if isinstance(error, Refused) else str(error)
+                row, undo = self._without(row, undo, why)
+        return row, undo, self._floor.engine.recover(handle, source, generation, base, row.id)
+
+    def taken(self, row: Operation) -> Shape | None:
+        """The undo save that an operation took."""
+        assert row.volume is not None
+        volume = self._floor.catalog.volume_get(row.volume)
+        saves = self._floor.catalog.saves(row.volume)
+        taken = next((save for save in saves if save.undo == row.id), None)
+        return self._views.save(volume, taken) if volume and taken else None
 
     def meant(self, volume: Volume, number: int | None) -> tuple[Operation, Save]:
         """The recover that an undo takes back, which is the last one, and its undo save.

@@ -94,7 +94,8 @@ class Views:
             total, left = status["recover"]["total"], status["recover"]["pending"]
             total = max(total, row.prepared.get("pending", 0))
         elif row.verb == "save" and medium in status["saves"]:
-            total, left = status["extents"], status["extents"] - status["saves"][medium]["has"]
+            left = status["extents"] - status["saves"][medium]["has"]
+            total = max(row.prepared.get("pending", status["extents"]), left)
         elif row.verb == "resync" and medium in status["legs"]:
             left = status["legs"][medium]["missed"]
             total = max(total, left)
