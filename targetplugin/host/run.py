@@ -77,7 +77,8 @@ def run(disk: Disk, command: Sequence[str], label: str) -> int:
     entry.phase = "recovering"
     entry.write()
     try:
-        changed, seconds = recover(disk, save, entry.mounts)
+        # What a job that failed has left is not to be had back, and the spare is for the next save.
+        changed, seconds = recover(disk, save, entry.mounts, no_undo=True)
     except Refused as refused:
         entry.phase = "left"
         entry.write()

@@ -228,6 +228,15 @@ def test_a_bare_volume_means_no_undo_save(house: House) -> None:
     assert house.read(3) == "x"
 
 
+def test_who_finds_no_spare_is_told_of_the_undo_save_that_has_it(house: House) -> None:
+    recovered(house)
+    house.finish()
+    with pytest.raises(Refused) as refused:
+        house.subsystem.save("ledger", policy="copy")
+    assert refused.value.reason is Reason.NO_MEDIUM
+    assert "release ledger@2, which is there for undo ledger alone" in str(refused.value.hint)
+
+
 def test_an_undo_save_is_released_like_any_other(house: House) -> None:
     answer = recovered(house)
     house.finish()
