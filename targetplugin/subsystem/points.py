@@ -115,10 +115,7 @@ class Points:
                     point = self._floor.engine.save_copy(handle, spec, row.id, lacks=lacks)
             row = self._settle.point(row, self._fixed(handle, point))
             self._floor.tell()
-            return {
-                **self._answer(row, volume, point.frozen),
-                **self._replaced(volume, older),
-            }
+            return self._answer(row, volume, point.frozen, self._replaced(volume, older))
 
     def _older(self, volume: Volume, name: str, elsewhere: str | None) -> Save:
         """The save whose medium the new one takes."""
@@ -199,8 +196,7 @@ class Points:
             if (known := self._operations.again(ask)) is not None:
                 return known
             undone, save = self._undo.meant(volume, op)
-            made = self._take_back(ask, Verb.UNDO, volume, save, force, no_undo, undone.id)
-            return {**made, "undone": undone.id}
+            return self._take_back(ask, Verb.UNDO, volume, save, force, no_undo, undone.id)
 
     def _take_back(
         self,
@@ -256,8 +252,10 @@ class Points:
         if undo.medium is not None:
             self._superseded(volume)
         self._floor.tell()
-        made = self._answer(row, volume, save.generation)
-        return {**made, "undo": self._undo.taken(row), "undo_why": undo.why}
+        more: Shape = {"undo": self._undo.taken(row), "undo_why": undo.why}
+        if undone is not None:
+            more["undone"] = undone
+        return self._answer(row, volume, save.generation, more)
 
     def _source(self, volume: Volume, save: Save) -> bytes:
         for uuid in save.media:
@@ -390,11 +388,14 @@ class Points:
     def _undone(self, row: Operation, claimed: list[bytes]) -> _Undone:
         return _Undone(self._operations, self._settle, row, claimed)
 
-    def _answer(self, row: Operation, volume: Volume, generation: int) -> Shape:
+    def _answer(
+        self, row: Operation, volume: Volume, generation: int, more: Shape | None = None
+    ) -> Shape:
         volume = self._floor.volume(volume.name)
         save = self._floor.catalog.save_get(volume.uuid, generation)
         assert save is not None
-        return self._operations.answer(row, {"save": self._views.save(volume, save)})
+        made = {"save": self._views.save(volume, save), **(more or {})}
+        return self._operations.answer(row, made)
 
 
 class _Undone:

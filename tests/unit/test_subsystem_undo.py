@@ -343,11 +343,13 @@ def test_undo_of_nothing_and_of_a_swap_is_refused_with_what_to_do(house: House) 
 def test_the_same_undo_asked_twice_is_one(house: House) -> None:
     recovered(house)
     house.finish()
-    house.subsystem.undo("ledger", request=ONE)
+    first = house.subsystem.undo("ledger", request=ONE)
     house.finish()
     house.write(3, "z")
     house.restart()
-    house.subsystem.undo("ledger", request=ONE)
+    again = house.subsystem.undo("ledger", request=ONE)
+    for key in ("undone", "undo", "undo_why", "save"):
+        assert again[key] == first[key]
     assert house.read(3) == "z"
     with pytest.raises(Refused) as refused:
         house.subsystem.undo("ledger", no_undo=True, request=ONE)
