@@ -203,7 +203,7 @@ class Saves:
             return
         raise Refused(
             Reason.STATE,
-            f"a {row.verb} can't be aborted: hosts read what it gave them",
+            f"{row.verb} {row.id} can't be aborted: hosts read what it gave them",
             object=str(row.id),
             hint="wait until it is done; recover from another save, if that is what you want",
             progress=self._views.progress(row)[0],
