@@ -141,6 +141,9 @@ STEPS = (
     ALTER TABLE operations ADD COLUMN drain_us INTEGER;
     ALTER TABLE operations ADD COLUMN pause_work_us INTEGER;
     """,
+    """
+    ALTER TABLE saves ADD COLUMN undo INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 VERSION = len(STEPS)

@@ -159,6 +159,7 @@ class Save(Params):
     label: Label | UnsetType = UNSET
     policy: Literal["split", "copy"] | UnsetType | None = UNSET
     onto: Name | UnsetType | None = UNSET
+    replace: Name | UnsetType | None = UNSET
     preview: bool | UnsetType = UNSET
     request: RequestId | UnsetType | None = UNSET
 
@@ -176,6 +177,19 @@ class Resync(OfSave):
 
 class TakeBack(OfSave):
     force: bool | UnsetType = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
+class Recover(TakeBack):
+    no_undo: bool | UnsetType = UNSET
+
+
+class Undo(Params):
+    volume: Name
+    op: Number | UnsetType | None = UNSET
+    force: bool | UnsetType = UNSET
+    no_undo: bool | UnsetType = UNSET
     preview: bool | UnsetType = UNSET
     request: RequestId | UnsetType | None = UNSET
 
@@ -253,7 +267,8 @@ METHODS: dict[str, Method] = {
     "unexport": Method(UnexportVolume, "unexport"),
     "save": Method(Save, "save"),
     "diff": Method(OfSave, "diff"),
-    "recover": Method(TakeBack, "recover"),
+    "recover": Method(Recover, "recover"),
+    "undo": Method(Undo, "undo"),
     "restore": Method(Restore, "restore"),
     "swap": Method(TakeBack, "swap"),
     "resync": Method(Resync, "resync"),

@@ -176,7 +176,8 @@ cdef class Core:
     # Requests; each is over when ACT_DONE with its number comes. 0, or a negative errno at once (then no ACT_DONE comes).
     cdef int medium_add(self, const medium_spec_t *spec) noexcept nogil  # its index, or -errno
     cdef int find(self, const uint8_t *uuid) noexcept nogil  # its index, or -1
-    cdef int point(self, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t source_generation, const uint8_t *base, uint64_t op) noexcept nogil
+    cdef int point(self, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t source_generation, const uint8_t *base, uint64_t op,
+                   uint32_t save, const uint8_t *lacks) noexcept nogil
     cdef int sync(self, uint32_t request, uint32_t medium, const uint8_t *pending) noexcept nogil
     cdef int drop(self, uint32_t request, uint32_t medium) noexcept nogil
     cdef int checkpoint(self, uint32_t request, int close) noexcept nogil
@@ -278,6 +279,9 @@ cdef class Core:
     cdef uint32_t point_generation
     cdef uint64_t point_op
     cdef const uint8_t *point_base
+    cdef uint32_t point_save  # the medium that is a filling save from the point on, or NO_BUFFER
+    cdef const uint8_t *point_lacks  # NULL: all; else what differs from the older save that it holds
+    cdef uint8_t point_failed  # that medium can't be written
     cdef uint8_t before_role[16]  # what a point that can't be recorded goes back to
     cdef uint8_t before_state[16]
     cdef uint32_t before_parent

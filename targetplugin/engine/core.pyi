@@ -51,6 +51,8 @@ class Core:
         generation: int = 0,
         base: bytes | None = None,
         op: int = 0,
+        save: int | None = None,
+        lacks: bytes | None = None,
     ) -> int: ...
 
 def decode_record(block: bytes) -> Record | None: ...

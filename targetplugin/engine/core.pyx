@@ -111,6 +111,7 @@ cdef class Core:
         self.buffers_free = (<uint32_t>1 << COPY_BUFFERS) - 1
         self.slot_free = (<uint32_t>1 << MAX_SLOT_BUFFERS) - 1
         self.point_task = -1
+        self.point_save = NO_BUFFER
         self.recover_source = NO_BUFFER
         self.copies_allowed = COPIES_ALLOWED
         self.booting = 1
@@ -224,14 +225,17 @@ cdef class Core:
         return -1
 
     cdef int point(self, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t source_generation,
-                   const uint8_t *base, uint64_t op) noexcept nogil:
-        cdef int error = point_check(self, kind, mask, source)
+                   const uint8_t *base, uint64_t op, uint32_t save, const uint8_t *lacks) noexcept nogil:
+        cdef int error
         cdef task_t *t
+        if kind == POINT_COPY:
+            save = source
+        error = point_check(self, kind, mask, source, save)
         if error:
             return error
-        if kind == POINT_COPY:
-            map_free(&self.media[source].map)
-            if map_make(&self.media[source].map, self.extents, AREA_HAS, self.generation):
+        if save < MAX_MEDIA:
+            map_free(&self.media[save].map)
+            if map_make(&self.media[save].map, self.extents, AREA_HAS, self.generation):
                 return -ENOMEM
         t = task_new(self, TASK_POINT, STEP_BEGIN)
         if t == NULL:
@@ -244,6 +248,9 @@ cdef class Core:
         self.point_generation = source_generation
         self.point_base = base
         self.point_op = op
+        self.point_save = save
+        self.point_lacks = lacks if save < MAX_MEDIA else NULL
+        self.point_failed = 0
         ready(self, t)
         return 0
 
@@ -486,14 +493,22 @@ cdef class Core:
             })
 
     def request(self, str verb, uint32_t number, *, uint32_t medium=0, uint32_t mask=0, uint32_t generation=0,
-                bytes base=None, uint64_t op=0):
-        """Starts a request; returns 0 or a negative errno. `base` must live until the request is done."""
+                bytes base=None, uint64_t op=0, save=None, bytes lacks=None):
+        """Starts a request; returns 0 or a negative errno. `base` and `lacks` must live until the request is done.
+
+        Args:
+            save: of a recover: a medium that gets, by copy before write, what the volume was up to it.
+            lacks: what that medium, or a copy's, lacks of the point when the live generation begins, as it holds an
+                older save; None: everything.
+        """
         cdef const uint8_t *data = NULL if base is None else <const uint8_t *>base
+        cdef const uint8_t *lacking = NULL if lacks is None else <const uint8_t *>lacks
         kinds = {"split": POINT_SPLIT, "copy": POINT_COPY, "recover": POINT_RECOVER, "swap": POINT_SWAP}
-        if base is not None and <uint64_t>len(base) < (self.extents + 7) >> 3:
+        if any(bits is not None and len(bits) < (self.extents + 7) >> 3 for bits in (base, lacks)):
             raise ValueError("the map is too short")
         if verb in kinds:
-            return self.point(number, kinds[verb], mask, medium, generation, data, op)
+            return self.point(number, kinds[verb], mask, medium, generation, data, op,
+                              NO_BUFFER if save is None else save, lacking)
         if verb == "sync":
             return self.sync(number, medium, data)
         if verb == "drop":

@@ -251,14 +251,29 @@ class Engine:
             self._drop_unused(served)
             return point
 
-    def save_copy(self, handle: int, save: MediumSpec, op: int) -> Point:
-        """A medium gets what the volume is now, by copy before write, and fills in the background."""
+    def save_copy(
+        self, handle: int, save: MediumSpec, op: int, *, lacks: bytes | None = None
+    ) -> Point:
+        """A medium gets what the volume is now, by copy before write, and fills in the background.
+
+        Args:
+            lacks: what it lacks of the content at the start of the live generation, as it holds an older
+                save; None: all.
+        """
         served = self._at(handle)
         with served.verb, self._attached(served, save) as index:
-            return self._point(served, "copy", op=op, medium=index)
+            return self._point(served, "copy", op=op, medium=index, lacks=lacks)
 
     def recover(
-        self, handle: int, source: MediumSpec | bytes, generation: int, base: bytes, op: int
+        self,
+        handle: int,
+        source: MediumSpec | bytes,
+        generation: int,
+        base: bytes,
+        op: int,
+        *,
+        undo: MediumSpec | None = None,
+        lacks: bytes | None = None,
     ) -> Point:
         """The volume reads as the save from here on; what differs is copied back meanwhile.
 
@@ -266,18 +281,25 @@ class Engine:
             source: the save's medium, or the uuid of one that still fills.
             generation: the save's.
             base: what differs between the save and the start of the live generation.
+            undo: a medium that gets what the volume was up to then, as one by save_copy. lacks: as there.
         """
         served = self._at(handle)
-        with served.verb:
+        with served.verb, contextlib.ExitStack() as stack:
             if isinstance(source, bytes):
                 index = self._index(served, source)
-                return self._point(
-                    served, "recover", op=op, medium=index, generation=generation, base=base
-                )
-            with self._attached(served, source) as index:
-                return self._point(
-                    served, "recover", op=op, medium=index, generation=generation, base=base
-                )
+            else:
+                index = stack.enter_context(self._attached(served, source))
+            save = None if undo is None else stack.enter_context(self._attached(served, undo))
+            return self._point(
+                served,
+                "recover",
+                op=op,
+                medium=index,
+                generation=generation,
+                base=base,
+                save=save,
+                lacks=lacks,
+            )
 
     def swap(self, handle: int, legs: list[MediumSpec], generation: int, op: int) -> Point:
         """Other media are the volume from here on; point.left names those that were it."""

@@ -131,7 +131,7 @@ ctypedef void (*submit_f)(void *core, uint32_t tag, uint8_t op, uint64_t offset,
 ctypedef void (*complete_f)(void *core, uint64_t tag, int32_t result) noexcept nogil
 ctypedef void (*drive_f)(void *core) noexcept nogil
 ctypedef action_t *(*next_f)(void *core) noexcept nogil
-ctypedef int (*point_f)(void *core, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t generation, const uint8_t *base, uint64_t op) noexcept nogil
+ctypedef int (*point_f)(void *core, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t generation, const uint8_t *base, uint64_t op, uint32_t save, const uint8_t *lacks) noexcept nogil
 ctypedef int (*sync_f)(void *core, uint32_t request, uint32_t medium, const uint8_t *pending) noexcept nogil
 ctypedef int (*drop_f)(void *core, uint32_t request, uint32_t medium) noexcept nogil
 ctypedef void (*allow_f)(void *core, uint32_t copies) noexcept nogil
@@ -157,8 +157,8 @@ cdef action_t *_next(Core c) noexcept nogil:
     return c.next_action()
 
 
-cdef int _point(Core c, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t generation, const uint8_t *base, uint64_t op) noexcept nogil:
-    return c.point(request, kind, mask, source, generation, base, op)
+cdef int _point(Core c, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t generation, const uint8_t *base, uint64_t op, uint32_t save, const uint8_t *lacks) noexcept nogil:
+    return c.point(request, kind, mask, source, generation, base, op, save, lacks)
 
 
 cdef int _sync(Core c, uint32_t request, uint32_t medium, const uint8_t *pending) noexcept nogil:

@@ -96,11 +96,12 @@ class Disk:
         return [pitcopy.Backup.decode(item) for item in self._list(InAction.BACKUPS)]
 
     def save_named(self, name: str | None) -> pitcopy.Save:
-        """The save of a label or generation; the newest where none is named."""
+        """The save of a label or generation; where none is named the newest that someone asked for."""
         saves = self.saves()
         if name is None:
-            if saves:
-                return saves[-1]
+            asked_for = [save for save in saves if not save.undo]
+            if asked_for:
+                return asked_for[-1]
             raise Refused(f"{self.path} has no save", f"pitcopy save {self.path}")
         number = int(name) if name.isdigit() else -1
         for save in reversed(saves):
@@ -125,19 +126,29 @@ class Disk:
     # --- PIT COPY OUT ---------------------------------------------------------------------------
 
     def request(
-        self, action: OutAction, *, generation: int = 0, label: str = "", backup: int = 0
+        self,
+        action: OutAction,
+        *,
+        generation: int = 0,
+        label: str = "",
+        backup: int = 0,
+        no_undo: bool = False,
+        preview: bool = False,
     ) -> bytes:
         """Asks for a verb; in force when this returns. Returns the request's identifier.
+
+        Args:
+            preview: only asks whether it would be done.
 
         Raises:
             Busy: another operation forbids it for now. Refused: it can't be.
         """
         identifier = secrets.token_bytes(16)
         try:
-            data = Parameters(generation, identifier, label, backup).encode()
+            data = Parameters(generation, identifier, label, backup, no_undo).encode()
         except ValueError as error:
             raise Usage(str(error)) from None
-        cdb = OutRequest(action, len(data)).encode()
+        cdb = OutRequest(action, len(data), preview=preview).encode()
         try:
             sgio.execute(self.path, cdb, data_out=data)
         except sgio.Checked as checked:

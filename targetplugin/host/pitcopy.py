@@ -6,6 +6,7 @@ examples:
   pitcopy save /dev/sdb --label before-upgrade
   pitcopy diff /dev/sdb --save before-upgrade
   pitcopy recover /dev/sdb --save before-upgrade     unmounts, recovers, mounts again
+  pitcopy undo /dev/sdb                              takes that back, in the same way
   pitcopy restore /dev/sdb --backup 3 --wait; pitcopy swap /dev/sdb
 
 Exit status: 0 done, 1 refused, 2 wrong usage; of `run`, the command's own. Needs root (CAP_SYS_RAWIO).
@@ -23,7 +24,7 @@ from typing import Any
 from targetplugin.host import journal, report, ritual, run
 from targetplugin.host.device import Disk, whole_disk
 from targetplugin.host.errors import Refused, Usage
-from targetplugin.scsi.pitcopy import OutAction
+from targetplugin.scsi.pitcopy import Operation, OutAction
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,13 +59,21 @@ def parser() -> argparse.ArgumentParser:
     verb("status", "show the volume, its legs, saves, and an interrupted run")
     one = verb("save", "save the disk as it is now, at once", wait=True)
     one.add_argument("--label", default="", help="at most 32 bytes, not all digits")
+    one.add_argument(
+        "--replace",
+        metavar="LABEL|GENERATION",
+        help="an older save, which is given up: only what differs is copied to its medium",
+    )
     verb("diff", "list what changed since a save", save=True)
-    verb(
+    one = verb(
         "recover",
         "take the disk back to a save: unmount, recover, mount again",
         save=True,
         wait=True,
     )
+    one.add_argument("--no-undo", action="store_true", help="keep nothing for `pitcopy undo`")
+    one = verb("undo", "take the last recover back: unmount, undo, mount again", wait=True)
+    one.add_argument("--no-undo", action="store_true", help="keep nothing for a second undo")
     one = verb("restore", "restore a backup onto a spare while work goes on; then swap", wait=True)
     one.add_argument(
         "--backup", type=int, metavar="N", help="its number; the newest where none is given"
@@ -221,10 +230,13 @@ def checked(label: str) -> str:
 def _save(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
     label = checked(options.label)
     before = {save.generation for save in disk.saves()}
+    older = disk.save_named(options.replace) if options.replace else None
+    replaced = older.generation if older else 0
+    label = label or (older.label if older else "")
 
     def ask() -> None:
         with ritual.frozen(disk.path):
-            disk.request(OutAction.SAVE, label=label)
+            disk.request(OutAction.SAVE, label=label, generation=replaced)
 
     report.patiently("waiting for the volume", ask) if options.wait else ask()
     save = next(save for save in disk.saves() if save.generation not in before)
@@ -238,7 +250,9 @@ def _save(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
 def _recover(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
     save = disk.save_named(options.save)
     entry = journal.read(disk.path)
-    changed, seconds = run.recover(disk, save, entry.mounts if entry else None)
+    changed, seconds = run.recover(
+        disk, save, entry.mounts if entry else None, no_undo=options.no_undo
+    )
     if entry and not entry.alive():
         entry.remove()
     if not options.json:
@@ -246,9 +260,61 @@ def _recover(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
             f"{disk.path} is back at {save.label or save.generation}: {changed} extents differed, "
             f"in force after {seconds:.2f} s"
         )
+        _tell_undo(disk)
     if options.wait:
         _wait(disk, "recover", options)
     return {"save": asdict(save), "extents_changed": changed, "seconds_in_force": seconds}
+
+
+def _undo(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+    last = _last(disk)
+    if last is None:
+        raise Refused(f"{disk.path} was not recovered, so there is nothing to undo")
+    save = next((s for s in disk.saves() if s.undo and s.generation == last.undo), None)
+    if save is None:
+        raise Refused(
+            f"{disk.path}: the {last.verb} (operation {last.number}) can't be undone: "
+            + ("its undo save was given up" if last.undo else "it took no undo save"),
+            f"pitcopy status {disk.path} lists the saves that it can be taken back to",
+        )
+    # One that still copies is waited for while the file systems are at work.
+    report.patiently(
+        "waiting for the volume",
+        lambda: disk.request(
+            OutAction.UNDO, generation=last.number, no_undo=options.no_undo, preview=True
+        ),
+    )
+    changed, seconds = run.recover(
+        disk, save, action=OutAction.UNDO, number=last.number, no_undo=options.no_undo
+    )
+    if not options.json:
+        print(
+            f"{disk.path} is as it was before operation {last.number}: {changed} extents differed, "
+            f"in force after {seconds:.2f} s"
+        )
+        _tell_undo(disk)
+    if options.wait:
+        _wait(disk, "undo", options)
+    return {
+        "undone": last.number,
+        "save": asdict(save),
+        "extents_changed": changed,
+        "seconds_in_force": seconds,
+    }
+
+
+def _last(disk: Disk) -> Operation | None:
+    """What replaced the disk's content last, and may be undone."""
+    done = (o for o in disk.operations() if o.state in ("running", "done"))
+    return next((o for o in done if o.verb in ("recover", "undo")), None)
+
+
+def _tell_undo(disk: Disk) -> None:
+    last = _last(disk)
+    if last is not None and last.undo:
+        print(f"what it was is kept (generation {last.undo}); back to it: pitcopy undo {disk.path}")
+    else:
+        print("no undo save was taken: this can't be undone")
 
 
 def _restore(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
@@ -324,6 +390,7 @@ VERBS = {
     "save": _save,
     "diff": _diff,
     "recover": _recover,
+    "undo": _undo,
     "restore": _restore,
     "swap": _swap,
     "resync": _give_up,

@@ -46,6 +46,8 @@ class Ask:
     def check_rights(self, volume: Volume) -> None:
         """Raises Refused (RIGHTS) where a host may not ask for this."""
         needed = NEEDED.get(self.verb, "all")
+        if self.body.get("replace"):
+            needed = "all"  # it ends a save
         if self.door == "in-band" and RIGHTS[volume.rights] < RIGHTS[needed]:
             raise Refused(
                 Reason.RIGHTS,
@@ -152,7 +154,7 @@ class Operations:
 
     def answer(self, row: Operation, made: Shape) -> Shape:
         """The verb's answer, durable as the request's result before it is given."""
-        row = self._row(row.id)
+        row = self.row(row.id)
         answer = {"operation": self._views.operation(row), **made}
         if row.request is not None:
             self._catalog.request_end(row.request, answer)
@@ -183,7 +185,7 @@ class Operations:
 
     def get(self, op: int) -> Shape:
         """Raises Refused (NOT_FOUND)."""
-        return self._views.operation(self._row(op))
+        return self._views.operation(self.row(op))
 
     def all(self, volume: str | None, limit: int) -> list[Shape]:
         """Newest first."""
@@ -194,14 +196,15 @@ class Operations:
         """The operation when it is over, or as it is after `timeout` seconds."""
         end = time.monotonic() + timeout
         with self._floor.changed:
-            while self._row(op).state in RUNNING:
+            while self.row(op).state in RUNNING:
                 left = end - time.monotonic()
                 if left <= 0:
                     break
                 self._floor.changed.wait(left)
         return self.get(op)
 
-    def _row(self, op: int) -> Operation:
+    def row(self, op: int) -> Operation:
+        """Raises Refused (NOT_FOUND)."""
         row = self._catalog.operation_get(op)
         if row is None:
             raise Refused(

@@ -211,9 +211,21 @@ class Pool:
                 f" or more, and there {'is' if len(fitting) == 1 else 'are'} {len(fitting)}",
                 object=what_for,
                 hint="add one with media add"
-                + (f"; the largest free one holds {told(room)}" if room else ""),
+                + (f"; the largest free one holds {told(room)}" if room else "")
+                + self._kept_for_undo(size),
             )
         return fitting[:number]
+
+    def _kept_for_undo(self, size: int) -> str:
+        """Which saves a recover took for an undo, and could be done without."""
+        catalog = self._floor.catalog
+        for save in catalog.saves():
+            sizes = [row.data_size for row in catalog.media() if row.uuid in save.media]
+            volume = catalog.volume_get(save.volume)
+            if save.undo and volume is not None and max(sizes, default=0) >= size:
+                name = f"{volume.name}@{save.generation}"
+                return f"; or release {name}, which is there for undo {volume.name} alone"
+        return ""
 
     def _named(self, name: str, size: int, free: list[MediumRow]) -> MediumRow:
         row = self._floor.medium_row(name)

@@ -19,7 +19,7 @@ from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
 
 log = logging.getLogger(__name__)
-POINTS = ("save", "recover", "swap")
+POINTS = ("save", "recover", "undo", "swap")
 
 
 class Prepared:
@@ -61,6 +61,8 @@ class Prepared:
                 return
             if row.verb == "save" and row.prepared["kind"] == "copy":
                 self._free(bytes.fromhex(row.prepared["medium"]), row)
+            if row.prepared.get("undo"):
+                self._free(bytes.fromhex(row.prepared["undo"]), row)
         elif row.verb == "resync":
             came = [u for u in map(bytes.fromhex, row.prepared["media"]) if u in legs]
             if came:

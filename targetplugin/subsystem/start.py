@@ -30,6 +30,7 @@ from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.prepared import Prepared
+from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.transfers import Transfers
 from targetplugin.subsystem.volumes import Volumes
@@ -62,6 +63,7 @@ class Start:
         prepared: Prepared,
         transfers: Transfers,
         exports: Exports,
+        saves: Saves,
     ) -> None:
         self._floor = floor
         self._catalog = floor.catalog
@@ -72,6 +74,7 @@ class Start:
         self._prepared = prepared
         self._transfers = transfers
         self._exports = exports
+        self._saves = saves
         self.held: set[bytes] = set()  # media of which a dead process's requests may not be over
 
     def everything(self) -> None:
@@ -198,6 +201,7 @@ class Start:
         )
         with left_to_the_next_start(f"what the catalog lacks of {volume.name}"):
             self._catch_up(volume, record, handle)
+        self._saves.release_superseded(volume)
         self._settle.trailers(volume.uuid, record.op)
 
     def _start_new(self, volume: Volume) -> None:

@@ -22,6 +22,8 @@ class Verb(Enum):
     RESYNC = "resync"
     RELEASE = "release"
     BACKUP = "backup"
+    UNDO = "undo"
+    REPLACE = "replace"  # a save onto this older save's medium
 
 
 class Fill(Enum):
@@ -92,19 +94,39 @@ _DOWN = _no("is down: no leg in sync is there", "bring the missing medium back")
 
 # Every pair of a state and a verb stands here; what a state says nothing of is done.
 _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
-    Fill.FILLING: {Verb.SWAP: _FILLS, Verb.RESYNC: _FILLS, Verb.BACKUP: _FILLS},
+    Fill.FILLING: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.REPLACE), _FILLS),
     Fill.WHOLE: {},
-    Fill.BROKEN: dict.fromkeys((Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.BACKUP), _BROKEN),
+    Fill.BROKEN: dict.fromkeys(
+        (Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.UNDO), _BROKEN
+    ),
     Activity.IDLE: {},
-    Activity.RECOVERING: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE), _SOURCE),
-    Activity.BACKING_UP: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.BACKUP), _READ),
+    Activity.RECOVERING: dict.fromkeys(
+        (Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.REPLACE), _SOURCE
+    ),
+    Activity.BACKING_UP: dict.fromkeys(
+        (Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.BACKUP, Verb.REPLACE), _READ
+    ),
     Activity.RESTORING: dict.fromkeys(
-        (Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.BACKUP), _IMAGE
+        (
+            Verb.DIFF,
+            Verb.RECOVER,
+            Verb.SWAP,
+            Verb.RESYNC,
+            Verb.RELEASE,
+            Verb.BACKUP,
+            Verb.UNDO,
+            Verb.REPLACE,
+        ),
+        _IMAGE,
     ),
     Volume.SETTLED: {},
     Volume.FILLING: {Verb.SWAP: _SAVES_FILL},
-    Volume.RECOVERING: dict.fromkeys((Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _RECOVERS),
-    Volume.DOWN: dict.fromkeys((Verb.SAVE, Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _DOWN),
+    Volume.RECOVERING: dict.fromkeys(
+        (Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.UNDO, Verb.REPLACE), _RECOVERS
+    ),
+    Volume.DOWN: dict.fromkeys(
+        (Verb.SAVE, Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.UNDO, Verb.REPLACE), _DOWN
+    ),
 }
 ALL_STATES: tuple[State, ...] = (*Fill, *Activity, *Volume)
 

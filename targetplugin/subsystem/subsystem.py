@@ -54,11 +54,12 @@ class Subsystem:
         self._operations = operations = Operations(floor, views)
         self._pool = pool = Pool(floor, views)
         self._volumes = Volumes(floor, views, pool, settle)
-        self._points = Points(floor, views, operations, pool, settle)
         self._saves = Saves(floor, views, operations, settle)
+        superseded = self._saves.release_superseded
+        self._points = Points(floor, views, operations, pool, settle, superseded)
         self._backups = Backups(floor, views, operations, pool, settle)
         self._exports = Exports(floor, views)
-        self._transfers = Transfers(floor, views, operations, settle, self._lost)
+        self._transfers = Transfers(floor, views, operations, settle, self._lost, superseded)
         self._start = Start(
             floor,
             operations,
@@ -68,6 +69,7 @@ class Subsystem:
             Prepared(floor, operations, settle, self._saves, self._backups),
             self._transfers,
             self._exports,
+            self._saves,
         )
         self._comeback = Comeback(floor, pool, settle, self._start)
         floor.patience.answered = lambda path: self._comeback.appeared()
@@ -227,20 +229,22 @@ class Subsystem:
         label: str = "",
         policy: str | None = None,
         onto: str | None = None,
+        replace: str | None = None,
         door: str = "terminal",
         request: bytes | None = None,
         preview: bool = False,
     ) -> Shape:
         """Fixes the volume as it is: by splitting a leg in sync, or onto a spare that fills in the
-        background.
+        background, or onto an older save's medium, to which only what differs is copied.
 
         Args:
             policy: "split" or "copy" instead of the volume's.
             onto: the free medium, or the leg, that is to be the save.
+            replace: the older save, which ends with this one; its label stays where none is given.
         """
         body = {"volume": volume, "label": label, "policy": policy, "onto": onto}
-        ask = Ask("save", body, door, request, preview)
-        return self._points.save(ask, volume, label, policy, onto)
+        ask = Ask("save", _with(body, replace=replace), door, request, preview)
+        return self._points.save(ask, volume, label, policy, onto, replace)
 
     def diff(self, save: str, *, door: str = "terminal") -> Shape:
         """What changed since a save, as a count, in bytes and as a list of runs."""
@@ -253,16 +257,42 @@ class Subsystem:
         door: str = "terminal",
         request: bytes | None = None,
         force: bool = False,
+        no_undo: bool = False,
         preview: bool = False,
     ) -> Shape:
         """The volume is the save from here on; differing extents are copied in the background; the
         save stays.
 
+        What the volume was is kept as an undo save where there is a spare: {"operation", "save", "undo":
+        Save or None, "undo_why": why there is none}.
+
         Args:
             force: although hosts of several names are logged in (terminal only).
+            no_undo: take no undo save.
         """
-        ask = Ask("recover", {"save": save}, door, request, preview)
-        return self._points.recover(ask, save, force)
+        ask = Ask("recover", _with({"save": save}, no_undo=no_undo), door, request, preview)
+        return self._points.recover(ask, save, force, no_undo)
+
+    def undo(
+        self,
+        volume: str,
+        *,
+        op: int | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        force: bool = False,
+        no_undo: bool = False,
+        preview: bool = False,
+    ) -> Shape:
+        """Takes the last recover back, or the last undo: a recover from the undo save that it took.
+
+        Args:
+            op: the operation that is meant; refused where it is not the last recover of the volume.
+            force, no_undo: as of recover.
+        """
+        body = _with({"volume": volume, "op": op}, no_undo=no_undo)
+        ask = Ask("undo", body, door, request, preview)
+        return self._points.undo(ask, volume, op, force, no_undo)
 
     def swap(
         self,
@@ -407,3 +437,10 @@ class Subsystem:
     def operation_wait(self, op: int, timeout: float) -> Shape:
         """The operation when it is over, or as it is after `timeout` seconds."""
         return self._operations.wait(op, timeout)
+
+
+def _with(body: Shape, **more: object) -> Shape:
+    """A request's body with what was asked beside, left out where it was not: so that a request of an
+    older version of this program stays the same request.
+    """
+    return {**body, **{key: value for key, value in more.items() if value}}

@@ -43,19 +43,21 @@ class Views:
     # --- operations --------------------------------------------------------------------------
 
     def operation(self, row: Operation) -> Shape:
-        """id, verb, volume, save, state, progress, counts of extents and bytes, times, error, door,
-        request.
+        """id, verb, volume, save, the undo save that it took, state, progress, counts of extents and
+        bytes, times, error, door, request.
         """
         progress, copied = row.progress, row.extents_copied
         if row.state == "running" and row.volume is not None:
             progress, copied = self.progress(row)
         size = row.prepared.get("extent_size", 0)
         save = row.save if row.save is not None else row.prepared.get("frozen")
+        undo = row.prepared.get("frozen") if row.in_force and row.prepared.get("undo") else None
         return {
             "id": row.id,
             "verb": row.verb,
             "volume": row.volume_name,
             "save": f"{row.volume_name}@{save}" if save else None,
+            "undo": f"{row.volume_name}@{undo}" if undo else None,
             "state": row.state,
             "progress": round(progress, 4),
             "extents_changed": row.extents_changed,
@@ -88,11 +90,12 @@ class Views:
             return row.progress, row.extents_copied
         total, left = row.prepared.get("pending", 0), None
         medium = bytes.fromhex(row.prepared.get("medium", ""))
-        if row.verb == "recover" and status["recover"]:
+        if row.verb in ("recover", "undo") and status["recover"]:
             total, left = status["recover"]["total"], status["recover"]["pending"]
             total = max(total, row.prepared.get("pending", 0))
         elif row.verb == "save" and medium in status["saves"]:
-            total, left = status["extents"], status["extents"] - status["saves"][medium]["has"]
+            left = status["extents"] - status["saves"][medium]["has"]
+            total = max(row.prepared.get("pending", status["extents"]), left)
         elif row.verb == "resync" and medium in status["legs"]:
             left = status["legs"][medium]["missed"]
             total = max(total, left)
@@ -116,6 +119,7 @@ class Views:
             if row.save == save.generation and row.state == "running":
                 found = {
                     "recover": Activity.RECOVERING,
+                    "undo": Activity.RECOVERING,
                     "backup": Activity.BACKING_UP,
                     "restore": Activity.RESTORING,
                 }.get(row.verb)
@@ -152,7 +156,7 @@ class Views:
 
     def save(self, volume: Volume, save: Save) -> Shape:
         """name, volume, generation, label, created, fill, activity, media, percent, changes since
-        it, origin, slot.
+        it, origin, slot, and the operation that it undoes.
         """
         status = self._floor.status(volume)
         percent = 100.0
@@ -178,6 +182,7 @@ class Views:
             "changed_bytes": extents.byte_count(bits, volume.extent_size, volume.size),
             "origin": save.origin,
             "slot": save.slot,
+            "undo": save.undo or None,
         }
 
     # --- volumes -----------------------------------------------------------------------------

@@ -10,8 +10,13 @@ from targetplugin.terminal.sizes import format_size
 from targetplugin.terminal.tables import draw, say
 
 Fields = dict[str, Any]
-_AT_ONCE = ("save", "recover", "swap")  # a moment from which they are in force matters to hosts
-_DIFFERENTIAL = ("recover", "resync")  # only what differs is copied
+_AT_ONCE = (
+    "save",
+    "recover",
+    "undo",
+    "swap",
+)  # a moment from which they are in force matters to hosts
+_DIFFERENTIAL = ("recover", "undo", "resync")  # only what differs is copied
 
 
 def effect(operation: Fields | None) -> str:
@@ -48,6 +53,22 @@ def would(verb: str, name: str, result: Fields) -> None:
     say(f"{verb} {operation.get('save') or name}{onto} would be done; nothing was done now.")
     if operation["verb"] in _DIFFERENTIAL and operation.get("extents_changed") is not None:
         say(f"{operation['extents_changed']} extents differ.")
+    if result.get("undo_onto"):
+        say(f"An undo save would be taken on {result['undo_onto']}.")
+    elif result.get("undo_why"):
+        say(f"No undo save would be taken: {result['undo_why']}.")
+
+
+def tell_undo(result: Fields) -> None:
+    """Whether what was just taken back can be had again."""
+    undo = result.get("undo")
+    if undo:
+        on = ", ".join(undo["media"])
+        say(
+            f"What it was is kept as {called(undo)} on {on}; back to it: targetplugin undo {undo['volume']}"
+        )
+    elif result.get("undo_why"):
+        say(f"No undo save was taken, and this can't be undone: {result['undo_why']}.")
 
 
 def tell_effect(sentence: str, operation: Fields | None) -> None:
@@ -127,7 +148,7 @@ def saves(found: Sequence[Fields]) -> None:
             save["activity"],
             format_size(save.get("changed_bytes")),
             ", ".join(save["media"]),
-            save.get("origin"),
+            f"undo of {save['undo']}" if save.get("undo") else save.get("origin"),
         ]
         for save in found
     ]

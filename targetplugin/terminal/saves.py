@@ -1,4 +1,4 @@
-"""The verbs on a volume and its saves: save, diff, recover, swap, resync, release."""
+"""The verbs on a volume and its saves: save, diff, recover, undo, swap, resync, release."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ def declare(verbs: grammar.Verbs) -> None:
         "keep a volume as it is now",
         more=(
             "The save holds every write that was acknowledged before, and none that comes after.\n"
-            "It takes an in-sync leg of the mirror (split) or a free medium (copy)."
+            "It takes an in-sync leg of the mirror (split) or a free medium (copy), or the medium of an\n"
+            "older save, which ends with it (--replace): then only what differs is copied."
         ),
         examples=[
             "save ledger --label before-night-run",
             "save ledger --policy copy --onto virtio-media-c --wait",
+            "save ledger --replace ledger@before-night-run",
         ],
     )
     grammar.volume(save)
@@ -33,6 +35,12 @@ def declare(verbs: grammar.Verbs) -> None:
     save.add_argument("--policy", choices=("split", "copy"), help="instead of the volume's")
     onto = save.add_argument("--onto", metavar="MEDIUM", help="the medium to take")
     grammar.completed(onto, "medium")
+    replace = save.add_argument(
+        "--replace",
+        metavar="VOLUME@SAVE",
+        help="take the medium of this older save, which is given up; its label stays if none is given",
+    )
+    grammar.completed(replace, "save")
     grammar.preview(save)
     grammar.waits(save, default=False, what="wait until the save is whole on its medium")
 
@@ -46,19 +54,45 @@ def declare(verbs: grammar.Verbs) -> None:
     )
     grammar.save(diff)
 
-    _take_back(
+    recover = _take_back(
         verbs,
         "recover",
         _recover,
         "take a save's content back",
         more=(
             "Every read returns the save's content as soon as this returns; only what differs is\n"
-            "copied, in the background. The save stays. Hosts should have unmounted the volume."
+            "copied, in the background. The save stays. Hosts should have unmounted the volume.\n"
+            "Where there is a spare, what the volume was is kept on it, and `undo` takes the recover back."
         ),
         examples=["recover ledger", "recover ledger@before-night-run --wait"],
         risk="recover though hosts of more than one name are logged in",
         waiting="wait until all that differs is copied back",
     )
+    _no_undo(recover)
+
+    undo = grammar.verb(
+        verbs,
+        "undo",
+        _undo,
+        "take the last recover back",
+        more=(
+            "The volume is again what it was before the recover, by the undo save that it took. What hosts\n"
+            "wrote since is kept the same way, so that a second undo takes the first one back. It waits for\n"
+            "a recover that still copies to end."
+        ),
+        examples=["undo ledger --preview", "undo ledger", "undo ledger --operation 17 --wait"],
+    )
+    grammar.volume(undo)
+    undo.add_argument(
+        "--operation",
+        metavar="NUMBER",
+        type=grammar.number,
+        help="the recover that is meant; refused if it is not the last one",
+    )
+    _no_undo(undo)
+    grammar.force(undo, "undo though hosts of more than one name are logged in")
+    grammar.preview(undo)
+    grammar.waits(undo, default=False, what="wait until all that differs is copied back")
     _take_back(
         verbs,
         "swap",
@@ -104,12 +138,18 @@ def _take_back(
     examples: list[str],
     risk: str,
     waiting: str,
-) -> None:
+) -> grammar.Parser:
     parser = grammar.verb(verbs, name, run, what, more=more, examples=examples)
     grammar.save(parser)
     grammar.force(parser, risk)
     grammar.preview(parser)
     grammar.waits(parser, default=False, what=waiting)
+    return parser
+
+
+def _no_undo(parser: grammar.Parser) -> None:
+    text = "take no undo save: this can't be undone then"
+    parser.add_argument("--no-undo", action="store_true", default=None, help=text)
 
 
 def _finish(session: Session, args: argparse.Namespace, result: results.Fields) -> results.Fields:
@@ -127,6 +167,7 @@ def _save(session: Session, args: argparse.Namespace) -> None:
         label=args.label,
         policy=args.policy,
         onto=args.onto,
+        replace=args.replace,
         preview=args.preview,
     )
 
@@ -137,6 +178,8 @@ def _save(session: Session, args: argparse.Namespace) -> None:
         save = result["save"]
         on = ", ".join(save["media"])
         results.tell_effect(f"{results.called(save)} is saved on {on}", result["operation"])
+        if result.get("replaced"):
+            say(f"{result['replaced']} is given up: its medium has this save now.")
 
     session.show(_finish(session, args, result), tell)
 
@@ -176,7 +219,42 @@ def _ask_of_save(session: Session, args: argparse.Namespace, verb: str, done: st
 
 
 def _recover(session: Session, args: argparse.Namespace) -> None:
-    _ask_of_save(session, args, "recover", "{volume} is back at {save}")
+    result = session.call(
+        "recover", save=args.save, force=args.force, no_undo=args.no_undo, preview=args.preview
+    )
+
+    def tell(result: results.Fields) -> None:
+        if args.preview:
+            results.would("recover", args.save, result)
+            return
+        operation = result["operation"]
+        sentence = f"{operation['volume']} is back at {operation.get('save') or args.save}"
+        results.tell_effect(sentence, operation)
+        results.tell_undo(result)
+
+    session.show(_finish(session, args, result), tell)
+
+
+def _undo(session: Session, args: argparse.Namespace) -> None:
+    result = session.call(
+        "undo",
+        volume=args.volume,
+        op=args.operation,
+        force=args.force,
+        no_undo=args.no_undo,
+        preview=args.preview,
+    )
+
+    def tell(result: results.Fields) -> None:
+        if args.preview:
+            results.would("undo", args.volume, result)
+            return
+        name = result["save"]["name"]
+        sentence = f"operation {result['undone']} is undone: {args.volume} is back at {name}"
+        results.tell_effect(sentence, result["operation"])
+        results.tell_undo(result)
+
+    session.show(_finish(session, args, result), tell)
 
 
 def _swap(session: Session, args: argparse.Namespace) -> None:

@@ -146,6 +146,13 @@ class Disk:
         block[bit // 8] ^= 1 << bit % 8
         self.view[at] = self.durable[at] = bytes(block)
 
+    def wipe_maps(self) -> None:
+        """Saves' maps of earlier times are gone, durably."""
+        first = self.maps_offset + 8 * self.map_slots * META
+        for places in (self.view, self.durable):
+            for at in range(first, first + 2 * self.map_slots * META, META):
+                places.pop(at, None)
+
     def blocks(self, offset: int, count: int) -> list[tuple[int, bytes]]:
         """The metadata blocks that are there, with their places."""
         found = ((at, self.view.get(at)) for at in range(offset, offset + count * META, META))

@@ -151,17 +151,42 @@ class FakeEngine:
             self._drop(handle, index)
         return point
 
-    def save_copy(self, handle: int, save: Any, op: int) -> Point:
+    def save_copy(self, handle: int, save: Any, op: int, *, lacks: bytes | None = None) -> Point:
         index = self._attach(self.volumes[handle], save)
-        return self._point(handle, "copy", medium=index, op=op)
+        return self._point(handle, "copy", medium=index, op=op, lacks=lacks)
 
-    def recover(self, handle: int, source: Any, generation: int, base: bytes, op: int) -> Point:
+    def recover(
+        self,
+        handle: int,
+        source: Any,
+        generation: int,
+        base: bytes,
+        op: int,
+        *,
+        undo: Any = None,
+        lacks: bytes | None = None,
+    ) -> Point:
         volume = self.volumes[handle]
         if isinstance(source, bytes):
             index = self._find(volume, source)
         else:
             index = self._attach(volume, source)
-        return self._point(handle, "recover", medium=index, generation=generation, base=base, op=op)
+        save = None if undo is None else self._attach(volume, undo)
+        try:
+            return self._point(
+                handle,
+                "recover",
+                medium=index,
+                generation=generation,
+                base=base,
+                op=op,
+                save=save,
+                lacks=lacks,
+            )
+        except Refused:
+            if save is not None:
+                self._drop(handle, save)
+            raise
 
     def swap(self, handle: int, legs: list[Any], generation: int, op: int) -> Point:
         volume = self.volumes[handle]

@@ -147,6 +147,13 @@ class FakeSubsystem:
                 ],
             },
             "recover": {"operation": an_operation(verb="recover"), "save": a_save()},
+            "undo": {
+                "operation": an_operation(verb="undo", save="ledger@5"),
+                "save": a_save(name="ledger@5", label="undo-11", undo=11),
+                "undone": 11,
+                "undo": None,
+                "undo_why": "there is no free medium of 512 MiB or more",
+            },
             "restore": {
                 "operation": an_operation(verb="restore", save="ledger@5"),
                 "save": a_save(name="ledger@5", origin="image"),

@@ -70,6 +70,7 @@ def test_a_command_that_fails_is_taken_back_and_its_status_returned(
     assert main(["run", DISK, "--", "sh", "-c", "exit 7"]) == 7
     assert house.read(1) == "o"
     assert journal.read(DISK) is None
+    assert house.states()["c"] == "free", "nobody wants back what a job that failed has left"
 
 
 def test_a_command_that_is_not_there_is_not_saved_for(house: House) -> None:
@@ -107,6 +108,54 @@ def test_the_next_run_gives_up_an_earlier_run_s_save_for_a_leg(house: House) -> 
     assert main(["run", DISK, "--", "true"]) == 0
     assert first not in house.saves()
     assert [leg["state"] for leg in house.show()["legs"]] == ["in_sync"]
+
+
+def test_undo_takes_a_recover_back_with_the_same_ritual(
+    house: House, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["undo", DISK]) == 1
+    assert "nothing to undo" in capsys.readouterr().err
+    assert main(["save", DISK, "--label", "night"]) == 0
+    house.write(2, "n")
+    assert main(["recover", DISK]) == 0
+    house.finish()
+    assert "pitcopy undo" in out(capsys)
+    assert house.read(2) == ""
+    left: list[str] = []
+    ritual = run.ritual.left
+
+    def watched(disk: str, verb: object, remembered: object = None) -> object:
+        left.append(disk)
+        return ritual(disk, verb, remembered)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run.ritual, "left", watched)
+    assert main(["undo", DISK, "--json"]) == 0
+    told = json.loads(out(capsys))
+    assert (told["extents_changed"], told["save"]["undo"]) == (1, True)
+    assert left == [DISK]
+    assert house.read(2) == "n"
+    house.finish()
+    # The one spare held the undo save, so this undo could take none.
+    assert main(["undo", DISK]) == 1
+    assert "took no undo save" in capsys.readouterr().err
+    assert left == [DISK]
+
+
+def test_recover_without_an_undo_save_keeps_nothing(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["save", DISK]) == 0
+    assert main(["recover", DISK, "--no-undo"]) == 0
+    assert "can't be undone" in out(capsys)
+    assert house.saves() == ["ledger@1"]
+
+
+def test_a_save_is_taken_onto_an_older_one_s_medium(house: House) -> None:
+    assert main(["save", DISK, "--label", "night"]) == 0
+    house.write(2, "n")
+    assert main(["save", DISK, "--replace", "night", "--wait"]) == 0
+    (save,) = house.show()["saves"]
+    assert (save["name"], save["label"], save["media"]) == ("ledger@2", "night", ["b"])
 
 
 def test_verbs_speak_json(house: House, capsys: pytest.CaptureFixture[str]) -> None:
