@@ -141,6 +141,18 @@ STEPS = (
     ALTER TABLE operations ADD COLUMN drain_us INTEGER;
     ALTER TABLE operations ADD COLUMN pause_work_us INTEGER;
     """,
+    """
+    CREATE TABLE volume_groups (
+        name TEXT PRIMARY KEY,
+        created TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE group_members (
+        name TEXT NOT NULL REFERENCES volume_groups (name) ON DELETE CASCADE,
+        volume BLOB NOT NULL REFERENCES volumes (uuid) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        PRIMARY KEY (name, volume)
+    ) STRICT;
+    """,
 )
 
 VERSION = len(STEPS)

@@ -5,6 +5,7 @@ See settle.py for what follows.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -47,16 +48,9 @@ class Points:
             ask.check_rights(volume)
             if (known := self._operations.again(ask)) is not None:
                 return known
-            self._check_label(volume, names.check_label(label))
-            handle = self._floor.handle(volume)
-            require(
-                Verb.SAVE,
-                volume.name,
-                self._views.volume_state(volume),
-                progress=self._progress(volume),
-            )
+            handle = self.check_save(volume, label)
             with self._floor.pool:
-                kind, medium = self._choose(volume, policy or volume.policy, onto)
+                kind, medium = self.choose(volume, policy or volume.policy, onto)
                 if ask.preview:
                     made = self._operations.preview(ask, volume, volume.generation)
                     return {**made, "onto": self._floor.medium_name(medium), "kind": kind}
@@ -78,9 +72,21 @@ class Points:
                 else:
                     spec = self._floor.medium(medium).spec()
                     point = self._floor.engine.save_copy(handle, spec, row.id)
-            row = self._settle.point(row, self._fixed(handle, point))
+            row = self._settle.point(row, self.fixed(handle, point))
             self._floor.tell()
             return self._answer(row, volume, point.frozen)
+
+    def check_save(self, volume: Volume, label: str) -> int:
+        """The engine's number of a volume that can be saved now. Raises Refused."""
+        self._check_label(volume, names.check_label(label))
+        handle = self._floor.handle(volume)
+        require(
+            Verb.SAVE,
+            volume.name,
+            self._views.volume_state(volume),
+            progress=self._progress(volume),
+        )
+        return handle
 
     def _check_label(self, volume: Volume, label: str) -> None:
         taken = self._floor.catalog.save_by_label(volume.uuid, label) if label else None
@@ -92,8 +98,10 @@ class Points:
                 hint="use another label, or release that save",
             )
 
-    def _choose(self, volume: Volume, policy: str, onto: str | None) -> tuple[str, bytes]:
-        """What the save takes: "split", a leg, or "copy", a free medium.
+    def choose(
+        self, volume: Volume, policy: str, onto: str | None, without: Collection[bytes] = ()
+    ) -> tuple[str, bytes]:
+        """What the save takes: "split", a leg, or "copy", a free medium other than `without`.
 
         Call it with the pool's lock.
         """
@@ -118,7 +126,7 @@ class Points:
             return "split", named.uuid
         if policy == "split" and len(in_sync) > 1:
             return "split", in_sync[-1]
-        return "copy", self._pool.take(volume)
+        return "copy", self._pool.take(volume, without=without)
 
     # --- recover -----------------------------------------------------------------------------
 
@@ -152,7 +160,7 @@ class Points:
                 if medium not in self._floor.engine.status(handle)["saves"]:
                     source = self._floor.medium(medium).spec()
                 point = self._floor.engine.recover(handle, source, save.generation, base, row.id)
-            fixed = self._fixed(handle, point)
+            fixed = self.fixed(handle, point)
             if isinstance(source, bytes) or fixed.pending:
                 pending = fixed.pending
             else:  # it may be over already, and is told then as none
@@ -208,7 +216,7 @@ class Points:
             with self._undone(row, []):
                 specs = [self._floor.medium(uuid).spec() for uuid in legs]
                 point = self._floor.engine.swap(handle, specs, save.generation, row.id)
-            row = self._settle.point(row, self._fixed(handle, point))
+            row = self._settle.point(row, self.fixed(handle, point))
             self._floor.engine.set_sense_ua(handle, *MEDIUM_CHANGED)
             self._floor.tell()
             return self._answer(row, volume, point.frozen)
@@ -281,7 +289,8 @@ class Points:
                 hint="log all but one out, or use --force at the terminal",
             )
 
-    def _fixed(self, handle: int, point: Point) -> Fixed:
+    def fixed(self, handle: int, point: Point) -> Fixed:
+        """A point of the engine's, as it is settled."""
         return Fixed(
             frozen=point.frozen,
             frozen_map=point.frozen_map,

@@ -31,6 +31,7 @@ from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.prepared import Prepared
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
+from targetplugin.subsystem.together import Together
 from targetplugin.subsystem.transfers import Transfers
 from targetplugin.subsystem.volumes import Volumes
 
@@ -62,6 +63,7 @@ class Start:
         prepared: Prepared,
         transfers: Transfers,
         exports: Exports,
+        together: Together,
     ) -> None:
         self._floor = floor
         self._catalog = floor.catalog
@@ -72,6 +74,7 @@ class Start:
         self._prepared = prepared
         self._transfers = transfers
         self._exports = exports
+        self._together = together
         self.held: set[bytes] = set()  # media of which a dead process's requests may not be over
 
     def everything(self) -> None:
@@ -86,7 +89,12 @@ class Start:
         self._prepared.drop_images()
         for volume in self._catalog.volumes():
             self.try_volume(volume)
+        self.decide()
         self._free_strays()
+
+    def decide(self) -> None:
+        """What several volumes did as one, once all of them are there. Holds no volume's lock."""
+        self._together.decide()
 
     def open_media(self, wait: float) -> list[bytes]:
         """Opens the known media that are not open, wherever they are now.

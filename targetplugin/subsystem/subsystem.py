@@ -11,6 +11,7 @@ from targetplugin.subsystem.backups import Backups
 from targetplugin.subsystem.comeback import Comeback
 from targetplugin.subsystem.exports import Exports
 from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.groups import Groups
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.points import Points
 from targetplugin.subsystem.pool import Pool
@@ -19,6 +20,7 @@ from targetplugin.subsystem.prepared import Prepared
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.start import Start
+from targetplugin.subsystem.together import Together
 from targetplugin.subsystem.transfers import Transfers
 from targetplugin.subsystem.views import Shape, Views, serves
 from targetplugin.subsystem.volumes import Volumes
@@ -56,6 +58,10 @@ class Subsystem:
         self._volumes = Volumes(floor, views, pool, settle)
         self._points = Points(floor, views, operations, pool, settle)
         self._saves = Saves(floor, views, operations, settle)
+        self._groups = Groups(floor)
+        self._together = Together(
+            floor, views, operations, settle, self._groups, self._points, self._saves
+        )
         self._backups = Backups(floor, views, operations, pool, settle)
         self._exports = Exports(floor, views)
         self._transfers = Transfers(floor, views, operations, settle, self._lost)
@@ -68,6 +74,7 @@ class Subsystem:
             Prepared(floor, operations, settle, self._saves, self._backups),
             self._transfers,
             self._exports,
+            self._together,
         )
         self._comeback = Comeback(floor, pool, settle, self._start)
         floor.patience.answered = lambda path: self._comeback.appeared()
@@ -218,6 +225,29 @@ class Subsystem:
         """Withdraws an export from these hosts, or all. `force`: although they are logged in."""
         return self._exports.unexport(volume, initiators, force)
 
+    # --- groups ------------------------------------------------------------------------------
+
+    def group_create(self, name: str, volumes: list[str]) -> Shape:
+        """Lets hosts that see these volumes name them together in-band. Returns a Group."""
+        return self._groups.create(name, volumes)
+
+    def group_delete(self, name: str) -> Shape:
+        """Takes that back; the volumes and their saves stay."""
+        return self._groups.delete(name)
+
+    def group_list(self) -> list[Shape]:
+        return self._groups.all()
+
+    def group_limit(self, volume: str) -> int:
+        """How many volumes a host may name together with this one, itself included; 1: none."""
+        return self._groups.limit(volume)
+
+    def group_reach(self, volume: str, naas: list[str]) -> list[str]:
+        """This volume's name and those of others that a host names together with it, by their NAA (32
+        hex digits). Raises Refused (RIGHTS) where it may not.
+        """
+        return self._groups.reach(volume, naas)
+
     # --- points ------------------------------------------------------------------------------
 
     def save(
@@ -241,6 +271,32 @@ class Subsystem:
         body = {"volume": volume, "label": label, "policy": policy, "onto": onto}
         ask = Ask("save", body, door, request, preview)
         return self._points.save(ask, volume, label, policy, onto)
+
+    def save_group(
+        self,
+        volumes: list[str],
+        *,
+        label: str = "",
+        policy: str | None = None,
+        deadline_ms: int | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        preview: bool = False,
+    ) -> Shape:
+        """Fixes several volumes as they are at one instant, all or none.
+
+        Args:
+            label: of each of the saves.
+            policy: "split" or "copy" instead of each volume's.
+            deadline_ms: for how long writes of any may be held for it at most, 1 to 5000; then it
+                is called off and nothing has changed. None: 500.
+
+        Returns:
+            {"operation": of all, "operations": one a volume, "saves": in the order of `volumes`}.
+        """
+        body = {"volumes": volumes, "label": label, "policy": policy, "deadline": deadline_ms}
+        ask = Ask("save", body, door, request, preview)
+        return self._together.save(ask, volumes, label, policy, deadline_ms)
 
     def diff(self, save: str, *, door: str = "terminal") -> Shape:
         """What changed since a save, as a count, in bytes and as a list of runs."""

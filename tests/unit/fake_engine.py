@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from targetplugin.engine import VolumeSpec
+from targetplugin.engine import CalledOff, VolumeSpec
 from targetplugin.engine.core import Core
 from targetplugin.errors import Reason, Refused
 
@@ -82,6 +82,9 @@ class FakeEngine:
         self.hold_copies = False
         self.cut_after = ""  # the verb after which, in force, the daemon dies
         self.cut_before = ""
+        self.cut_group = -1  # of a group's save: the daemon dies when so many are in force
+        self.fail_at_go: set[int] = set()  # handles: all media fail in the moment of the switch
+        self.late: set[int] = set()  # handles: they do not drain in time
         self._lock = threading.RLock()
         self._number = 0
         self._handle = 0
@@ -154,6 +157,59 @@ class FakeEngine:
     def save_copy(self, handle: int, save: Any, op: int) -> Point:
         index = self._attach(self.volumes[handle], save)
         return self._point(handle, "copy", medium=index, op=op)
+
+    def save_group(self, members: list[Any], deadline: int) -> list[Any]:
+        results: list[Any] = [CalledOff() for _ in members]
+        indices: list[int | None] = []
+        numbers = []
+        for place, member in enumerate(members):
+            volume = self.volumes[member.handle]
+            index = self._attach(volume, member.save) if member.save else None
+            indices.append(index)
+            mask = sum(1 << self._find(volume, uuid) for uuid in member.leaving)
+            self._number += 1
+            numbers.append(self._number)
+            kind = "split" if member.leaving else "copy"
+            error = volume.core.request(
+                kind, self._number, mask=mask, medium=index or 0, op=member.op, waits=True
+            )
+            self._pump(member.handle)
+            if error or volume.core.stage() != "ready":
+                results[place] = Refused(Reason.STATE, f"{kind}: it can't be")
+        if not self.late and all(isinstance(one, CalledOff) for one in results):
+            for member in members:
+                assert self.volumes[member.handle].core.may_pause()
+                self._pump(member.handle)
+            for count, member in enumerate(members):
+                if self.cut_group == count:
+                    raise PowerCut
+                volume = self.volumes[member.handle]
+                broken = set(self.broken)
+                if member.handle in self.fail_at_go:
+                    self.broken |= {medium.uuid for medium in volume.media.values()}
+                assert volume.core.go()
+                self._pump(member.handle)
+                self.broken = broken
+            if self.cut_group == len(members):
+                raise PowerCut
+        for place, member in enumerate(members):
+            volume = self.volumes[member.handle]
+            if member.handle in self.late:
+                results[place] = Refused(Reason.BUSY, f"not over within {deadline} ms")
+            volume.core.call_off()
+            self._pump(member.handle)
+            status = volume.done.pop(numbers[place], None)
+            index = indices[place]
+            if status == 0:
+                results[place] = self._made(member.handle, "copy")
+                for uuid in member.leaving:
+                    self._drop(member.handle, self._find(volume, uuid))
+            else:
+                if isinstance(results[place], CalledOff) and status == -5:
+                    results[place] = Refused(Reason.ENVIRONMENT, "a medium failed")
+                if index is not None:
+                    self._drop(member.handle, index)
+        return results
 
     def recover(self, handle: int, source: Any, generation: int, base: bytes, op: int) -> Point:
         volume = self.volumes[handle]
@@ -244,6 +300,9 @@ class FakeEngine:
         self._request(handle, kind, **arguments)
         if self.cut_after == kind:
             raise PowerCut
+        return self._made(handle, kind)
+
+    def _made(self, handle: int, kind: str) -> Point:
         core = self.volumes[handle].core
         left = [bytes(uuid) for uuid in core.left_uuids()]
         status = core.status()
