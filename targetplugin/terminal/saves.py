@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from targetplugin.terminal import grammar, results
+from targetplugin.terminal.errors import Misused
 from targetplugin.terminal.progress import finished
 from targetplugin.terminal.session import Session
 from targetplugin.terminal.sizes import format_size
@@ -16,23 +17,34 @@ def declare(verbs: grammar.Verbs) -> None:
         verbs,
         "save",
         _save,
-        "keep a volume as it is now",
+        "keep a volume, or several at one instant, as they are now",
         more=(
             "The save holds every write that was acknowledged before, and none that comes after.\n"
-            "It takes an in-sync leg of the mirror (split) or a free medium (copy)."
+            "It takes an in-sync leg of the mirror (split) or a free medium (copy).\n\n"
+            "Several volumes are saved at one instant, all or none: a write that began when another\n"
+            "was answered is in no save without that other. Writes of all are paused until each has\n"
+            "answered what was under way, at most for the deadline; then the save is called off, and\n"
+            "nothing has changed."
         ),
         examples=[
             "save ledger --label before-night-run",
+            "save ledger journal --label night --deadline 200",
             "save ledger --policy copy --onto virtio-media-c --wait",
         ],
     )
-    grammar.volume(save)
+    grammar.volume(save, nargs="+", help="names of the volumes")
     save.add_argument(
         "--label", type=grammar.label, help="a name for the save, at most 32 bytes, not all digits"
     )
     save.add_argument("--policy", choices=("split", "copy"), help="instead of the volume's")
-    onto = save.add_argument("--onto", metavar="MEDIUM", help="the medium to take")
+    onto = save.add_argument("--onto", metavar="MEDIUM", help="the medium to take, for one volume")
     grammar.completed(onto, "medium")
+    save.add_argument(
+        "--deadline",
+        type=grammar.number,
+        metavar="MS",
+        help="of several: how long writes may be paused, 1 to 5000 ms (default: 500)",
+    )
     grammar.preview(save)
     grammar.waits(save, default=False, what="wait until the save is whole on its medium")
 
@@ -121,9 +133,15 @@ def _finish(session: Session, args: argparse.Namespace, result: results.Fields) 
 
 
 def _save(session: Session, args: argparse.Namespace) -> None:
+    if len(args.volume) > 1:
+        _save_together(session, args)
+        return
+    (volume,) = args.volume
+    if args.deadline is not None:
+        raise Misused("--deadline is for several volumes that are saved at one instant")
     result = session.call(
         "save",
-        volume=args.volume,
+        volume=volume,
         label=args.label,
         policy=args.policy,
         onto=args.onto,
@@ -132,11 +150,36 @@ def _save(session: Session, args: argparse.Namespace) -> None:
 
     def tell(result: results.Fields) -> None:
         if args.preview:
-            results.would("save", args.volume, result)
+            results.would("save", volume, result)
             return
         save = result["save"]
         on = ", ".join(save["media"])
         results.tell_effect(f"{results.called(save)} is saved on {on}", result["operation"])
+
+    session.show(_finish(session, args, result), tell)
+
+
+def _save_together(session: Session, args: argparse.Namespace) -> None:
+    if args.onto is not None:
+        raise Misused("--onto names the medium of one volume; leave it out for several")
+    result = session.call(
+        "group.save",
+        volumes=args.volume,
+        label=args.label,
+        policy=args.policy,
+        deadline_ms=args.deadline,
+        preview=args.preview,
+    )
+
+    def tell(result: results.Fields) -> None:
+        names = results.listed(args.volume)
+        if args.preview:
+            say(f"{names} would be saved at one instant; nothing was done now.")
+            rows = [[one["volume"], one["kind"], one["onto"]] for one in result["members"]]
+            draw("", ("volume", "by", "medium"), rows)
+            return
+        results.tell_effect(f"{names} are saved at one instant", result["operation"])
+        results.saves(result["saves"])
 
     session.show(_finish(session, args, result), tell)
 

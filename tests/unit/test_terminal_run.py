@@ -95,6 +95,17 @@ def run(place: Path, tmp_path: Path) -> Run:
             "save ledger --label night --policy copy --onto vdc",
             ("save", ("ledger",), {"label": "night", "policy": "copy", "onto": "vdc", **DOOR}),
         ),
+        (
+            "save ledger journal --label night --deadline 200",
+            (
+                "save_group",
+                (["ledger", "journal"],),
+                {"label": "night", "deadline_ms": 200, **DOOR},
+            ),
+        ),
+        ("group create books l j", ("group_create", ("books", ["l", "j"]), {})),
+        ("group list", ("group_list", (), {})),
+        ("group delete books", ("group_delete", ("books",), {})),
         ("diff ledger@3", ("diff", ("ledger@3",), {})),
         ("recover ledger@night --force", ("recover", ("ledger@night",), {"force": True, **DOOR})),
         ("recover ledger --preview", ("recover", ("ledger",), {"preview": True, **DOOR})),
