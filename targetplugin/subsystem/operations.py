@@ -195,8 +195,11 @@ class Operations:
                 ask.verb, volume_name=names, door=ask.door, request=ask.request, started=now()
             )
             plain = replace(ask, request=None)
+            mark: dict[str, Any] = {"group": whole.id}
+            if ask.request is not None:
+                mark["request"] = ask.request.hex()  # so that each volume's host finds it
             rows = [
-                self.begin(plain, volume, None, {**prepared, "group": whole.id}, bytes_total=total)
+                self.begin(plain, volume, None, {**prepared, **mark}, bytes_total=total)
                 for volume, prepared, total in parts
             ]
             whole = self._catalog.operation_set(

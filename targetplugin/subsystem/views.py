@@ -72,7 +72,7 @@ class Views:
             "seconds_in_force": _seconds(row.started, row.in_force) if row.in_force else None,
             "error": row.error,
             "door": row.door,
-            "request": row.request.hex() if row.request else None,
+            "request": row.request.hex() if row.request else row.prepared.get("request"),
         }
 
     def _progress_of_all(self, whole: Operation) -> tuple[float, int]:
