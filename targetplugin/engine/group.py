@@ -199,7 +199,9 @@ class Group:
             if isinstance(member.result, Point):
                 self._engine._drop_unused(member.served)
             elif member.index is not None:
-                with contextlib.suppress(Refused):  # the volume has it as a free medium, which does no harm
+                with contextlib.suppress(
+                    Refused
+                ):  # the volume has it as a free medium, which does no harm
                     self._engine._drop(member.served, member.index)
 
     def _wait(self, member: _Member) -> None:

@@ -13,7 +13,14 @@ from pathlib import Path
 from targetplugin.host import sgio
 from targetplugin.host.errors import Busy, Refused, Usage
 from targetplugin.scsi import pitcopy, sense
-from targetplugin.scsi.pitcopy import Designator, InAction, InRequest, OutAction, OutRequest, Parameters
+from targetplugin.scsi.pitcopy import (
+    Designator,
+    InAction,
+    InRequest,
+    OutAction,
+    OutRequest,
+    Parameters,
+)
 
 VENDOR_PAGE = 0xC0
 SIGNATURE = b"PITCOPY\0"

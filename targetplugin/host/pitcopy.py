@@ -245,7 +245,9 @@ def _save(disk: Disk, options: argparse.Namespace) -> dict[str, Any] | list[dict
     if options.others:
         return _save_together([disk, *map(Disk, options.others)], label, options)
     if options.deadline:
-        raise Usage("--deadline is for several disks", "pitcopy save DEVICE DEVICE... --deadline MS")
+        raise Usage(
+            "--deadline is for several disks", "pitcopy save DEVICE DEVICE... --deadline MS"
+        )
     before = {save.generation for save in disk.saves()}
 
     def ask() -> None:

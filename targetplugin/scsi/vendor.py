@@ -255,9 +255,7 @@ class Vendor:
             )
             deadline = asked.deadline_ms or None
             with _at_fault(Reason.USAGE, LABEL):
-                self._subsystem.save_group(
-                    names, label=asked.label, deadline_ms=deadline, **common
-                )
+                self._subsystem.save_group(names, label=asked.label, deadline_ms=deadline, **common)
         elif request.action is OutAction.SAVE:
             with _at_fault(Reason.USAGE, LABEL):
                 self._subsystem.save(self._volume, label=asked.label, **common)

@@ -169,9 +169,7 @@ def test_what_does_not_drain_calls_all_off_at_the_deadline(
         SaveMember(log.handle, 2, save=log.medium("e")),
     ]
     results: list[Point | Refused] = []
-    asked = threading.Thread(
-        target=lambda: results.extend(data.engine.save_group(members, 200))
-    )
+    asked = threading.Thread(target=lambda: results.extend(data.engine.save_group(members, 200)))
     asked.start()
     data.until(lambda: data.engine.status(data.handle)["paused"])
     begin = time.monotonic()

@@ -252,9 +252,7 @@ def other(host: Host) -> Designator:
     return Designator(bytes.fromhex(host.house.show("journal")["naa"]), 0)
 
 
-def test_a_host_saves_the_volumes_of_a_group_at_one_instant(
-    host: Host, other: Designator
-) -> None:
+def test_a_host_saves_the_volumes_of_a_group_at_one_instant(host: Host, other: Designator) -> None:
     told = host.send(InRequest(InAction.CAPABILITIES, allocation_length=ROOM).encode())
     assert Capabilities.decode(told).group == 2
     request = bytes(range(16))

@@ -69,7 +69,9 @@ def test_a_running_one_shows_how_far_all_are_together(pair: House) -> None:
     assert split["legs"]
     answer = save(pair)
     assert answer["operation"]["state"] == "running"
-    assert answer["operation"]["progress"] == 0.5  # one was split at once, of the other nothing is copied
+    assert (
+        answer["operation"]["progress"] == 0.5
+    )  # one was split at once, of the other nothing is copied
     pair.subsystem.abort(answer["operation"]["id"])
     told = pair.subsystem.operation(answer["operation"]["id"])
     assert told["state"] == "aborted"
@@ -184,9 +186,7 @@ def test_a_kill_leaves_all_or_none(pair: House, policy: str, in_force: int) -> N
         save(pair, policy=policy, request=request)
     pair.restart()
     pair.finish()
-    whole = next(
-        one for one in pair.subsystem.operations() if one["volume"] == "ledger, journal"
-    )
+    whole = next(one for one in pair.subsystem.operations() if one["volume"] == "ledger, journal")
     if in_force == 2:
         assert whole["state"] == "done"
         for name, letter in zip(BOTH, "xj", strict=True):
