@@ -12,6 +12,7 @@ from targetplugin.engine.values import (
     MediumSpec,
     Pause,
     Point,
+    RecoverMember,
     SaveMember,
     VolumeSpec,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Pause",
     "Point",
     "Record",
+    "RecoverMember",
     "SaveMember",
     "SaveRecord",
     "SaveState",

@@ -23,6 +23,7 @@ from targetplugin.engine.values import (
     MediumSpec,
     Pause,
     Point,
+    RecoverMember,
     SaveMember,
     VolumeSpec,
 )
@@ -276,7 +277,18 @@ class Engine:
             those that were not at fault. Both come together only where a volume's disks failed in
             the moment of the switch: then what the others have is to be given up.
         """
-        return Group(self, members).save(deadline)
+        return Group(self, members).run(deadline)
+
+    def recover_group(
+        self, members: list[RecoverMember], deadline: int, commit: Callable[[], None]
+    ) -> list[Point | Refused]:
+        """The same of recovers.
+
+        Args:
+            commit: is called while hosts of all are held, before any volume is switched; what it
+                raises calls all off.
+        """
+        return Group(self, members).run(deadline, commit)
 
     def recover(
         self, handle: int, source: MediumSpec | bytes, generation: int, base: bytes, op: int

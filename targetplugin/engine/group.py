@@ -7,14 +7,14 @@ Owns who waits for whom: all are ready before hosts of any are held, all are hel
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from errno import ECANCELED, EIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from targetplugin.engine.executor import Reactor, Together
 from targetplugin.engine.served import Served
-from targetplugin.engine.values import Point, SaveMember
+from targetplugin.engine.values import Point, RecoverMember, SaveMember
 from targetplugin.errors import Reason, Refused
 
 if TYPE_CHECKING:
@@ -27,35 +27,50 @@ class CalledOff(Refused):
     """This volume was not at fault, and nothing of it has changed."""
 
     def __init__(self) -> None:
-        super().__init__(Reason.STATE, "the save is called off: another volume could not")
+        super().__init__(Reason.STATE, "it is called off: another volume could not")
 
 
 @dataclass
 class _Member:
-    asked: SaveMember
+    asked: SaveMember | RecoverMember
     served: Served
     place: int  # among those that were asked for
-    kind: str
-    index: int | None = None  # of the medium that gets a copy
+    index: int | None = None  # of the medium that gets a copy, or that is recovered from
+    attached: bool = False  # for this
     stage: str = "none"  # as it was seen last
     number: int | None = None  # of the request, while its end is owed
     result: Point | Refused | None = None
 
+    @property
+    def kind(self) -> str:
+        if isinstance(self.asked, RecoverMember):
+            return "recover"
+        return "split" if self.asked.leaving else "copy"
+
+    def arguments(self) -> dict[str, Any]:
+        """Of its request, but for media."""
+        if isinstance(self.asked, RecoverMember):
+            return {"generation": self.asked.generation, "base": self.asked.base}
+        return {}
+
 
 class Group:
-    """One save of these members."""
+    """One save, or recover, of these members."""
 
-    def __init__(self, engine: Engine, members: list[SaveMember]) -> None:
+    def __init__(
+        self, engine: Engine, members: Sequence[SaveMember | RecoverMember]
+    ) -> None:
         self._engine = engine
         self._members = [
-            _Member(asked, engine._at(asked.handle), place, "split" if asked.leaving else "copy")
-            for place, asked in enumerate(members)
+            _Member(asked, engine._at(asked.handle), place) for place, asked in enumerate(members)
         ]
         # One order for all who take several volumes or threads at once.
         self._members.sort(key=lambda member: member.asked.handle)
 
-    def save(self, deadline: int) -> list[Point | Refused]:
-        """See Engine.save_group."""
+    def run(
+        self, deadline: int, commit: Callable[[], None] = lambda: None
+    ) -> list[Point | Refused]:
+        """See Engine.save_group and recover_group."""
         handles = [member.asked.handle for member in self._members]
         if len(set(handles)) < len(handles):
             raise ValueError("a volume stands twice in a group")
@@ -64,13 +79,13 @@ class Group:
                 stack.enter_context(member.served.verb)
             self._together = Together(deadline * 1000)
             try:
-                self._save(deadline)
+                self._run(deadline, commit)
             finally:
                 self._end()
         results = sorted(self._members, key=lambda member: member.place)
         return [member.result or CalledOff() for member in results]
 
-    def _save(self, deadline: int) -> None:
+    def _run(self, deadline: int, commit: Callable[[], None]) -> None:
         for member in self._members:
             if not self._attach(member):
                 return
@@ -83,7 +98,8 @@ class Group:
         with self._parked():
             for member in self._members:
                 member.served.core.may_pause()
-        self._all("held")
+        if self._all("held"):
+            commit()
         with self._parked():
             lost = [m for m in self._members if m.served.core.stage() != "held"]
             late = self._together.late()
@@ -97,9 +113,10 @@ class Group:
             lost = [member for member in self._members if member.stage != "held"]
         for member in lost or self._members:
             if late:
+                why = f"writes that were under way were not over within {deadline} ms"
                 member.result = Refused(
                     Reason.BUSY,
-                    f"writes that were under way were not over within {deadline} ms",
+                    why if lost else f"the daemon was not done within {deadline} ms",
                     hint="repeat it when hosts write less, or with a longer deadline",
                 )
             else:  # a leg of it failed; where that ended it, its request tells more
@@ -109,13 +126,17 @@ class Group:
 
     def _attach(self, member: _Member) -> bool:
         """Makes its medium known. False where that is refused."""
-        if member.asked.save is None:
-            return True
+        asked = member.asked
+        medium = asked.source if isinstance(asked, RecoverMember) else asked.save
         try:
-            member.index = self._engine._attach(member.served, member.asked.save)
+            if isinstance(medium, bytes):
+                member.index = self._engine._index(member.served, medium)
+            elif medium is not None:
+                member.index = self._engine._attach(member.served, medium)
+                member.attached = True
         except Refused as error:
             member.result = error
-        return member.index is not None
+        return member.result is None
 
     def _checkpoint(self) -> None:
         """Empties the caches of all, so that none waits long for another's. Where one can't, it waits."""
@@ -134,7 +155,8 @@ class Group:
     def _ask(self, member: _Member) -> bool:
         """Asks for its point, which waits. False where that is refused."""
         served, asked = member.served, member.asked
-        mask = sum(1 << self._engine._index(served, uuid) for uuid in asked.leaving)
+        leaving = asked.leaving if isinstance(asked, SaveMember) else ()
+        mask = sum(1 << self._engine._index(served, uuid) for uuid in leaving)
         number = served.reactor.request_number()
         with served:
             served.reactor.saved_with(served.number, self._together)
@@ -145,6 +167,7 @@ class Group:
                 medium=member.index or 0,
                 op=asked.op,
                 waits=True,
+                **member.arguments(),
             )
         if error:
             served.reactor.request_free(number)
@@ -197,11 +220,11 @@ class Group:
             with member.served:
                 member.served.reactor.saved_with(member.served.number, None)
             if isinstance(member.result, Point):
-                self._engine._drop_unused(member.served)
-            elif member.index is not None:
-                with contextlib.suppress(
-                    Refused
-                ):  # the volume has it as a free medium, which does no harm
+                if member.kind == "split":
+                    with contextlib.suppress(Refused):  # it is known there, and used by nobody
+                        self._engine._drop_unused(member.served)
+            elif member.index is not None and member.attached:
+                with contextlib.suppress(Refused):
                     self._engine._drop(member.served, member.index)
 
     def _wait(self, member: _Member) -> None:

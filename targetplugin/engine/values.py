@@ -89,6 +89,17 @@ class SaveMember:
 
 
 @dataclass(frozen=True)
+class RecoverMember:
+    """A volume that is recovered together with others; see Engine.recover."""
+
+    handle: int
+    op: int
+    source: MediumSpec | bytes
+    generation: int
+    base: bytes
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that happened to a volume: its handle, a kind, the medium's uuid.
 

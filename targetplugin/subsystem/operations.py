@@ -180,16 +180,16 @@ class Operations:
     # --- several volumes as one ----------------------------------------------------------------
 
     def begin_group(
-        self, ask: Ask, parts: list[tuple[Volume, dict[str, Any], int]]
+        self, ask: Ask, parts: list[tuple[Volume, int | None, dict[str, Any], int]]
     ) -> tuple[Operation, list[Operation]]:
         """Makes an operation of several volumes durable as prepared, and one of each as its parts.
 
         Args:
-            parts: for each volume, what `prepared` and `bytes_total` are in begin().
+            parts: for each volume, what `save`, `prepared` and `bytes_total` are in begin().
         """
-        for volume, _, _ in parts:
+        for volume, _, _, _ in parts:
             self._check_recorded(volume)
-        names = ", ".join(volume.name for volume, _, _ in parts)
+        names = ", ".join(volume.name for volume, _, _, _ in parts)
         with self._catalog.transaction():
             whole = self._catalog.operation_add(
                 ask.verb, volume_name=names, door=ask.door, request=ask.request, started=now()
@@ -199,8 +199,8 @@ class Operations:
             if ask.request is not None:
                 mark["request"] = ask.request.hex()  # so that each volume's host finds it
             rows = [
-                self.begin(plain, volume, None, {**prepared, **mark}, bytes_total=total)
-                for volume, prepared, total in parts
+                self.begin(plain, volume, save, {**prepared, **mark}, bytes_total=total)
+                for volume, save, prepared, total in parts
             ]
             whole = self._catalog.operation_set(
                 whole.id,
@@ -210,6 +210,12 @@ class Operations:
             if ask.request is not None:
                 self._catalog.request_begin(ask.request, ask.body_hash(), whole.id)
         return whole, rows
+
+    def committed(self, part: Operation) -> bool:
+        """Whether the operation of several volumes that this is a part of is in force."""
+        op = part.prepared.get("group")
+        whole = self._catalog.operation_get(op) if op is not None else None
+        return whole is not None and whole.state == "running"
 
     def parts(self, whole: Operation) -> list[Operation]:
         """The operations of a group's volumes."""

@@ -6,7 +6,7 @@ See settle.py for what follows.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from targetplugin.catalog import Operation, Save, Volume, maps
@@ -22,6 +22,17 @@ from targetplugin.subsystem.states import Verb, require
 from targetplugin.subsystem.views import Shape, Views
 
 MEDIUM_CHANGED = (0x28, 0x00)  # SPC-5: NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED
+
+
+@dataclass(frozen=True)
+class ToRecover:
+    """A save that is to be recovered from: its medium, and what differs up to the live generation's start."""
+
+    volume: Volume
+    save: Save
+    handle: int
+    medium: bytes
+    base: bytes
 
 
 class Points:
@@ -138,12 +149,9 @@ class Points:
             ask.check_force(force)
             if (known := self._operations.again(ask)) is not None:
                 return known
-            volume, save = self._floor.save(name)
-            handle = self._floor.handle(volume)
-            self._require(Verb.RECOVER, volume, save)
-            self._check_hosts(volume, force)
-            medium = self._source(volume, save)
-            base = self._views.differential(volume, save.generation, volume.parent)
+            found = self.check_recover(name, force)
+            volume, save, handle = found.volume, found.save, found.handle
+            medium, base = found.medium, found.base
             if ask.preview:
                 bits = self._views.changed_since(volume, save)
                 made = self._operations.preview(ask, volume, save.generation)
@@ -156,20 +164,40 @@ class Points:
             }
             row = self._operations.begin(ask, volume, save.generation, prepared)
             with self._undone(row, []):
-                source: Any = medium
-                if medium not in self._floor.engine.status(handle)["saves"]:
-                    source = self._floor.medium(medium).spec()
+                source = self.source_spec(found)
                 point = self._floor.engine.recover(handle, source, save.generation, base, row.id)
-            fixed = self.fixed(handle, point)
-            if isinstance(source, bytes) or fixed.pending:
-                pending = fixed.pending
-            else:  # it may be over already, and is told then as none
-                bits = maps.either([base, point.frozen_map], self._floor.extents(volume))
-                pending = maps.count(bits)
-            row = self._settle.point(row, replace(fixed, pending=pending))
+            row = self._settle.point(row, self.recovered(found, source, point))
             self._floor.engine.set_sense_ua(handle, *MEDIUM_CHANGED)
             self._floor.tell()
             return self._answer(row, volume, save.generation)
+
+    def check_recover(self, name: str, force: bool) -> ToRecover:
+        """What a recover from this save takes, if it can be done now. Raises Refused."""
+        volume, save = self._floor.save(name)
+        handle = self._floor.handle(volume)
+        self._require(Verb.RECOVER, volume, save)
+        self._check_hosts(volume, force)
+        return self.to_recover(volume, save, handle)
+
+    def to_recover(self, volume: Volume, save: Save, handle: int) -> ToRecover:
+        """The same whatever the table says. Raises Refused where no medium of the save is there."""
+        base = self._views.differential(volume, save.generation, volume.parent)
+        return ToRecover(volume, save, handle, self._source(volume, save), base)
+
+    def source_spec(self, found: ToRecover) -> Any:
+        """The save's medium for the engine: its uuid where it still fills, and is known there."""
+        if found.medium in self._floor.engine.status(found.handle)["saves"]:
+            return found.medium
+        return self._floor.medium(found.medium).spec()
+
+    def recovered(self, found: ToRecover, source: Any, point: Point) -> Fixed:
+        """A recover's point, as it is settled."""
+        fixed = self.fixed(found.handle, point)
+        if isinstance(source, bytes) or fixed.pending:
+            return fixed
+        # It may be over already, and is told then as none.
+        size = self._floor.extents(found.volume)
+        return replace(fixed, pending=maps.count(maps.either([found.base, point.frozen_map], size)))
 
     def _source(self, volume: Volume, save: Save) -> bytes:
         for uuid in save.media:

@@ -149,6 +149,9 @@ class Start:
             try:
                 self._start(volume)
             except (Refused, OSError) as error:
+                if runtime.handle is not None:
+                    self._floor.engine.remove_volume(runtime.handle)
+                    runtime.handle = None
                 runtime.why_down = error.message if isinstance(error, Refused) else str(error)
                 log.error("%s is down: %s", volume.name, runtime.why_down)
                 return False
@@ -207,6 +210,7 @@ class Start:
         with left_to_the_next_start(f"what the catalog lacks of {volume.name}"):
             self._catch_up(volume, record, handle)
         self._settle.trailers(volume.uuid, record.op)
+        self._together.go_on(volume, handle)
 
     def _start_new(self, volume: Volume) -> None:
         """The daemon ended between a volume's creation and its first record."""

@@ -298,6 +298,27 @@ class Subsystem:
         ask = Ask("save", body, door, request, preview)
         return self._together.save(ask, volumes, label, policy, deadline_ms)
 
+    def recover_group(
+        self,
+        saves: list[str],
+        *,
+        deadline_ms: int | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        force: bool = False,
+        preview: bool = False,
+    ) -> Shape:
+        """Several volumes are these saves of theirs from here on, all at one instant, or none.
+
+        Args:
+            deadline_ms: as in save_group. force: as in recover.
+
+        Returns:
+            As save_group.
+        """
+        ask = Ask("recover", {"saves": saves, "deadline": deadline_ms}, door, request, preview)
+        return self._together.recover(ask, saves, force, deadline_ms)
+
     def diff(self, save: str, *, door: str = "terminal") -> Shape:
         """What changed since a save, as a count, in bytes and as a list of runs."""
         return self._points.diff(Ask("diff", door=door), save)

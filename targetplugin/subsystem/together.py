@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from targetplugin.catalog import Operation, Volume
-from targetplugin.engine import CalledOff, SaveMember
+from targetplugin.catalog import Operation, Volume, maps
+from targetplugin.engine import CalledOff, RecoverMember, SaveMember
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.groups import Groups
 from targetplugin.subsystem.operations import Ask, Operations
-from targetplugin.subsystem.points import Points
+from targetplugin.subsystem.points import MEDIUM_CHANGED, Points, ToRecover
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.views import Shape, Views, now
@@ -57,13 +57,7 @@ class Together:
         self, ask: Ask, names: list[str], label: str, policy: str | None, deadline: int | None
     ) -> Shape:
         """See Subsystem.save_group."""
-        deadline = DEADLINE if deadline is None else deadline
-        if deadline not in DEADLINES:
-            raise Refused(
-                Reason.USAGE,
-                f"a deadline is {DEADLINES[0]} to {DEADLINES[-1]} ms, not {deadline}",
-                hint=f"leave it out for {DEADLINE} ms",
-            )
+        deadline = _checked(deadline)
         with self._locked(self._groups.members(names)):
             volumes = self._groups.members(names)
             for volume in volumes:
@@ -76,7 +70,12 @@ class Together:
                 if ask.preview:
                     return self._preview(ask, volumes, chosen)
                 parts = [
-                    (volume, _prepared(volume, label, *chosen[volume.uuid]), _total(volume, chosen))
+                    (
+                        volume,
+                        None,
+                        _prepared(volume, label, *chosen[volume.uuid]),
+                        _total(volume, chosen),
+                    )
                     for volume in volumes
                 ]
                 whole, rows = self._operations.begin_group(ask, parts)
@@ -202,7 +201,7 @@ class Together:
             yield
         except (Refused, OSError) as error:
             for row in rows:
-                if row.prepared["kind"] == "copy":
+                if row.prepared.get("kind") == "copy":
                     with left_to_the_next_start("the trailer of a medium that was claimed"):
                         self._settle.free(bytes.fromhex(row.prepared["medium"]), row.id)
             why = error.message if isinstance(error, Refused) else str(error)
@@ -212,11 +211,151 @@ class Together:
             if isinstance(error, OSError):
                 raise Refused(
                     Reason.ENVIRONMENT,
-                    f"save of {whole.volume_name} failed: {error.strerror or error}",
+                    f"{whole.verb} of {whole.volume_name} failed: {error.strerror or error}",
                     object=whole.volume_name,
                     hint="status shows which medium failed",
                 ) from error
             raise
+
+    # --- recover ---------------------------------------------------------------------------------
+
+    def recover(self, ask: Ask, names: list[str], force: bool, deadline: int | None) -> Shape:
+        """See Subsystem.recover_group."""
+        deadline = _checked(deadline)
+        volumes = self._groups.members([self._floor.owner(name).name for name in names])
+        with self._locked(volumes):
+            for volume in volumes:
+                ask.check_rights(self._floor.volume(volume.name))
+            ask.check_force(force)
+            if (known := self._operations.again(ask)) is not None:
+                return known
+            found = self._check_recover(names, force)
+            if ask.preview:
+                return self._preview_recover(ask, found)
+            parts = [
+                (
+                    one.volume,
+                    one.save.generation,
+                    {
+                        "frozen": one.volume.generation,
+                        "medium": one.medium.hex(),
+                        "pending": maps.count(one.base),
+                    },
+                    0,
+                )
+                for one in found
+            ]
+            whole, rows = self._operations.begin_group(ask, parts)
+            with self._undone(whole, rows):
+                sources = [self._points.source_spec(one) for one in found]
+                results = self._floor.engine.recover_group(
+                    [
+                        RecoverMember(one.handle, row.id, source, one.save.generation, one.base)
+                        for one, row, source in zip(found, rows, sources, strict=True)
+                    ],
+                    deadline,
+                    lambda: self._commit(whole),
+                )
+                if all(isinstance(result, Refused) for result in results):
+                    raise _why(rows, results, "recovered")
+            return self._recovered(whole, rows, found, sources, results)
+
+    def _check_recover(self, names: list[str], force: bool) -> list[ToRecover]:
+        found, refused = [], []
+        for name in names:
+            try:
+                found.append(self._points.check_recover(name, force))
+            except Refused as error:
+                refused.append(error)
+        if refused:
+            raise _several(refused)
+        return found
+
+    def _preview_recover(self, ask: Ask, found: list[ToRecover]) -> Shape:
+        changed = [maps.count(self._views.changed_since(one.volume, one.save)) for one in found]
+        row = Operation(
+            0,
+            ask.verb,
+            volume_name=", ".join(one.volume.name for one in found),
+            extents_changed=sum(changed),
+            started=now(),
+            door=ask.door,
+            request=ask.request,
+        )
+        members = [
+            {
+                "volume": one.volume.name,
+                "save": save_name(one.volume, one.save),
+                "extents_changed": count,
+            }
+            for one, count in zip(found, changed, strict=True)
+        ]
+        return {"operation": self._views.operation(row), "preview": True, "members": members}
+
+    def _commit(self, whole: Operation) -> None:
+        """From here on the recover is in force on all, whatever happens: a start goes on with it."""
+        self._floor.catalog.operation_set(whole.id, state="running", in_force=now())
+
+    def _recovered(
+        self,
+        whole: Operation,
+        rows: list[Operation],
+        found: list[ToRecover],
+        sources: list[Any],
+        results: list[Any],
+    ) -> Shape:
+        done = [result for result in results if not isinstance(result, Refused)]
+        with self._floor.catalog.transaction():
+            settled = [
+                self._settle.commit(row, self._points.recovered(one, source, result))
+                for row, one, source, result in zip(rows, found, sources, results, strict=True)
+                if not isinstance(result, Refused)
+            ]
+            self._floor.catalog.operation_set(
+                whole.id,
+                extents_changed=sum(row.extents_changed for row in settled),
+                bytes_total=sum(row.bytes_total for row in settled),
+                pause_us=max(result.pause.whole for result in done),
+                drain_us=max(result.pause.drain for result in done),
+                pause_work_us=max(result.pause.work for result in done),
+            )
+        for row, one, result in zip(rows, found, results, strict=True):
+            self._settle.trailers(one.volume.uuid, row.id)
+            if not isinstance(result, Refused):
+                self._floor.engine.set_sense_ua(one.handle, *MEDIUM_CHANGED)
+        self._floor.tell()
+        if len(done) < len(results):
+            error = _why(rows, results, "recovered", "the others are, and it follows")
+            error.hint = "look at its disks, and restart targetplugind"
+            raise error
+        return self._answer(whole)
+
+    def go_on(self, volume: Volume, handle: int) -> None:
+        """Takes a volume that has just started, and has no hosts yet, where the others of a recover are.
+
+        Raises:
+            Refused: its save can't be had: then hosts must not see it as it is.
+        """
+        catalog = self._floor.catalog
+        for row in catalog.operations(volume.uuid, running=True):
+            if row.verb != "recover" or row.state != "prepared" or row.save is None:
+                continue
+            now_there = catalog.volume_get(volume.uuid)
+            save = catalog.save_get(volume.uuid, row.save)
+            assert now_there is not None
+            if save is None:
+                raise Refused(
+                    Reason.STATE,
+                    f"{volume.name} is being recovered from {volume.name}@{row.save}, which is gone",
+                    object=volume.name,
+                )
+            found = self._points.to_recover(now_there, save, handle)
+            source = self._points.source_spec(found)
+            point = self._floor.engine.recover(
+                handle, source, save.generation, found.base, row.id
+            )
+            self._settle.point(row, self._points.recovered(found, source, point))
+            self._floor.engine.set_sense_ua(handle, *MEDIUM_CHANGED)
 
     # --- what was left in between --------------------------------------------------------------------
 
@@ -250,7 +389,8 @@ class Together:
         for row in held:
             self._give_up(row)
         missing = ", ".join(row.volume_name for row in rows if row.in_force is None)
-        self._operations.drop(whole, f"{missing} could not be saved, so none is")
+        done = "saved" if whole.verb == "save" else "recovered"
+        self._operations.drop(whole, f"{missing} could not be {done}, so none is")
 
     def _label(self, row: Operation) -> None:
         """The save gets the label that was asked for, unless another has it by now."""
@@ -290,6 +430,18 @@ class Together:
             yield
 
 
+def _checked(deadline: int | None) -> int:
+    if deadline is None:
+        return DEADLINE
+    if deadline not in DEADLINES:
+        raise Refused(
+            Reason.USAGE,
+            f"a deadline is {DEADLINES[0]} to {DEADLINES[-1]} ms, not {deadline}",
+            hint=f"leave it out for {DEADLINE} ms",
+        )
+    return deadline
+
+
 def _prepared(volume: Volume, label: str, kind: str, medium: bytes) -> dict[str, Any]:
     return {"kind": kind, "label": label, "medium": medium.hex(), "frozen": volume.generation}
 
@@ -316,12 +468,17 @@ def _several(refused: list[Refused]) -> Refused:
     )
 
 
-def _why(rows: list[Operation], results: list[Any]) -> Refused:
-    """Which volumes could not be saved, and why."""
+def _why(
+    rows: list[Operation],
+    results: list[Any],
+    done: str = "saved",
+    others: str = "so none of them is",
+) -> Refused:
+    """Which volumes could not be, and why."""
     faults = [
         Refused(
             result.reason,
-            f"{row.volume_name} could not be saved: {result.message}",
+            f"{row.volume_name} could not be {done}: {result.message}",
             object=row.volume_name,
             hint=result.hint,
         )
@@ -331,5 +488,5 @@ def _why(rows: list[Operation], results: list[Any]) -> Refused:
     if not faults:
         return next(result for result in results if isinstance(result, Refused))
     error = _several(faults)
-    error.message += "; so none of them is saved"
+    error.message += f"; {others}"
     return error

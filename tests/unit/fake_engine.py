@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from targetplugin.engine import CalledOff, VolumeSpec
+from targetplugin.engine import CalledOff, RecoverMember, VolumeSpec
 from targetplugin.engine.core import Core
 from targetplugin.errors import Reason, Refused
 
@@ -159,19 +159,34 @@ class FakeEngine:
         return self._point(handle, "copy", medium=index, op=op)
 
     def save_group(self, members: list[Any], deadline: int) -> list[Any]:
+        return self._group(members, deadline, lambda: None)
+
+    def recover_group(
+        self, members: list[Any], deadline: int, commit: Callable[[], None]
+    ) -> list[Any]:
+        return self._group(members, deadline, commit)
+
+    def _group(self, members: list[Any], deadline: int, commit: Callable[[], None]) -> list[Any]:
         results: list[Any] = [CalledOff() for _ in members]
         indices: list[int | None] = []
         numbers = []
         for place, member in enumerate(members):
             volume = self.volumes[member.handle]
-            index = self._attach(volume, member.save) if member.save else None
-            indices.append(index)
-            mask = sum(1 << self._find(volume, uuid) for uuid in member.leaving)
+            recover = isinstance(member, RecoverMember)
+            medium = member.source if recover else member.save
+            if isinstance(medium, bytes):
+                index: int | None = self._find(volume, medium)
+            else:
+                index = self._attach(volume, medium) if medium else None
+            indices.append(None if isinstance(medium, bytes) else index)
+            leaving = () if recover else member.leaving
+            mask = sum(1 << self._find(volume, uuid) for uuid in leaving)
             self._number += 1
             numbers.append(self._number)
-            kind = "split" if member.leaving else "copy"
+            kind = "recover" if recover else "split" if leaving else "copy"
+            more = {"generation": member.generation, "base": member.base} if recover else {}
             error = volume.core.request(
-                kind, self._number, mask=mask, medium=index or 0, op=member.op, waits=True
+                kind, self._number, mask=mask, medium=index or 0, op=member.op, waits=True, **more
             )
             self._pump(member.handle)
             if error or volume.core.stage() != "ready":
@@ -180,6 +195,9 @@ class FakeEngine:
             for member in members:
                 assert self.volumes[member.handle].core.may_pause()
                 self._pump(member.handle)
+            if self.cut_group == -2:
+                raise PowerCut
+            commit()
             for count, member in enumerate(members):
                 if self.cut_group == count:
                     raise PowerCut
@@ -201,8 +219,9 @@ class FakeEngine:
             status = volume.done.pop(numbers[place], None)
             index = indices[place]
             if status == 0:
-                results[place] = self._made(member.handle, "copy")
-                for uuid in member.leaving:
+                recover = isinstance(member, RecoverMember)
+                results[place] = self._made(member.handle, "recover" if recover else "copy")
+                for uuid in () if recover else member.leaving:
                     self._drop(member.handle, self._find(volume, uuid))
             else:
                 if isinstance(results[place], CalledOff) and status == -5:

@@ -151,7 +151,7 @@ def test_what_is_called_off_leaves_no_trace_and_names_who_was_late(
         save(pair, policy=policy, deadline_ms=200)
     assert refused.value.object == "journal"
     assert "journal could not be saved: not over within 200 ms" in refused.value.message
-    assert "none of them is saved" in refused.value.message
+    assert "so none of them is" in refused.value.message
     assert {one["state"] for one in pair.subsystem.operations()} == {"failed"}
     pair.engine.late.clear()
     nothing_is_left(pair)
@@ -307,3 +307,121 @@ def test_a_host_reaches_declared_volumes_of_its_own_with_equal_rights_alone(pair
     journal = pair.floor.volume("journal")
     pair.catalog.volume_set(journal.uuid, rights="save")
     refused()
+
+
+# --- recover -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(pair: House) -> House:
+    """Both volumes have a save `night`, and were written since."""
+    save(pair)
+    pair.write(3, "y")
+    pair.write(3, "k", "journal")
+    return pair
+
+
+def letters(house: House) -> str:
+    return "".join(house.read(3, name) for name in BOTH)
+
+
+def test_all_are_recovered_as_one_operation(saved: House) -> None:
+    saved.engine.hold_copies = True
+    answer = saved.subsystem.recover_group(NIGHT)
+    assert letters(saved) == "xj"
+    assert answer["operation"]["verb"] == "recover"
+    assert answer["operation"]["state"] == "running"
+    assert answer["operation"]["extents_changed"] == 2
+    assert answer["operation"]["pause_ms"] == 1.0
+    saved.finish()
+    done = saved.subsystem.operation(answer["operation"]["id"])
+    assert (done["state"], done["extents_copied"]) == ("done", 2)
+    assert [save["label"] for name in BOTH for save in saved.show(name)["saves"]] == ["night"] * 2
+    for name in BOTH:
+        assert saved.engine.volumes[saved.handle(name)].attentions == [(0x28, 0)]
+
+
+def test_a_recover_that_is_called_off_changes_nothing(saved: House) -> None:
+    saved.engine.late.add(saved.handle("journal"))
+    with pytest.raises(Refused) as refused:
+        saved.subsystem.recover_group(NIGHT, deadline_ms=200)
+    assert "journal could not be recovered: not over within 200 ms" in refused.value.message
+    saved.engine.late.clear()
+    assert letters(saved) == "yk"
+    assert saved.subsystem.status()["operations"] == []
+    saved.subsystem.recover_group(NIGHT)
+    assert letters(saved) == "xj"
+
+
+@pytest.mark.parametrize("in_force", [-2, 0, 1, 2])
+def test_a_kill_leaves_all_recovered_or_none(saved: House, in_force: int) -> None:
+    saved.engine.cut_group = in_force
+    with pytest.raises(PowerCut):
+        saved.subsystem.recover_group(NIGHT)
+    saved.restart()
+    saved.finish()
+    assert letters(saved) == ("yk" if in_force == -2 else "xj")
+    whole = next(
+        one for one in saved.subsystem.operations() if one["volume"] == "ledger, journal"
+    )
+    assert whole["state"] == ("failed" if in_force == -2 else "done")
+    assert saved.subsystem.status()["operations"] == []
+    saved.write(5, "n", "journal")
+    saved.subsystem.recover_group(NIGHT)
+    saved.finish()
+    assert saved.read(5, "journal") == ""
+
+
+def test_a_volume_that_was_away_follows_before_its_hosts_see_it(saved: House) -> None:
+    saved.engine.cut_group = 1
+    with pytest.raises(PowerCut):
+        saved.subsystem.recover_group(NIGHT)
+    for name in "ef":
+        shutil.move(saved.folder / name, saved.folder / f"{name}.away")
+    saved.restart()
+    saved.finish()
+    assert saved.read(3) == "x"
+    for name in "ef":
+        shutil.move(saved.folder / f"{name}.away", saved.folder / name)
+    saved.subsystem._comeback.look()
+    saved.finish()
+    assert letters(saved) == "xj"
+    assert saved.subsystem.status()["operations"] == []
+
+
+def test_a_volume_whose_save_is_missing_does_not_show_what_it_was(saved: House) -> None:
+    saved.engine.cut_group = 1
+    with pytest.raises(PowerCut):
+        saved.subsystem.recover_group(NIGHT)
+    medium = saved.show("journal")["saves"][0]["media"][0]
+    shutil.move(saved.folder / medium, saved.folder / "away")
+    saved.restart()
+    saved.finish()
+    shown = saved.show("journal")
+    assert shown["state"] == "down"
+    assert f"is there: {medium}" in shown["why"]
+    shutil.move(saved.folder / "away", saved.folder / medium)
+    saved.subsystem._comeback.look()
+    saved.finish()
+    assert letters(saved) == "xj"
+
+
+def test_a_preview_of_a_recover_counts_what_differs_of_each(saved: House) -> None:
+    told = saved.subsystem.recover_group(NIGHT, preview=True)
+    assert [one["extents_changed"] for one in told["members"]] == [1, 1]
+    assert told["operation"]["extents_changed"] == 2
+    assert letters(saved) == "yk"
+
+
+def test_disks_that_fail_in_a_recover_are_told_and_follow_at_the_next_start(saved: House) -> None:
+    saved.engine.fail_at_go.add(saved.handle("journal"))
+    with pytest.raises(Refused) as refused:
+        saved.subsystem.recover_group(NIGHT)
+    assert "journal could not be recovered" in refused.value.message
+    assert "the others are" in refused.value.message
+    assert saved.read(3) == "x"
+    saved.engine.fail_at_go.clear()
+    saved.restart()
+    saved.finish()
+    assert letters(saved) == "xj"
+    assert saved.subsystem.status()["operations"] == []
