@@ -172,6 +172,14 @@ class SaveGroup(Params):
     request: RequestId | UnsetType | None = UNSET
 
 
+class RecoverGroup(Params):
+    saves: Annotated[list[Name], Meta(min_length=1, max_length=64)]
+    deadline_ms: Annotated[int, Meta(ge=1, le=5000)] | UnsetType | None = UNSET
+    force: bool | UnsetType = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
 class GroupCreate(Params):
     name: Name
     volumes: Annotated[list[Name], Meta(min_length=1, max_length=64)]
@@ -271,6 +279,7 @@ METHODS: dict[str, Method] = {
     "unexport": Method(UnexportVolume, "unexport"),
     "save": Method(Save, "save"),
     "group.save": Method(SaveGroup, "save_group"),
+    "group.recover": Method(RecoverGroup, "recover_group"),
     "group.create": Method(GroupCreate, "group_create"),
     "group.delete": Method(GroupDelete, "group_delete"),
     "group.list": Method(Nothing, "group_list"),

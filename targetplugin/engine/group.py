@@ -57,9 +57,7 @@ class _Member:
 class Group:
     """One save, or recover, of these members."""
 
-    def __init__(
-        self, engine: Engine, members: Sequence[SaveMember | RecoverMember]
-    ) -> None:
+    def __init__(self, engine: Engine, members: Sequence[SaveMember | RecoverMember]) -> None:
         self._engine = engine
         self._members = [
             _Member(asked, engine._at(asked.handle), place) for place, asked in enumerate(members)

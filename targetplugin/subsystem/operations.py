@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -180,7 +181,7 @@ class Operations:
     # --- several volumes as one ----------------------------------------------------------------
 
     def begin_group(
-        self, ask: Ask, parts: list[tuple[Volume, int | None, dict[str, Any], int]]
+        self, ask: Ask, parts: Sequence[tuple[Volume, int | None, dict[str, Any], int]]
     ) -> tuple[Operation, list[Operation]]:
         """Makes an operation of several volumes durable as prepared, and one of each as its parts.
 

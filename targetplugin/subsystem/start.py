@@ -31,6 +31,7 @@ from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.prepared import Prepared
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
+from targetplugin.subsystem.taken_back import TakenBack
 from targetplugin.subsystem.together import Together
 from targetplugin.subsystem.transfers import Transfers
 from targetplugin.subsystem.volumes import Volumes
@@ -64,6 +65,7 @@ class Start:
         transfers: Transfers,
         exports: Exports,
         together: Together,
+        taken_back: TakenBack,
     ) -> None:
         self._floor = floor
         self._catalog = floor.catalog
@@ -75,6 +77,7 @@ class Start:
         self._transfers = transfers
         self._exports = exports
         self._together = together
+        self._taken_back = taken_back
         self.held: set[bytes] = set()  # media of which a dead process's requests may not be over
 
     def everything(self) -> None:
@@ -210,7 +213,7 @@ class Start:
         with left_to_the_next_start(f"what the catalog lacks of {volume.name}"):
             self._catch_up(volume, record, handle)
         self._settle.trailers(volume.uuid, record.op)
-        self._together.go_on(volume, handle)
+        self._taken_back.go_on(volume, handle)
 
     def _start_new(self, volume: Volume) -> None:
         """The daemon ended between a volume's creation and its first record."""

@@ -20,6 +20,7 @@ from targetplugin.subsystem.prepared import Prepared
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.start import Start
+from targetplugin.subsystem.taken_back import TakenBack
 from targetplugin.subsystem.together import Together
 from targetplugin.subsystem.transfers import Transfers
 from targetplugin.subsystem.views import Shape, Views, serves
@@ -62,6 +63,7 @@ class Subsystem:
         self._together = Together(
             floor, views, operations, settle, self._groups, self._points, self._saves
         )
+        self._taken_back = TakenBack(floor, views, operations, settle, self._points, self._together)
         self._backups = Backups(floor, views, operations, pool, settle)
         self._exports = Exports(floor, views)
         self._transfers = Transfers(floor, views, operations, settle, self._lost)
@@ -75,6 +77,7 @@ class Subsystem:
             self._transfers,
             self._exports,
             self._together,
+            self._taken_back,
         )
         self._comeback = Comeback(floor, pool, settle, self._start)
         floor.patience.answered = lambda path: self._comeback.appeared()
@@ -317,7 +320,7 @@ class Subsystem:
             As save_group.
         """
         ask = Ask("recover", {"saves": saves, "deadline": deadline_ms}, door, request, preview)
-        return self._together.recover(ask, saves, force, deadline_ms)
+        return self._taken_back.recover(ask, saves, force, deadline_ms)
 
     def diff(self, save: str, *, door: str = "terminal") -> Shape:
         """What changed since a save, as a count, in bytes and as a list of runs."""

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from targetplugin.catalog import Operation, Volume, maps
-from targetplugin.engine import CalledOff, RecoverMember, SaveMember
+from targetplugin.catalog import Operation, Volume
+from targetplugin.engine import CalledOff, SaveMember
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.groups import Groups
 from targetplugin.subsystem.operations import Ask, Operations
-from targetplugin.subsystem.points import MEDIUM_CHANGED, Points, ToRecover
+from targetplugin.subsystem.points import Points
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.views import Shape, Views, now
@@ -57,8 +57,8 @@ class Together:
         self, ask: Ask, names: list[str], label: str, policy: str | None, deadline: int | None
     ) -> Shape:
         """See Subsystem.save_group."""
-        deadline = _checked(deadline)
-        with self._locked(self._groups.members(names)):
+        deadline = checked(deadline)
+        with self.locked(self._groups.members(names)):
             volumes = self._groups.members(names)
             for volume in volumes:
                 ask.check_rights(volume)
@@ -79,11 +79,11 @@ class Together:
                     for volume in volumes
                 ]
                 whole, rows = self._operations.begin_group(ask, parts)
-                with self._undone(whole, rows):
+                with self.undone(whole, rows):
                     for volume, row in zip(volumes, rows, strict=True):
                         if row.prepared["kind"] == "copy":
                             self._settle.claim(chosen[volume.uuid][1], Role.SAVE, volume, row.id)
-            with self._undone(whole, rows):
+            with self.undone(whole, rows):
                 results = self._fix(handles, rows, deadline)
             return self._settled(whole, rows, handles, results)
 
@@ -96,7 +96,7 @@ class Together:
             except Refused as error:
                 refused.append(error)
         if refused:
-            raise _several(refused)
+            raise several(refused)
         return handles
 
     def _choose(self, volumes: list[Volume], policy: str | None) -> dict[bytes, tuple[str, bytes]]:
@@ -142,7 +142,7 @@ class Together:
                 members.append(SaveMember(handle, row.id, save=spec))
         results = self._floor.engine.save_group(members, deadline)
         if all(isinstance(result, Refused) for result in results):
-            raise _why(rows, results)
+            raise refused_by(rows, results)
         return results
 
     def _settled(
@@ -172,17 +172,18 @@ class Together:
             assert row.volume is not None
             self._settle.trailers(row.volume, row.id)
         if refused:
-            error = _why(rows, results)
+            error = refused_by(rows, results)
             self._decide(whole)
             raise error
         self._floor.tell()
-        return self._answer(whole)
+        return self.answer(whole)
 
     def _in_force(self, whole: Operation, **changes: Any) -> None:
         self._floor.catalog.operation_set(whole.id, state="running", in_force=now(), **changes)
         self._operations.end_group(whole.id)
 
-    def _answer(self, whole: Operation) -> Shape:
+    def answer(self, whole: Operation) -> Shape:
+        """The verb's answer, with each volume's save."""
         rows = self._operations.parts(whole)
         saves = []
         for row in rows:
@@ -195,7 +196,7 @@ class Together:
         return self._operations.answer(whole, made)
 
     @contextlib.contextmanager
-    def _undone(self, whole: Operation, rows: list[Operation]) -> Iterator[None]:
+    def undone(self, whole: Operation, rows: list[Operation]) -> Iterator[None]:
         """If nothing was saved, nothing has happened: what was claimed is free again."""
         try:
             yield
@@ -217,146 +218,6 @@ class Together:
                 ) from error
             raise
 
-    # --- recover ---------------------------------------------------------------------------------
-
-    def recover(self, ask: Ask, names: list[str], force: bool, deadline: int | None) -> Shape:
-        """See Subsystem.recover_group."""
-        deadline = _checked(deadline)
-        volumes = self._groups.members([self._floor.owner(name).name for name in names])
-        with self._locked(volumes):
-            for volume in volumes:
-                ask.check_rights(self._floor.volume(volume.name))
-            ask.check_force(force)
-            if (known := self._operations.again(ask)) is not None:
-                return known
-            found = self._check_recover(names, force)
-            if ask.preview:
-                return self._preview_recover(ask, found)
-            parts = [
-                (
-                    one.volume,
-                    one.save.generation,
-                    {
-                        "frozen": one.volume.generation,
-                        "medium": one.medium.hex(),
-                        "pending": maps.count(one.base),
-                    },
-                    0,
-                )
-                for one in found
-            ]
-            whole, rows = self._operations.begin_group(ask, parts)
-            with self._undone(whole, rows):
-                sources = [self._points.source_spec(one) for one in found]
-                results = self._floor.engine.recover_group(
-                    [
-                        RecoverMember(one.handle, row.id, source, one.save.generation, one.base)
-                        for one, row, source in zip(found, rows, sources, strict=True)
-                    ],
-                    deadline,
-                    lambda: self._commit(whole),
-                )
-                if all(isinstance(result, Refused) for result in results):
-                    raise _why(rows, results, "recovered")
-            return self._recovered(whole, rows, found, sources, results)
-
-    def _check_recover(self, names: list[str], force: bool) -> list[ToRecover]:
-        found, refused = [], []
-        for name in names:
-            try:
-                found.append(self._points.check_recover(name, force))
-            except Refused as error:
-                refused.append(error)
-        if refused:
-            raise _several(refused)
-        return found
-
-    def _preview_recover(self, ask: Ask, found: list[ToRecover]) -> Shape:
-        changed = [maps.count(self._views.changed_since(one.volume, one.save)) for one in found]
-        row = Operation(
-            0,
-            ask.verb,
-            volume_name=", ".join(one.volume.name for one in found),
-            extents_changed=sum(changed),
-            started=now(),
-            door=ask.door,
-            request=ask.request,
-        )
-        members = [
-            {
-                "volume": one.volume.name,
-                "save": save_name(one.volume, one.save),
-                "extents_changed": count,
-            }
-            for one, count in zip(found, changed, strict=True)
-        ]
-        return {"operation": self._views.operation(row), "preview": True, "members": members}
-
-    def _commit(self, whole: Operation) -> None:
-        """From here on the recover is in force on all, whatever happens: a start goes on with it."""
-        self._floor.catalog.operation_set(whole.id, state="running", in_force=now())
-
-    def _recovered(
-        self,
-        whole: Operation,
-        rows: list[Operation],
-        found: list[ToRecover],
-        sources: list[Any],
-        results: list[Any],
-    ) -> Shape:
-        done = [result for result in results if not isinstance(result, Refused)]
-        with self._floor.catalog.transaction():
-            settled = [
-                self._settle.commit(row, self._points.recovered(one, source, result))
-                for row, one, source, result in zip(rows, found, sources, results, strict=True)
-                if not isinstance(result, Refused)
-            ]
-            self._floor.catalog.operation_set(
-                whole.id,
-                extents_changed=sum(row.extents_changed for row in settled),
-                bytes_total=sum(row.bytes_total for row in settled),
-                pause_us=max(result.pause.whole for result in done),
-                drain_us=max(result.pause.drain for result in done),
-                pause_work_us=max(result.pause.work for result in done),
-            )
-        for row, one, result in zip(rows, found, results, strict=True):
-            self._settle.trailers(one.volume.uuid, row.id)
-            if not isinstance(result, Refused):
-                self._floor.engine.set_sense_ua(one.handle, *MEDIUM_CHANGED)
-        self._floor.tell()
-        if len(done) < len(results):
-            error = _why(rows, results, "recovered", "the others are, and it follows")
-            error.hint = "look at its disks, and restart targetplugind"
-            raise error
-        return self._answer(whole)
-
-    def go_on(self, volume: Volume, handle: int) -> None:
-        """Takes a volume that has just started, and has no hosts yet, where the others of a recover are.
-
-        Raises:
-            Refused: its save can't be had: then hosts must not see it as it is.
-        """
-        catalog = self._floor.catalog
-        for row in catalog.operations(volume.uuid, running=True):
-            if row.verb != "recover" or row.state != "prepared" or row.save is None:
-                continue
-            now_there = catalog.volume_get(volume.uuid)
-            save = catalog.save_get(volume.uuid, row.save)
-            assert now_there is not None
-            if save is None:
-                raise Refused(
-                    Reason.STATE,
-                    f"{volume.name} is being recovered from {volume.name}@{row.save}, which is gone",
-                    object=volume.name,
-                )
-            found = self._points.to_recover(now_there, save, handle)
-            source = self._points.source_spec(found)
-            point = self._floor.engine.recover(
-                handle, source, save.generation, found.base, row.id
-            )
-            self._settle.point(row, self._points.recovered(found, source, point))
-            self._floor.engine.set_sense_ua(handle, *MEDIUM_CHANGED)
-
     # --- what was left in between --------------------------------------------------------------------
 
     def decide(self) -> None:
@@ -368,7 +229,7 @@ class Together:
             with left_to_the_next_start(f"the end of {whole.verb} {whole.id}"):
                 rows = [row.volume for row in self._operations.parts(whole)]
                 volumes = [catalog.volume_get(uuid) for uuid in rows if uuid is not None]
-                with self._locked([volume for volume in volumes if volume is not None]):
+                with self.locked([volume for volume in volumes if volume is not None]):
                     self._decide(whole)
 
     def _decide(self, whole: Operation) -> None:
@@ -422,15 +283,21 @@ class Together:
 
     # --- what they share -----------------------------------------------------------------------------
 
+    def members(self, names: list[str]) -> list[Volume]:
+        """The volumes of these names. Raises Refused (USAGE, NOT_FOUND)."""
+        return self._groups.members(names)
+
     @contextlib.contextmanager
-    def _locked(self, volumes: list[Volume]) -> Iterator[None]:
+    def locked(self, volumes: list[Volume]) -> Iterator[None]:
+        """Holds the locks of all."""
         with contextlib.ExitStack() as stack:
             for uuid in sorted(volume.uuid for volume in volumes):
                 stack.enter_context(self._floor.runtime(uuid).lock)
             yield
 
 
-def _checked(deadline: int | None) -> int:
+def checked(deadline: int | None) -> int:
+    """In milliseconds. Raises Refused (USAGE)."""
     if deadline is None:
         return DEADLINE
     if deadline not in DEADLINES:
@@ -454,7 +321,7 @@ def _unlabelled(row: Operation) -> Operation:
     return replace(row, prepared={**row.prepared, "label": ""})
 
 
-def _several(refused: list[Refused]) -> Refused:
+def several(refused: list[Refused]) -> Refused:
     """One refusal of what several volumes refuse."""
     first = refused[0]
     if len(refused) == 1:
@@ -468,7 +335,7 @@ def _several(refused: list[Refused]) -> Refused:
     )
 
 
-def _why(
+def refused_by(
     rows: list[Operation],
     results: list[Any],
     done: str = "saved",
@@ -487,6 +354,6 @@ def _why(
     ]
     if not faults:
         return next(result for result in results if isinstance(result, Refused))
-    error = _several(faults)
+    error = several(faults)
     error.message += f"; {others}"
     return error

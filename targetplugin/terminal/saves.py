@@ -39,12 +39,7 @@ def declare(verbs: grammar.Verbs) -> None:
     save.add_argument("--policy", choices=("split", "copy"), help="instead of the volume's")
     onto = save.add_argument("--onto", metavar="MEDIUM", help="the medium to take, for one volume")
     grammar.completed(onto, "medium")
-    save.add_argument(
-        "--deadline",
-        type=grammar.number,
-        metavar="MS",
-        help="of several: how long writes may be paused, 1 to 5000 ms (default: 500)",
-    )
+    grammar.deadline(save)
     grammar.preview(save)
     grammar.waits(save, default=False, what="wait until the save is whole on its medium")
 
@@ -65,11 +60,17 @@ def declare(verbs: grammar.Verbs) -> None:
         "take a save's content back",
         more=(
             "Every read returns the save's content as soon as this returns; only what differs is\n"
-            "copied, in the background. The save stays. Hosts should have unmounted the volume."
+            "copied, in the background. The save stays. Hosts should have unmounted the volume.\n\n"
+            "Several volumes are recovered at one instant, all or none, as save does it."
         ),
-        examples=["recover ledger", "recover ledger@before-night-run --wait"],
+        examples=[
+            "recover ledger",
+            "recover ledger@before-night-run --wait",
+            "recover ledger@night journal@night",
+        ],
         risk="recover though hosts of more than one name are logged in",
         waiting="wait until all that differs is copied back",
+        several=True,
     )
     _take_back(
         verbs,
@@ -116,9 +117,14 @@ def _take_back(
     examples: list[str],
     risk: str,
     waiting: str,
+    several: bool = False,
 ) -> None:
     parser = grammar.verb(verbs, name, run, what, more=more, examples=examples)
-    grammar.save(parser)
+    if several:
+        grammar.save(parser, nargs="+")
+        grammar.deadline(parser)
+    else:
+        grammar.save(parser)
     grammar.force(parser, risk)
     grammar.preview(parser)
     grammar.waits(parser, default=False, what=waiting)
@@ -137,8 +143,7 @@ def _save(session: Session, args: argparse.Namespace) -> None:
         _save_together(session, args)
         return
     (volume,) = args.volume
-    if args.deadline is not None:
-        raise Misused("--deadline is for several volumes that are saved at one instant")
+    _no_deadline(args)
     result = session.call(
         "save",
         volume=volume,
@@ -218,8 +223,40 @@ def _ask_of_save(session: Session, args: argparse.Namespace, verb: str, done: st
     session.show(_finish(session, args, result), tell)
 
 
+def _no_deadline(args: argparse.Namespace) -> None:
+    if args.deadline is not None:
+        raise Misused("--deadline is for several volumes, and one is named")
+
+
 def _recover(session: Session, args: argparse.Namespace) -> None:
+    if len(args.save) > 1:
+        _recover_together(session, args)
+        return
+    _no_deadline(args)
+    (args.save,) = args.save
     _ask_of_save(session, args, "recover", "{volume} is back at {save}")
+
+
+def _recover_together(session: Session, args: argparse.Namespace) -> None:
+    result = session.call(
+        "group.recover",
+        saves=args.save,
+        deadline_ms=args.deadline,
+        force=args.force,
+        preview=args.preview,
+    )
+
+    def tell(result: results.Fields) -> None:
+        if args.preview:
+            names = results.listed([one["save"] for one in result["members"]])
+            say(f"{names} would be taken back at one instant; nothing was done now.")
+            rows = [[one["save"], one["extents_changed"]] for one in result["members"]]
+            draw("", ("save", "extents that differ"), rows)
+            return
+        names = results.listed([one["name"] for one in result["saves"]])
+        results.tell_effect(f"{names} are taken back at one instant", result["operation"])
+
+    session.show(_finish(session, args, result), tell)
 
 
 def _swap(session: Session, args: argparse.Namespace) -> None:

@@ -149,6 +149,11 @@ class FakeSubsystem:
                 "operations": [an_operation(), an_operation(volume="journal")],
                 "saves": [a_save(), a_save(name="journal@5", volume="journal")],
             },
+            "recover_group": {
+                "operation": an_operation(verb="recover", volume="ledger, journal", save=None),
+                "operations": [an_operation(), an_operation(volume="journal")],
+                "saves": [a_save(), a_save(name="journal@5", volume="journal")],
+            },
             "group_create": a_group(),
             "group_delete": a_group(),
             "group_list": [a_group()],

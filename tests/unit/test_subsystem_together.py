@@ -361,9 +361,7 @@ def test_a_kill_leaves_all_recovered_or_none(saved: House, in_force: int) -> Non
     saved.restart()
     saved.finish()
     assert letters(saved) == ("yk" if in_force == -2 else "xj")
-    whole = next(
-        one for one in saved.subsystem.operations() if one["volume"] == "ledger, journal"
-    )
+    whole = next(one for one in saved.subsystem.operations() if one["volume"] == "ledger, journal")
     assert whole["state"] == ("failed" if in_force == -2 else "done")
     assert saved.subsystem.status()["operations"] == []
     saved.write(5, "n", "journal")

@@ -59,8 +59,7 @@ def test_pairs_that_were_saved_and_recovered_under_load_are_each_of_one_instant(
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 16
     last = f"round-{ROUNDS - 1}"
-    for one in pair:
-        one.target("recover", f"{one.name}@{last}", "--wait")
+    data.target("recover", f"ledger@{last}", f"journal@{last}", "--wait")
     for one in pair:
         one.initiator(f"blockdev --flushbufs {one.disk}")
     found = [data.initiator(f"python3 {PAIRS} read {one.disk}") for one in pair]
