@@ -9,7 +9,6 @@ from targetplugin.catalog import Group, Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem import names
 from targetplugin.subsystem.floor import Floor
-from targetplugin.subsystem.operations import RIGHTS
 from targetplugin.subsystem.views import Shape
 
 MOST = 64  # volumes in a group
@@ -93,8 +92,8 @@ class Groups:
             Reason.RIGHTS,
             f"hosts of {volume.name} may not name these disks together",
             object=volume.name,
-            hint=f"the operator declares a group ({', '.join(sorted(RIGHTS))} rights and hosts"
-            " the same for all): targetplugin group create",
+            hint="the operator declares a group, of volumes with the same hosts and rights:"
+            " targetplugin group create",
         )
 
     # --- what they share -------------------------------------------------------------------------

@@ -195,7 +195,9 @@ class Subsystem:
 
     def volume_delete(self, name: str, *, force: bool = False) -> Shape:
         """Deletes a volume that is not exported, with its saves. `force`: although data is lost."""
-        return self._volumes.delete(name, force)
+        shape = self._volumes.delete(name, force)
+        self._together.decide()  # what it did with others ends without it
+        return shape
 
     def volume_list(self) -> list[Shape]:
         return self._volumes.all()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from targetplugin.engine import CalledOff, Engine, Point, SaveMember
+from targetplugin.engine import CalledOff, Engine, Point, RecoverMember, SaveMember
 from targetplugin.engine.group import Group
 from targetplugin.errors import Reason, Refused
 from tests.engine.conftest import SIZE, Rig
@@ -259,3 +259,81 @@ def test_two_groups_of_the_same_volumes_come_one_after_the_other(pair: tuple[Rig
         thread.join(20)
         assert not thread.is_alive()
     assert all(isinstance(one, Point) for one in results), results
+
+
+def test_two_volumes_are_recovered_at_one_instant_while_a_host_writes(
+    pair: tuple[Rig, Rig],
+) -> None:
+    data, log = pair
+    with Writer(pair):
+        for point in save(pair, 1, 5000):
+            assert isinstance(point, Point)
+        kept = newest(data, "b"), newest(log, "d")
+        time.sleep(0.1)
+        committed = []
+        members = [
+            RecoverMember(rig.handle, 3, rig.media[medium], 1, NOTHING)
+            for rig, medium in ((data, "b"), (log, "d"))
+        ]
+
+        def commit() -> None:
+            committed.append([rig.engine.status(rig.handle)["paused"] for rig in pair])
+
+        points = data.engine.recover_group(members, 5000, commit)
+        assert all(isinstance(point, Point) for point in points), points
+        assert committed == [[True, True]]
+    assert 0 <= kept[0] - kept[1] <= 1
+    # From there the host's numbers went on, in the same order.
+    found = [
+        {int.from_bytes(rig.ring.read(at * 8, 8).data[:8], "big") for at in range(64)}
+        for rig in pair
+    ]
+    assert all(max(one) > max(kept) for one in found)
+    assert max(found[0]) - max(found[1]) in (0, 1)
+
+
+def test_a_recover_that_can_not_be_committed_is_called_off(pair: tuple[Rig, Rig]) -> None:
+    data, log = pair
+    save(pair, 1)
+    for rig in pair:
+        assert rig.ring.write(0, b"n" * BLOCK).status == 0
+    members = [
+        RecoverMember(rig.handle, 3, rig.media[medium], 1, NOTHING)
+        for rig, medium in ((data, "b"), (log, "d"))
+    ]
+
+    def commit() -> None:
+        raise Refused(Reason.ENVIRONMENT, "the catalog's disk is full")
+
+    with pytest.raises(Refused, match="disk is full"):
+        data.engine.recover_group(members, 2000, commit)
+    for rig in pair:
+        assert rig.ring.read(0, 8).data == b"n" * BLOCK
+        assert rig.engine.status(rig.handle)["generation"] == 2
+        assert rig.engine.status(rig.handle)["recover"] is None
+    points = data.engine.recover_group(members, 2000, lambda: None)
+    assert all(isinstance(point, Point) for point in points)
+    for rig in pair:
+        assert rig.ring.read(0, 8).data == bytes(BLOCK)
+
+
+def test_sixty_four_volumes_are_saved_as_one(tmp_path: Path) -> None:
+    first = Two(tmp_path)
+    rigs = [first, *(Other(tmp_path, first) for _ in range(63))]
+    try:
+        for number, rig in enumerate(rigs):
+            rig.create(f"m{number}")
+            assert rig.ring.write(0, bytes([number]) * BLOCK).status == 0
+        members = [
+            SaveMember(rig.handle, 1, save=rig.medium(f"s{number}"))
+            for number, rig in enumerate(rigs)
+        ]
+        points = first.engine.save_group(members, 5000)
+        assert all(isinstance(point, Point) for point in points), points
+        for rig in rigs:
+            assert rig.ring.write(0, b"x" * BLOCK).status == 0
+        for number, rig in enumerate(rigs):
+            assert rig.content(f"s{number}", 0, BLOCK) == bytes([number]) * BLOCK
+    finally:
+        for rig in rigs:
+            rig.close()

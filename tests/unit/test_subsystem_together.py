@@ -423,3 +423,14 @@ def test_disks_that_fail_in_a_recover_are_told_and_follow_at_the_next_start(save
     saved.finish()
     assert letters(saved) == "xj"
     assert saved.subsystem.status()["operations"] == []
+
+
+def test_a_volume_that_is_deleted_ends_its_part(pair: House) -> None:
+    pair.engine.hold_copies = True
+    answer = save(pair, policy="copy")
+    pair.subsystem.volume_delete("journal", force=True)
+    pair.finish()
+    told = pair.subsystem.operation(answer["operation"]["id"])
+    assert (told["state"], told["error"]) == ("aborted", "journal: the volume was deleted")
+    assert pair.subsystem.status()["operations"] == []
+    assert pair.saves() == ["ledger@1"]
