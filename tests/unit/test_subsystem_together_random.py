@@ -46,6 +46,11 @@ class Model:
         self.house.write(extent, letter, name)
         self.now[name][extent] = letter
 
+    def forbidden(self, refused: Refused, *reasons: Reason) -> None:
+        if refused.reason not in reasons:
+            raise AssertionError(refused)
+        self.refused += 1
+
     def save(self) -> None:
         self.labels += 1
         label = f"s{self.labels}"
@@ -54,8 +59,7 @@ class Model:
             policy = self.random.choice(["split", "copy", None])
             self.house.subsystem.save_group(list(BOTH), label=label, policy=policy)
         except Refused as refused:
-            assert refused.reason in (Reason.BUSY, Reason.NO_MEDIUM), refused
-            self.refused += 1
+            self.forbidden(refused, Reason.BUSY, Reason.NO_MEDIUM)
             self.house.engine.cut_group = NEVER
             return
         except PowerCut:
@@ -75,8 +79,7 @@ class Model:
         try:
             self.house.subsystem.recover_group([f"{name}@{label}" for name in BOTH])
         except Refused as refused:
-            assert refused.reason in (Reason.BUSY, Reason.STATE), refused
-            self.refused += 1
+            self.forbidden(refused, Reason.BUSY, Reason.STATE)
             self.house.engine.cut_group = NEVER
             return
         except PowerCut:
