@@ -127,6 +127,15 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Volumes that hosts may name together; a volume that is deleted is in none any more."""
+
+    name: str
+    created: str = ""
+    volumes: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
 class Operation:
     """One request for a verb, from any door. Outlives its volume.
 

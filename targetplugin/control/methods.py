@@ -164,6 +164,32 @@ class Save(Params):
     request: RequestId | UnsetType | None = UNSET
 
 
+class SaveGroup(Params):
+    volumes: Annotated[list[Name], Meta(min_length=1, max_length=64)]
+    label: Label | UnsetType = UNSET
+    policy: Literal["split", "copy"] | UnsetType | None = UNSET
+    deadline_ms: Annotated[int, Meta(ge=1, le=5000)] | UnsetType | None = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
+class RecoverGroup(Params):
+    saves: Annotated[list[Name], Meta(min_length=1, max_length=64)]
+    deadline_ms: Annotated[int, Meta(ge=1, le=5000)] | UnsetType | None = UNSET
+    force: bool | UnsetType = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
+class GroupCreate(Params):
+    name: Name
+    volumes: Annotated[list[Name], Meta(min_length=1, max_length=64)]
+
+
+class GroupDelete(Params):
+    name: Name
+
+
 class OfSave(Params):
     """A save, `ledger@night` or `ledger@3`; `ledger` alone is its newest."""
 
@@ -266,6 +292,11 @@ METHODS: dict[str, Method] = {
     "export": Method(ExportVolume, "export"),
     "unexport": Method(UnexportVolume, "unexport"),
     "save": Method(Save, "save"),
+    "group.save": Method(SaveGroup, "save_group"),
+    "group.recover": Method(RecoverGroup, "recover_group"),
+    "group.create": Method(GroupCreate, "group_create"),
+    "group.delete": Method(GroupDelete, "group_delete"),
+    "group.list": Method(Nothing, "group_list"),
     "diff": Method(OfSave, "diff"),
     "recover": Method(Recover, "recover"),
     "undo": Method(Undo, "undo"),

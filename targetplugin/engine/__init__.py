@@ -4,10 +4,21 @@ LIO, and makes no policy.
 
 from targetplugin.engine.core import decode_map_slot, decode_record
 from targetplugin.engine.engine import Engine
+from targetplugin.engine.group import CalledOff
 from targetplugin.engine.record import LegRecord, LegState, Record, SaveRecord, SaveState
-from targetplugin.engine.values import Command, Event, MediumSpec, Pause, Point, VolumeSpec
+from targetplugin.engine.values import (
+    Command,
+    Event,
+    MediumSpec,
+    Pause,
+    Point,
+    RecoverMember,
+    SaveMember,
+    VolumeSpec,
+)
 
 __all__ = [
+    "CalledOff",
     "Command",
     "Engine",
     "Event",
@@ -17,6 +28,8 @@ __all__ = [
     "Pause",
     "Point",
     "Record",
+    "RecoverMember",
+    "SaveMember",
     "SaveRecord",
     "SaveState",
     "VolumeSpec",

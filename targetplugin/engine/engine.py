@@ -15,8 +15,18 @@ from typing import Any
 
 from targetplugin.engine.core import Core
 from targetplugin.engine.executor import Reactor
+from targetplugin.engine.group import Group
 from targetplugin.engine.served import Answerer, Served
-from targetplugin.engine.values import Command, Event, MediumSpec, Pause, Point, VolumeSpec
+from targetplugin.engine.values import (
+    Command,
+    Event,
+    MediumSpec,
+    Pause,
+    Point,
+    RecoverMember,
+    SaveMember,
+    VolumeSpec,
+)
 from targetplugin.errors import Reason, Refused
 
 log = logging.getLogger(__name__)
@@ -264,6 +274,29 @@ class Engine:
         with served.verb, self._attached(served, save) as index:
             return self._point(served, "copy", op=op, medium=index, lacks=lacks)
 
+    def save_group(self, members: list[SaveMember], deadline: int) -> list[Point | Refused]:
+        """Saves volumes as they are at one instant, all or none.
+
+        Args:
+            deadline: milliseconds that hosts of any may be held for it; it is called off then.
+        Returns:
+            For each member, in order, its point; or, where nothing was saved, why: CalledOff for
+            those that were not at fault. Both come together only where a volume's disks failed in
+            the moment of the switch: then what the others have is to be given up.
+        """
+        return Group(self, members).run(deadline)
+
+    def recover_group(
+        self, members: list[RecoverMember], deadline: int, commit: Callable[[], None]
+    ) -> list[Point | Refused]:
+        """The same of recovers.
+
+        Args:
+            commit: is called while hosts of all are held, before any volume is switched; what it
+                raises calls all off.
+        """
+        return Group(self, members).run(deadline, commit)
+
     def recover(
         self,
         handle: int,
@@ -390,13 +423,22 @@ class Engine:
         else:
             error = reactor.request_wait(number)
         if error:
-            reason, why, hint = REFUSALS.get(
-                -error, (Reason.ENVIRONMENT, os.strerror(-error), "look at the volume's status")
-            )
-            raise Refused(reason, f"{verb} is refused: {why}", hint=hint)
+            raise self.refusal(verb, error)
+
+    @staticmethod
+    def refusal(verb: str, error: int) -> Refused:
+        """What a negative errno of the core's means."""
+        reason, why, hint = REFUSALS.get(
+            -error, (Reason.ENVIRONMENT, os.strerror(-error), "look at the volume's status")
+        )
+        return Refused(reason, f"{verb} is refused: {why}", hint=hint)
 
     def _point(self, served: Served, kind: str, **arguments: Any) -> Point:
         self._ask(served, kind, **arguments)
+        return self._made(served, kind)
+
+    def _made(self, served: Served, kind: str) -> Point:
+        """The point that has just come in force."""
         with served:
             core = served.core
             status = core.status()

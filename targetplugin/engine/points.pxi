@@ -132,6 +132,7 @@ cdef void point_collect(Core c) noexcept nogil:
 cdef void point_switch(Core c) noexcept nogil:
     cdef uint32_t i
     cdef medium_t *m
+    c.point_switched = 1
     for i in range(MAX_MEDIA):
         c.before_role[i] = c.media[i].role
         c.before_state[i] = c.media[i].state
@@ -211,6 +212,9 @@ cdef void point_revert(Core c) noexcept nogil:
 
 cdef void point_advance(Core c, task_t *t) noexcept nogil:
     cdef uint8_t classes = CLASS_MARKS
+    if c.point_cancelled:
+        point_over(c, t, -ECANCELED)
+        return
     if c.point_kind == POINT_RECOVER or c.point_lacks != NULL:
         classes |= CLASS_COPIES
     if t.step == STEP_BEGIN:
@@ -237,6 +241,9 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
         if t.status:
             point_over(c, t, t.status)
             return
+        if c.point_waits and not c.point_may_pause:
+            point_wait(c, t, STEP_PREPARED, EVENT_READY)
+            return
         hosts_pause(c)
         t.step = STEP_DRAINED
         enqueue(c, t, Q_DRAIN)
@@ -256,6 +263,12 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
         if t.status:
             point_over(c, t, t.status)
             return
+        if c.point_waits:
+            # Rule 21. What fails meanwhile was flushed before, and hosts write nothing: no more has to be made durable.
+            point_wait(c, t, STEP_HELD, EVENT_HELD)
+            return
+        t.step = STEP_HELD
+    if t.step == STEP_HELD:
         if point_lost(c, t):
             return
         point_switch(c)
@@ -282,31 +295,37 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
     point_over(c, t, -EIO)
 
 
-cdef bint point_lost(Core c, task_t *t) noexcept nogil:
-    """Ends a point whose legs failed in the meantime, before anything was switched."""
+cdef bint point_is_lost(Core c, task_t *t) noexcept nogil:
+    """Whether legs that the point rests on failed in the meantime."""
     cdef uint32_t sync = legs_in_sync(c)
     if not sync & ~t.failed or c.point_failed:
-        point_over(c, t, -EIO)
         return True
     if c.point_kind == POINT_RECOVER and c.media[c.point_source].role == ROLE_SAVE and c.media[c.point_source].state == SAVE_BROKEN:
-        point_over(c, t, -EIO)
         return True
-    if c.point_kind == POINT_SPLIT and ((c.point_mask & sync) != c.point_mask or not sync & ~c.point_mask):
-        point_over(c, t, -EIO)
-        return True
-    return False
+    return c.point_kind == POINT_SPLIT and ((c.point_mask & sync) != c.point_mask or not sync & ~c.point_mask)
+
+
+cdef bint point_lost(Core c, task_t *t) noexcept nogil:
+    """Ends a point that is lost, before anything was switched."""
+    if not point_is_lost(c, t):
+        return False
+    point_over(c, t, -EIO)
+    return True
+
+
+cdef void hosts_resume(Core c) noexcept nogil:
+    if c.paused:
+        c.paused = False
+        emit_event(c, EVENT_RESUMED, 0)
+    hosts_release(c)
 
 
 cdef void point_over(Core c, task_t *t, int32_t status) noexcept nogil:
-    cdef bint paused = c.paused
     c.point_task = -1
     c.point_base = NULL
     c.point_lacks = NULL
     c.point_save = NO_BUFFER
-    c.paused = False
-    if paused:
-        emit_event(c, EVENT_RESUMED, 0)
-    hosts_release(c)
+    hosts_resume(c)
     emit_done(c, t.number, status)
     task_end(c, t)
 

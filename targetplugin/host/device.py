@@ -7,12 +7,20 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from targetplugin.host import sgio
 from targetplugin.host.errors import Busy, Refused, Usage
 from targetplugin.scsi import pitcopy, sense
-from targetplugin.scsi.pitcopy import InAction, InRequest, OutAction, OutRequest, Parameters
+from targetplugin.scsi.pitcopy import (
+    Designator,
+    InAction,
+    InRequest,
+    OutAction,
+    OutRequest,
+    Parameters,
+)
 
 VENDOR_PAGE = 0xC0
 SIGNATURE = b"PITCOPY\0"
@@ -57,6 +65,20 @@ class Disk:
                 f"{self.path} does not know the PIT COPY commands",
                 "is it a volume of targetplugin? lsscsi shows TGTPLUG as its vendor",
             )
+
+    def naa(self) -> bytes:
+        """The disk's NAA designator (SPC-4, 7.8.6.6), 16 bytes: what it is called by others."""
+        try:
+            page = sgio.execute(self.path, bytes([0x12, 1, 0x83, 0, 252, 0]), data_in=252)
+        except sgio.Checked as checked:
+            raise self._refused("INQUIRY", checked.value) from None
+        at = 4
+        while at + 4 <= len(page):
+            kind, length = page[at + 1], page[at + 3]
+            if kind & 0x3F == 3 and length == 16:  # of the logical unit, NAA
+                return page[at + 4 : at + 20]
+            at += 4 + length
+        raise Refused(f"{self.path} has no NAA designator", "sg_inq -p 0x83 shows what it has")
 
     # --- PIT COPY IN ----------------------------------------------------------------------------
 
@@ -134,18 +156,30 @@ class Disk:
         backup: int = 0,
         no_undo: bool = False,
         preview: bool = False,
+        others: Sequence[Disk] = (),
+        deadline_ms: int = 0,
     ) -> bytes:
         """Asks for a verb; in force when this returns. Returns the request's identifier.
 
         Args:
             preview: only asks whether it would be done.
+            others: disks that take part, so that it is done to all at one instant, or to none.
+            deadline_ms: how long writes of all may be paused for that; 0: as the target has it.
 
         Raises:
             Busy: another operation forbids it for now. Refused: it can't be.
         """
         identifier = secrets.token_bytes(16)
         try:
-            data = Parameters(generation, identifier, label, backup, no_undo).encode()
+            data = Parameters(
+                generation,
+                identifier,
+                label,
+                backup,
+                no_undo,
+                deadline_ms=deadline_ms,
+                designators=tuple(Designator(other.naa(), 0) for other in others),
+            ).encode()
         except ValueError as error:
             raise Usage(str(error)) from None
         cdb = OutRequest(action, len(data), preview=preview).encode()

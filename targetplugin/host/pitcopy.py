@@ -4,6 +4,7 @@ examples:
   pitcopy status /dev/sdb
   pitcopy run /dev/sdb -- /usr/local/bin/night-job   if it fails, the disk is as before
   pitcopy save /dev/sdb --label before-upgrade
+  pitcopy save /dev/sdb /dev/sdc --label night       both at one instant, or none
   pitcopy diff /dev/sdb --save before-upgrade
   pitcopy recover /dev/sdb --save before-upgrade     unmounts, recovers, mounts again
   pitcopy undo /dev/sdb                              takes that back, in the same way
@@ -18,13 +19,14 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
 from targetplugin.host import journal, report, ritual, run
 from targetplugin.host.device import Disk, whole_disk
 from targetplugin.host.errors import Refused, Usage
-from targetplugin.scsi.pitcopy import Operation, OutAction
+from targetplugin.scsi.pitcopy import MAX_DEADLINE, Operation, OutAction
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,10 +40,15 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name: str, text: str, *, save: bool = False, wait: bool = False) -> Any:
+    def verb(
+        name: str, text: str, *, save: bool = False, wait: bool = False, many: bool = False
+    ) -> Any:
         one = verbs.add_parser(name, help=text, description=text)
         one.add_argument(
-            "device", metavar="DEVICE", help="the disk, as in /dev/sdb or /dev/disk/by-id/..."
+            "device",
+            metavar="DEVICE",
+            nargs="+" if many else None,
+            help="the disk, as in /dev/sdb or /dev/disk/by-id/...",
         )
         one.add_argument("--json", action="store_true", help="print JSON for programs")
         if save:
@@ -57,7 +64,19 @@ def parser() -> argparse.ArgumentParser:
         return one
 
     verb("status", "show the volume, its legs, saves, and an interrupted run")
-    one = verb("save", "save the disk as it is now, at once", wait=True)
+    one = verb(
+        "save",
+        "save the disk as it is now, at once; several disks at one instant, all or none",
+        wait=True,
+        many=True,
+    )
+    one.add_argument(
+        "--deadline",
+        type=int,
+        default=0,
+        metavar="MS",
+        help="of several disks: how long writes may be paused for it, 1 to 5000 ms",
+    )
     one.add_argument("--label", default="", help="at most 32 bytes, not all digits")
     one.add_argument(
         "--replace",
@@ -115,6 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run.run(Disk(options.device), command, label)
         if options.verb == "keep":
             return _keep(options)
+        if options.verb == "save":
+            options.others = options.device[1:]
+            options.device = options.device[0]
         result = VERBS[options.verb](Disk(options.device), options)
         if options.json:
             report.show(result)
@@ -227,8 +249,14 @@ def checked(label: str) -> str:
 # --- verbs --------------------------------------------------------------------------------------
 
 
-def _save(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+def _save(disk: Disk, options: argparse.Namespace) -> dict[str, Any] | list[dict[str, Any]]:
     label = checked(options.label)
+    if options.others:
+        return _save_together([disk, *map(Disk, options.others)], label, options)
+    if options.deadline:
+        raise Usage(
+            "--deadline is for several disks", "pitcopy save DEVICE DEVICE... --deadline MS"
+        )
     before = {save.generation for save in disk.saves()}
     older = disk.save_named(options.replace) if options.replace else None
     replaced = older.generation if older else 0
@@ -245,6 +273,44 @@ def _save(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
     if options.wait:
         _wait(disk, "save", options)
     return asdict(save)
+
+
+def _save_together(
+    disks: list[Disk], label: str, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    paths = [disk.path for disk in disks]
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice:
+        raise Usage(f"{twice} is named twice", "name each disk once")
+    if not 0 <= options.deadline <= MAX_DEADLINE:
+        raise Usage("a deadline is 1 to 5000 ms", "leave it out for the target's")
+    most = disks[0].capabilities().group
+    if most < len(disks):
+        raise Refused(
+            f"{paths[0]} belongs to no group of {len(disks)} disks",
+            "the operator declares which belong together: targetplugin group create",
+        )
+    before = [{save.generation for save in disk.saves()} for disk in disks]
+
+    def ask() -> None:
+        with ExitStack() as stack:
+            for path in paths:
+                stack.enter_context(ritual.frozen(path))
+            disks[0].request(
+                OutAction.SAVE, label=label, others=disks[1:], deadline_ms=options.deadline
+            )
+
+    report.patiently("waiting for the volumes", ask) if options.wait else ask()
+    found = []
+    for disk, known in zip(disks, before, strict=True):
+        save = next(save for save in disk.saves() if save.generation not in known)
+        found.append({"device": disk.path, **asdict(save)})
+        if not options.json:
+            name = label or save.generation
+            print(f"{disk.path} is saved as {name} (generation {save.generation})")
+    for disk in disks if options.wait else []:
+        _wait(disk, "save", options)
+    return found
 
 
 def _recover(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:

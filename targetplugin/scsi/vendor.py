@@ -139,7 +139,11 @@ class Vendor:
 
     def _capabilities(self, request: InRequest, shown: dict[str, Any]) -> bytes:
         return pitcopy.Capabilities(
-            shown["rights"], shown["extent_size"], tuple(InAction), OUT_ACTIONS
+            shown["rights"],
+            shown["extent_size"],
+            tuple(InAction),
+            OUT_ACTIONS,
+            group=self._subsystem.group_limit(self._volume),
         ).encode()
 
     def _pair_status(self, request: InRequest, shown: dict[str, Any]) -> bytes:
@@ -249,7 +253,14 @@ class Vendor:
             "request": identifier,
             "preview": request.preview,
         }
-        if request.action is OutAction.SAVE:
+        if request.action is OutAction.SAVE and asked.designators:
+            names = self._subsystem.group_reach(
+                self._volume, [one.naa.hex() for one in asked.designators]
+            )
+            deadline = asked.deadline_ms or None
+            with _at_fault(Reason.USAGE, LABEL):
+                self._subsystem.save_group(names, label=asked.label, deadline_ms=deadline, **common)
+        elif request.action is OutAction.SAVE:
             if asked.generation:
                 older = self._subsystem.resolve(self._volume, asked.generation)
                 common["replace"] = older
@@ -271,9 +282,13 @@ class Vendor:
 
     def _check(self, action: OutAction, asked: Parameters) -> None:
         """Fields that must, or must not, be given with this action."""
-        if asked.designators:
+        if asked.designators and action is not OutAction.SAVE:
             raise in_list(DESIGNATORS)
-        if asked.deadline_ms:
+        for number, one in enumerate(asked.designators):
+            if one.generation:  # a new save is taken of each
+                at = pitcopy.LIST_LENGTH + number * pitcopy.DESIGNATOR_LENGTH
+                raise in_list(at + len(one.naa))
+        if asked.deadline_ms and not asked.designators:
             raise in_list(DEADLINE)
         if asked.no_undo and action not in (OutAction.RECOVER, OutAction.UNDO):
             raise in_list(FLAGS)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from targetplugin.catalog import Operation, Volume
@@ -173,8 +174,73 @@ class Operations:
         changes.setdefault("state", "done")
         if changes["state"] == "done":
             changes.setdefault("progress", 1.0)
-        self._catalog.operation_set(row.id, **changes)
+        with self._catalog.transaction():
+            self._catalog.operation_set(row.id, **changes)
+            if "group" in row.prepared:
+                self.end_group(row.prepared["group"])
         self._floor.tell()
+
+    # --- several volumes as one ----------------------------------------------------------------
+
+    def begin_group(
+        self, ask: Ask, parts: Sequence[tuple[Volume, int | None, dict[str, Any], int]]
+    ) -> tuple[Operation, list[Operation]]:
+        """Makes an operation of several volumes durable as prepared, and one of each as its parts.
+
+        Args:
+            parts: for each volume, what `save`, `prepared` and `bytes_total` are in begin().
+        """
+        for volume, _, _, _ in parts:
+            self._check_recorded(volume)
+        names = ", ".join(volume.name for volume, _, _, _ in parts)
+        with self._catalog.transaction():
+            whole = self._catalog.operation_add(
+                ask.verb, volume_name=names, door=ask.door, request=ask.request, started=now()
+            )
+            plain = replace(ask, request=None)
+            mark: dict[str, Any] = {"group": whole.id}
+            if ask.request is not None:
+                mark["request"] = ask.request.hex()  # so that each volume's host finds it
+            rows = [
+                self.begin(plain, volume, save, {**prepared, **mark}, bytes_total=total)
+                for volume, save, prepared, total in parts
+            ]
+            whole = self._catalog.operation_set(
+                whole.id,
+                prepared={"members": [row.id for row in rows]},
+                bytes_total=sum(row.bytes_total for row in rows),
+            )
+            if ask.request is not None:
+                self._catalog.request_begin(ask.request, ask.body_hash(), whole.id)
+        return whole, rows
+
+    def committed(self, part: Operation) -> bool:
+        """Whether the operation of several volumes that this is a part of is in force."""
+        op = part.prepared.get("group")
+        whole = self._catalog.operation_get(op) if op is not None else None
+        return whole is not None and whole.state == "running"
+
+    def parts(self, whole: Operation) -> list[Operation]:
+        """The operations of a group's volumes."""
+        found = [self._catalog.operation_get(op) for op in whole.prepared["members"]]
+        return [row for row in found if row is not None]
+
+    def end_group(self, op: int) -> None:
+        """An operation of several volumes that is in force is over when all its parts are."""
+        whole = self.row(op)
+        parts = self.parts(whole)
+        if whole.state != "running" or any(row.state in RUNNING for row in parts):
+            return
+        bad = next((row for row in parts if row.state != "done"), None)
+        copied = {
+            "extents_copied": sum(row.extents_copied for row in parts),
+            "bytes_copied": sum(row.bytes_copied for row in parts),
+        }
+        if bad is None:
+            self._catalog.operation_set(op, state="done", progress=1.0, **copied)
+        else:
+            why = f"{bad.volume_name}: {bad.error or bad.state}"
+            self._catalog.operation_set(op, state=bad.state, error=why, **copied)
 
     def running(self, volume: bytes | None, verb: str) -> list[Operation]:
         """The operations of that verb that are in force and not over."""

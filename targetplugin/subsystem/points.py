@@ -5,8 +5,8 @@ See settle.py for what follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 from targetplugin.catalog import Operation, Save, Volume, maps
@@ -23,6 +23,17 @@ from targetplugin.subsystem.undo import Undo, UndoSave
 from targetplugin.subsystem.views import Shape, Views
 
 MEDIUM_CHANGED = (0x28, 0x00)  # SPC-5: NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED
+
+
+@dataclass(frozen=True)
+class ToRecover:
+    """A save that is to be recovered from: its medium, and what differs up to the live generation's start."""
+
+    volume: Volume
+    save: Save
+    handle: int
+    medium: bytes
+    base: bytes
 
 
 class Points:
@@ -69,14 +80,7 @@ class Points:
                 return known
             older = self._older(volume, replace, policy or onto) if replace else None
             label = names.check_label(label) or (older.label if older else "")
-            self._check_label(volume, label, older)
-            handle = self._floor.handle(volume)
-            require(
-                Verb.SAVE,
-                volume.name,
-                self._views.volume_state(volume),
-                progress=self._progress(volume),
-            )
+            handle = self.check_save(volume, label, older)
             with self._floor.pool:
                 lacks = None
                 if older is not None:
@@ -85,7 +89,7 @@ class Points:
                     if older.fill == "whole":
                         lacks = self._views.differential(volume, older.generation, volume.parent)
                 else:
-                    kind, medium = self._choose(volume, policy or volume.policy, onto)
+                    kind, medium = self.choose(volume, policy or volume.policy, onto)
                 if ask.preview:
                     made = self._operations.preview(ask, volume, volume.generation)
                     made = {**made, "onto": self._floor.medium_name(medium), "kind": kind}
@@ -113,9 +117,25 @@ class Points:
                 else:
                     spec = self._floor.medium(medium).spec()
                     point = self._floor.engine.save_copy(handle, spec, row.id, lacks=lacks)
-            row = self._settle.point(row, self._fixed(handle, point))
+            row = self._settle.point(row, self.fixed(handle, point))
             self._floor.tell()
             return self._answer(row, volume, point.frozen, self._replaced(volume, older))
+
+    def check_save(self, volume: Volume, label: str, ends: Save | None = None) -> int:
+        """The engine's number of a volume that can be saved now. Raises Refused.
+
+        Args:
+            ends: a save that ends with it, whose label may be taken over.
+        """
+        self._check_label(volume, names.check_label(label), ends)
+        handle = self._floor.handle(volume)
+        require(
+            Verb.SAVE,
+            volume.name,
+            self._views.volume_state(volume),
+            progress=self._progress(volume),
+        )
+        return handle
 
     def _older(self, volume: Volume, name: str, elsewhere: str | None) -> Save:
         """The save whose medium the new one takes."""
@@ -145,8 +165,10 @@ class Points:
                 hint="use another label, or release that save",
             )
 
-    def _choose(self, volume: Volume, policy: str, onto: str | None) -> tuple[str, bytes]:
-        """What the save takes: "split", a leg, or "copy", a free medium.
+    def choose(
+        self, volume: Volume, policy: str, onto: str | None, without: Collection[bytes] = ()
+    ) -> tuple[str, bytes]:
+        """What the save takes: "split", a leg, or "copy", a free medium other than `without`.
 
         Call it with the pool's lock.
         """
@@ -171,7 +193,7 @@ class Points:
             return "split", named.uuid
         if policy == "split" and len(in_sync) > 1:
             return "split", in_sync[-1]
-        return "copy", self._pool.take(volume)
+        return "copy", self._pool.take(volume, without=without)
 
     # --- recover -----------------------------------------------------------------------------
 
@@ -211,11 +233,8 @@ class Points:
         """The volume is the save from here on, and what it was is kept where there is room: both in
         force with one record, or neither. No recover is refused for want of an undo save.
         """
-        handle = self._floor.handle(volume)
-        self._require(verb, volume, save)
-        self._check_hosts(volume, force)
-        medium = self._source(volume, save)
-        base = self._views.differential(volume, save.generation, volume.parent)
+        found = self.check_recover(verb, volume, save, force)
+        handle = found.handle
         with self._floor.pool:
             undo = UndoSave(None, why="none was asked for")
             if not no_undo:
@@ -228,8 +247,8 @@ class Points:
                 return {**made, "undo_onto": on, "undo_why": undo.why}
             prepared = {
                 "frozen": volume.generation,
-                "medium": medium.hex(),
-                "pending": maps.count(base),
+                "medium": found.medium.hex(),
+                "pending": maps.count(found.base),
             }
             if undone is not None:
                 prepared["undone"] = undone
@@ -237,17 +256,9 @@ class Points:
             with self._undone(row, []):
                 row, undo = self._undo.claim(row, volume, undo)
         with self._undone(row, []):
-            source: Any = medium
-            if medium not in self._floor.engine.status(handle)["saves"]:
-                source = self._floor.medium(medium).spec()
-            row, undo, point = self._undo.recover(row, handle, source, base, undo)
-        fixed = self._fixed(handle, point)
-        if isinstance(source, bytes) or fixed.pending:
-            pending = fixed.pending
-        else:  # it may be over already, and is told then as none
-            bits = maps.either([base, point.frozen_map], self._floor.extents(volume))
-            pending = maps.count(bits)
-        row = self._settle.point(row, replace(fixed, pending=pending))
+            source = self.source_spec(found)
+            row, undo, point = self._undo.recover(row, handle, source, found.base, undo)
+        row = self._settle.point(row, self.recovered(found, source, point))
         self._floor.engine.set_sense_ua(handle, *MEDIUM_CHANGED)
         if undo.medium is not None:
             self._superseded(volume)
@@ -256,6 +267,33 @@ class Points:
         if undone is not None:
             more["undone"] = undone
         return self._answer(row, volume, save.generation, more)
+
+    def check_recover(self, verb: Verb, volume: Volume, save: Save, force: bool) -> ToRecover:
+        """What a recover from this save takes, if it can be done now. Raises Refused."""
+        handle = self._floor.handle(volume)
+        self._require(verb, volume, save)
+        self._check_hosts(volume, force)
+        return self.to_recover(volume, save, handle)
+
+    def to_recover(self, volume: Volume, save: Save, handle: int) -> ToRecover:
+        """The same whatever the table says. Raises Refused where no medium of the save is there."""
+        base = self._views.differential(volume, save.generation, volume.parent)
+        return ToRecover(volume, save, handle, self._source(volume, save), base)
+
+    def source_spec(self, found: ToRecover) -> Any:
+        """The save's medium for the engine: its uuid where it still fills, and is known there."""
+        if found.medium in self._floor.engine.status(found.handle)["saves"]:
+            return found.medium
+        return self._floor.medium(found.medium).spec()
+
+    def recovered(self, found: ToRecover, source: Any, point: Point) -> Fixed:
+        """A recover's point, as it is settled."""
+        fixed = self.fixed(found.handle, point)
+        if isinstance(source, bytes) or fixed.pending:
+            return fixed
+        # It may be over already, and is told then as none.
+        size = self._floor.extents(found.volume)
+        return replace(fixed, pending=maps.count(maps.either([found.base, point.frozen_map], size)))
 
     def _source(self, volume: Volume, save: Save) -> bytes:
         for uuid in save.media:
@@ -302,7 +340,7 @@ class Points:
             with self._undone(row, []):
                 specs = [self._floor.medium(uuid).spec() for uuid in legs]
                 point = self._floor.engine.swap(handle, specs, save.generation, row.id)
-            row = self._settle.point(row, self._fixed(handle, point))
+            row = self._settle.point(row, self.fixed(handle, point))
             self._floor.engine.set_sense_ua(handle, *MEDIUM_CHANGED)
             self._floor.tell()
             return self._answer(row, volume, point.frozen)
@@ -375,7 +413,8 @@ class Points:
                 hint="log all but one out, or use --force at the terminal",
             )
 
-    def _fixed(self, handle: int, point: Point) -> Fixed:
+    def fixed(self, handle: int, point: Point) -> Fixed:
+        """A point of the engine's, as it is settled."""
         return Fixed(
             frozen=point.frozen,
             frozen_map=point.frozen_map,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
 
 from targetplugin.catalog import MediumRow, Volume
 from targetplugin.errors import Reason, Refused
@@ -183,23 +184,34 @@ class Pool:
         trailer = self._floor.media[uuid].trailer
         return trailer is not None and trailer.role is Role.FREE
 
-    def take(self, volume: Volume, *, onto: str | None = None) -> bytes:
+    def take(
+        self, volume: Volume, *, onto: str | None = None, without: Collection[bytes] = ()
+    ) -> bytes:
         """The medium that is to be used: the one named, else the smallest that fits.
 
         Hold the pool's lock.
 
+        Args:
+            without: media that the same operation has taken already.
+
         Raises:
             Refused: NO_MEDIUM, NOT_FOUND, or STATE where the one named is not free or too small.
         """
-        return self.choose(volume.size, 1, [onto] if onto else None, volume.name)[0].uuid
+        named = [onto] if onto else None
+        return self.choose(volume.size, 1, named, volume.name, without)[0].uuid
 
     def choose(
-        self, size: int, number: int, named: list[str] | None, what_for: str
+        self,
+        size: int,
+        number: int,
+        named: list[str] | None,
+        what_for: str,
+        without: Collection[bytes] = (),
     ) -> list[MediumRow]:
         """So many free media that a volume of `size` bytes fits on; the named ones, or the
         smallest.
         """
-        free = self.free()
+        free = [row for row in self.free() if row.uuid not in without]
         if named is not None:
             return [self._named(name, size, free) for name in named]
         fitting = [row for row in free if row.data_size >= size]

@@ -5,6 +5,7 @@ finished; of the others nothing is left (rule 7).
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from targetplugin.catalog import Operation, maps
 from targetplugin.engine import Record, decode_map_slot, decode_record
@@ -57,8 +58,12 @@ class Prepared:
         if row.verb in POINTS:
             if record.op == row.id:
                 log.info("%s %d of %s is in force", row.verb, row.id, row.volume_name)
+                if "group" in row.prepared:  # its label comes when all the others are, too
+                    row = replace(row, prepared={**row.prepared, "label": ""})
                 self._settle.point(row, self._found(row, record))
                 return
+            if row.verb == "recover" and self._operations.committed(row):
+                return  # those of other volumes are in force: it is done before hosts are served
             if row.verb == "save" and row.prepared["kind"] == "copy":
                 self._free(bytes.fromhex(row.prepared["medium"]), row)
             if row.prepared.get("undo"):

@@ -168,6 +168,10 @@ class Saves:
         """See Subsystem.abort."""
         shape = self._operations.get(op)
         row = self._floor.catalog.operation_get(op)
+        if row is not None and row.state == "running" and "members" in row.prepared:
+            for part in self._operations.parts(row):
+                self.abort(part.id)
+            return {"operation": self._operations.get(op)}
         if row is None or row.volume is None or row.state != "running":
             return {"operation": shape}
         runtime = self._floor.runtime(row.volume)

@@ -48,6 +48,13 @@ class Settle:
 
         Returns the operation.
         """
+        row = self.commit(row, fixed)
+        assert row.volume is not None
+        self.trailers(row.volume, row.id)
+        return row
+
+    def commit(self, row: Operation, fixed: Fixed) -> Operation:
+        """The catalog's part of it, which may be part of a larger transaction; trailers follow."""
         assert row.volume is not None
         volume = self._catalog.volume_get(row.volume)
         assert volume is not None
@@ -66,9 +73,7 @@ class Settle:
                 changes["pause_us"] = fixed.pause.whole
                 changes["drain_us"] = fixed.pause.drain
                 changes["pause_work_us"] = fixed.pause.work
-            row = self._catalog.operation_set(row.id, in_force=now(), **changes)
-        self.trailers(volume.uuid, row.id)
-        return row
+            return self._catalog.operation_set(row.id, in_force=now(), **changes)
 
     def _saved(self, row: Operation, volume: Volume, fixed: Fixed, name: str) -> dict[str, Any]:
         split = row.prepared["kind"] == "split"

@@ -32,6 +32,8 @@ from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.prepared import Prepared
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
+from targetplugin.subsystem.taken_back import TakenBack
+from targetplugin.subsystem.together import Together
 from targetplugin.subsystem.transfers import Transfers
 from targetplugin.subsystem.volumes import Volumes
 
@@ -64,6 +66,8 @@ class Start:
         transfers: Transfers,
         exports: Exports,
         saves: Saves,
+        together: Together,
+        taken_back: TakenBack,
     ) -> None:
         self._floor = floor
         self._catalog = floor.catalog
@@ -75,6 +79,8 @@ class Start:
         self._transfers = transfers
         self._exports = exports
         self._saves = saves
+        self._together = together
+        self._taken_back = taken_back
         self.held: set[bytes] = set()  # media of which a dead process's requests may not be over
 
     def everything(self) -> None:
@@ -89,7 +95,12 @@ class Start:
         self._prepared.drop_images()
         for volume in self._catalog.volumes():
             self.try_volume(volume)
+        self.decide()
         self._free_strays()
+
+    def decide(self) -> None:
+        """What several volumes did as one, once all of them are there. Holds no volume's lock."""
+        self._together.decide()
 
     def open_media(self, wait: float) -> list[bytes]:
         """Opens the known media that are not open, wherever they are now.
@@ -144,6 +155,9 @@ class Start:
             try:
                 self._start(volume)
             except (Refused, OSError) as error:
+                if runtime.handle is not None:
+                    self._floor.engine.remove_volume(runtime.handle)
+                    runtime.handle = None
                 runtime.why_down = error.message if isinstance(error, Refused) else str(error)
                 log.error("%s is down: %s", volume.name, runtime.why_down)
                 return False
@@ -203,6 +217,7 @@ class Start:
             self._catch_up(volume, record, handle)
         self._saves.release_superseded(volume)
         self._settle.trailers(volume.uuid, record.op)
+        self._taken_back.go_on(volume, handle)
 
     def _start_new(self, volume: Volume) -> None:
         """The daemon ended between a volume's creation and its first record."""

@@ -11,6 +11,7 @@ from targetplugin.subsystem.backups import Backups
 from targetplugin.subsystem.comeback import Comeback
 from targetplugin.subsystem.exports import Exports
 from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.groups import Groups
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.points import Points
 from targetplugin.subsystem.pool import Pool
@@ -19,6 +20,8 @@ from targetplugin.subsystem.prepared import Prepared
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.start import Start
+from targetplugin.subsystem.taken_back import TakenBack
+from targetplugin.subsystem.together import Together
 from targetplugin.subsystem.transfers import Transfers
 from targetplugin.subsystem.views import Shape, Views, serves
 from targetplugin.subsystem.volumes import Volumes
@@ -57,6 +60,11 @@ class Subsystem:
         self._saves = Saves(floor, views, operations, settle)
         superseded = self._saves.release_superseded
         self._points = Points(floor, views, operations, pool, settle, superseded)
+        self._groups = Groups(floor)
+        self._together = Together(
+            floor, views, operations, settle, self._groups, self._points, self._saves
+        )
+        self._taken_back = TakenBack(floor, views, operations, settle, self._points, self._together)
         self._backups = Backups(floor, views, operations, pool, settle)
         self._exports = Exports(floor, views)
         self._transfers = Transfers(floor, views, operations, settle, self._lost, superseded)
@@ -70,6 +78,8 @@ class Subsystem:
             self._transfers,
             self._exports,
             self._saves,
+            self._together,
+            self._taken_back,
         )
         self._comeback = Comeback(floor, pool, settle, self._start)
         floor.patience.answered = lambda path: self._comeback.appeared()
@@ -187,7 +197,9 @@ class Subsystem:
 
     def volume_delete(self, name: str, *, force: bool = False) -> Shape:
         """Deletes a volume that is not exported, with its saves. `force`: although data is lost."""
-        return self._volumes.delete(name, force)
+        shape = self._volumes.delete(name, force)
+        self._together.decide()  # what it did with others ends without it
+        return shape
 
     def volume_list(self) -> list[Shape]:
         return self._volumes.all()
@@ -220,6 +232,29 @@ class Subsystem:
         """Withdraws an export from these hosts, or all. `force`: although they are logged in."""
         return self._exports.unexport(volume, initiators, force)
 
+    # --- groups ------------------------------------------------------------------------------
+
+    def group_create(self, name: str, volumes: list[str]) -> Shape:
+        """Lets hosts that see these volumes name them together in-band. Returns a Group."""
+        return self._groups.create(name, volumes)
+
+    def group_delete(self, name: str) -> Shape:
+        """Takes that back; the volumes and their saves stay."""
+        return self._groups.delete(name)
+
+    def group_list(self) -> list[Shape]:
+        return self._groups.all()
+
+    def group_limit(self, volume: str) -> int:
+        """How many volumes a host may name together with this one, itself included; 1: none."""
+        return self._groups.limit(volume)
+
+    def group_reach(self, volume: str, naas: list[str]) -> list[str]:
+        """This volume's name and those of others that a host names together with it, by their NAA (32
+        hex digits). Raises Refused (RIGHTS) where it may not.
+        """
+        return self._groups.reach(volume, naas)
+
     # --- points ------------------------------------------------------------------------------
 
     def save(
@@ -245,6 +280,53 @@ class Subsystem:
         body = {"volume": volume, "label": label, "policy": policy, "onto": onto}
         ask = Ask("save", _with(body, replace=replace), door, request, preview)
         return self._points.save(ask, volume, label, policy, onto, replace)
+
+    def save_group(
+        self,
+        volumes: list[str],
+        *,
+        label: str = "",
+        policy: str | None = None,
+        deadline_ms: int | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        preview: bool = False,
+    ) -> Shape:
+        """Fixes several volumes as they are at one instant, all or none.
+
+        Args:
+            label: of each of the saves.
+            policy: "split" or "copy" instead of each volume's.
+            deadline_ms: for how long writes of any may be held for it at most, 1 to 5000; then it
+                is called off and nothing has changed. None: 500.
+
+        Returns:
+            {"operation": of all, "operations": one a volume, "saves": in the order of `volumes`}.
+        """
+        body = {"volumes": volumes, "label": label, "policy": policy, "deadline": deadline_ms}
+        ask = Ask("save", body, door, request, preview)
+        return self._together.save(ask, volumes, label, policy, deadline_ms)
+
+    def recover_group(
+        self,
+        saves: list[str],
+        *,
+        deadline_ms: int | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        force: bool = False,
+        preview: bool = False,
+    ) -> Shape:
+        """Several volumes are these saves of theirs from here on, all at one instant, or none.
+
+        Args:
+            deadline_ms: as in save_group. force: as in recover.
+
+        Returns:
+            As save_group.
+        """
+        ask = Ask("recover", {"saves": saves, "deadline": deadline_ms}, door, request, preview)
+        return self._taken_back.recover(ask, saves, force, deadline_ms)
 
     def diff(self, save: str, *, door: str = "terminal") -> Shape:
         """What changed since a save, as a count, in bytes and as a list of runs."""

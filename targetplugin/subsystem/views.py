@@ -49,6 +49,8 @@ class Views:
         progress, copied = row.progress, row.extents_copied
         if row.state == "running" and row.volume is not None:
             progress, copied = self.progress(row)
+        elif row.state == "running" and "members" in row.prepared:
+            progress, copied = self._progress_of_all(row)
         size = row.prepared.get("extent_size", 0)
         save = row.save if row.save is not None else row.prepared.get("frozen")
         undo = row.prepared.get("frozen") if row.in_force and row.prepared.get("undo") else None
@@ -72,8 +74,18 @@ class Views:
             "seconds_in_force": _seconds(row.started, row.in_force) if row.in_force else None,
             "error": row.error,
             "door": row.door,
-            "request": row.request.hex() if row.request else None,
+            "request": row.request.hex() if row.request else row.prepared.get("request"),
         }
+
+    def _progress_of_all(self, whole: Operation) -> tuple[float, int]:
+        """That of an operation of several volumes: each counts the same."""
+        rows = [self._floor.catalog.operation_get(op) for op in whole.prepared["members"]]
+        told = [
+            self.progress(row) if row.state == "running" else (row.progress, row.extents_copied)
+            for row in rows
+            if row is not None
+        ]
+        return sum(one for one, _ in told) / (len(told) or 1), sum(copied for _, copied in told)
 
     def progress(self, row: Operation) -> tuple[float, int]:
         """How far a running operation is, 0.0 to 1.0, and the extents that it copied, by the

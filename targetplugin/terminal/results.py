@@ -83,6 +83,11 @@ def called(save: Fields) -> str:
     return f"{save['name']} ({save['label']})" if save.get("label") else str(save["name"])
 
 
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
 def typed(save: Fields) -> str:
     """What a person would type for a save: its label where it has one that needs no quotes."""
     label = str(save.get("label") or "")
@@ -203,6 +208,15 @@ def exports(found: Sequence[Fields]) -> None:
         for host in one["initiators"]
     ]
     draw("Exports", heads, rows)
+
+
+def groups(found: Sequence[Fields]) -> None:
+    heads = ("group", "volumes", "declared", "note")
+    rows = [
+        [one["name"], ", ".join(one["volumes"]), when(one.get("created")), one.get("why")]
+        for one in found
+    ]
+    draw("Groups", heads, rows)
 
 
 def backups(found: Sequence[Fields]) -> None:

@@ -24,6 +24,7 @@ EVENTS = {
 }
 POINTS = ("split", "copy", "recover", "swap")
 RESTORED = 1_000_000_000  # generations of restored images start here
+OF_THE_CORE = ("medium", "mask", "generation", "base", "lacks", "waits")
 VERBS = (*POINTS, "recover", "resync", "fresh", "return", "release", "restore", "checkpoint")
 VERBS += ("leave", "abort", "replace", "replace")
 
@@ -43,8 +44,10 @@ class Verbs:
 
     def ask(self, verb: str, **arguments: Any) -> bool:
         self.op += 1
+        if verb in POINTS and self.world.random.random() < 0.3:
+            arguments["waits"] = True
         request = {"verb": verb, "op": self.op, "failures": self.world.failures, **arguments}
-        core = {k: v for k, v in arguments.items() if k in CORE}
+        core = {k: v for k, v in arguments.items() if k in OF_THE_CORE}
         if "undo" in arguments:
             core["save"] = arguments["undo"]
         error = self.world.core.request(verb, self.op, op=self.op, **core)
@@ -54,6 +57,8 @@ class Verbs:
             self.world.count(f"{verb} refused")
             return False
         self.request = request
+        if arguments.get("waits"):
+            self.world.held.asked(request)
         return True
 
     def attach(self, disk: Disk) -> int | None:
@@ -282,6 +287,7 @@ class Verbs:
         if request is None or number != request["op"]:
             raise Wrong(f"request {number} is answered, which was not asked")
         world.count(request["verb"] + (" failed" if status else ""))
+        world.held.done(status)
         if request["verb"] == "close":
             self.on_close(status)
         world.known_events = world.core.events
@@ -332,6 +338,7 @@ class Verbs:
     def finish_at_start(self, request: dict[str, Any], frozen: int, marked: int) -> None:
         """The catalog says prepared, the record done. Which legs were in sync, their own records say."""
         self.world.count("finished at start")
+        self.world.held.in_force(request)
         told = [
             disk
             for disk in request.get("disks", [])
@@ -363,6 +370,7 @@ class Verbs:
 
     def event(self, kind: int, medium: int) -> None:
         world = self.world
+        world.held.event(kind)
         uuid = world.core.medium_uuid(medium)
         disk = next((disk for disk in world.disks if disk.uuid == uuid), None)
         if disk is None or kind not in EVENTS:
@@ -386,5 +394,4 @@ class Verbs:
 
 
 OUT = ("stale", "missing")
-CORE = ("medium", "mask", "generation", "base", "lacks")  # what the core is told
 FOLLOWING = ("recover", "recover", "split", "copy")

@@ -256,3 +256,57 @@ def test_who_holds_a_file_system_is_named(tmp_path: Path) -> None:
         finally:
             child.kill()
             child.wait()
+
+
+# --- several disks ------------------------------------------------------------------------------
+
+SECOND = "/dev/sdy"
+
+
+@pytest.fixture
+def both(house: House, monkeypatch: pytest.MonkeyPatch) -> House:
+    """The volumes of a group as two disks of the host."""
+    house.media("e", "f")
+    house.volume("journal", media=["e", "f"])
+    house.subsystem.group_create("books", ["ledger", "journal"])
+    units = {
+        DISK: LogicalUnit(house.subsystem, "ledger"),
+        SECOND: LogicalUnit(house.subsystem, "journal"),
+    }
+
+    def execute(path: str, cdb: bytes, *, data_out: bytes = b"", data_in: int = 0) -> bytes:
+        answer = units[path].execute(cdb.ljust(16, b"\0"), data_out, data_in)
+        if answer.status:
+            value = sense.decode(answer.sense)
+            assert value is not None
+            raise sgio.Checked(value)
+        return answer.data
+
+    monkeypatch.setattr(sgio, "execute", execute)
+    monkeypatch.setattr(device, "whole_disk", lambda path: path)
+    return house
+
+
+def test_several_disks_are_saved_at_one_instant(
+    both: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["save", DISK, SECOND, "--label", "night", "--deadline", "700", "--json"]) == 0
+    told = json.loads(out(capsys))
+    assert [(one["device"], one["label"]) for one in told] == [(DISK, "night"), (SECOND, "night")]
+    assert both.saves() == ["ledger@1"]
+    assert both.saves("journal") == ["journal@1"]
+    assert main(["save", DISK, SECOND, "--wait"]) == 1  # one has no leg left, and too few spares
+    assert both.saves("journal") == ["journal@1"]
+
+
+def test_disks_that_do_not_belong_together_are_refused_in_words(
+    both: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["save", DISK, DISK]) == 2
+    assert main(["save", DISK, "--deadline", "5"]) == 2
+    both.subsystem.group_delete("books")
+    assert main(["save", DISK, SECOND]) == 1
+    told = capsys.readouterr().err
+    assert "belongs to no group of 2 disks" in told
+    assert "targetplugin group create" in told
+    assert both.saves() == []

@@ -11,7 +11,15 @@ import pytest
 
 from targetplugin.scsi import commands, pitcopy, sense
 from targetplugin.scsi.logical_unit import LogicalUnit
-from targetplugin.scsi.pitcopy import InAction, InRequest, OutAction, OutRequest, Parameters
+from targetplugin.scsi.pitcopy import (
+    Capabilities,
+    Designator,
+    InAction,
+    InRequest,
+    OutAction,
+    OutRequest,
+    Parameters,
+)
 from tests.unit.house import House
 
 ROOM = 4096
@@ -298,3 +306,54 @@ def test_status_shows_legs_and_what_runs(host: Host) -> None:
     data = host.send(InRequest(InAction.OPERATIONS, allocation_length=ROOM).encode())
     last = pitcopy.Operation.decode(pitcopy.decode_list(data)[0][0])
     assert (last.verb, last.state, last.request) == ("save", "done", b"i" * 16)
+
+
+# --- several volumes ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(host: Host) -> Designator:
+    """Another volume, `journal`, that an operator declared as belonging to the first."""
+    host.house.media("e", "f")
+    host.house.volume("journal", media=["e", "f"])
+    host.house.subsystem.group_create("books", ["ledger", "journal"])
+    return Designator(bytes.fromhex(host.house.show("journal")["naa"]), 0)
+
+
+def test_a_host_saves_the_volumes_of_a_group_at_one_instant(host: Host, other: Designator) -> None:
+    told = host.send(InRequest(InAction.CAPABILITIES, allocation_length=ROOM).encode())
+    assert Capabilities.decode(told).group == 2
+    request = bytes(range(16))
+    asked = Parameters(0, request, "night", deadline_ms=700, designators=(other,))
+    host.send(*host.ask(OutAction.SAVE, asked))
+    host.send(*host.ask(OutAction.SAVE, asked))  # the same again
+    for name in ("ledger", "journal"):
+        assert [one["label"] for one in host.house.show(name)["saves"]] == ["night"]
+    data = host.send(InRequest(InAction.OPERATIONS, allocation_length=ROOM).encode())
+    (found,) = [pitcopy.Operation.decode(item) for item in pitcopy.decode_list(data)[0]]
+    assert (found.request, found.state) == (request, "done")
+
+
+def test_a_host_names_no_volumes_together_that_nobody_declared(
+    host: Host, other: Designator
+) -> None:
+    host.house.subsystem.group_delete("books")
+    told = host.send(InRequest(InAction.CAPABILITIES, allocation_length=ROOM).encode())
+    assert Capabilities.decode(told).group == 1
+    asked = Parameters(0, designators=(other,))
+    assert host.refused(*host.ask(OutAction.SAVE, asked))[0] == RIGHTS
+    unknown = Parameters(0, designators=(Designator(b"6" * 16, 0),))
+    assert host.refused(*host.ask(OutAction.SAVE, unknown))[0] == RIGHTS
+    assert host.house.saves("journal") == host.house.saves() == []
+
+
+def test_fields_of_several_volumes_are_checked(host: Host, other: Designator) -> None:
+    again = Parameters(0, designators=(other, Designator(other.naa, 3)))
+    assert host.refused(*host.ask(OutAction.SAVE, again)) == (LIST, 72 + 24 + 16)
+    recover = Parameters(1, designators=(other,))
+    assert host.refused(*host.ask(OutAction.RECOVER, recover)) == (LIST, 2)
+    assert host.refused(*host.ask(OutAction.SAVE, Parameters(0, deadline_ms=5))) == (LIST, 4)
+    host.house.engine.late.add(host.house.handle("journal"))
+    late = Parameters(0, designators=(other,), deadline_ms=5)
+    assert host.refused(*host.ask(OutAction.SAVE, late))[0] == BUSY
+    assert host.house.saves() == []
