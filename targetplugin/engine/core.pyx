@@ -134,8 +134,14 @@ cdef class Core:
 
     cdef void submit(self, uint32_t tag, uint8_t op, uint64_t offset, uint32_t length, uint8_t flags) noexcept nogil:
         # HOST_* and TASK_* are the same numbers, but for zeros, which are written.
-        cdef task_t *t = task_new(self, TASK_WRITE if op == HOST_ZERO else op, STEP_BEGIN)
+        cdef task_t *t
         cdef action_t *a
+        if self.view and op != HOST_READ:
+            a = emit(self, ACT_ANSWER)
+            a.number = tag
+            a.status = STATUS_GOOD if op == HOST_FLUSH else STATUS_PROTECTED  # nothing is ever written, so all is flushed
+            return
+        t = task_new(self, TASK_WRITE if op == HOST_ZERO else op, STEP_BEGIN)
         if t == NULL:
             a = emit(self, ACT_ANSWER)
             a.number = tag
@@ -225,7 +231,7 @@ cdef class Core:
 
     cdef int point(self, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t source_generation,
                    const uint8_t *base, uint64_t op) noexcept nogil:
-        cdef int error = point_check(self, kind, mask, source)
+        cdef int error = -EINVAL if self.view else point_check(self, kind, mask, source)
         cdef task_t *t
         if error:
             return error
@@ -251,7 +257,7 @@ cdef class Core:
         cdef medium_t *m
         cdef task_t *t
         cdef uint32_t i, legs = 0
-        if medium >= MAX_MEDIA or not self.media[medium].used:
+        if self.view or medium >= MAX_MEDIA or not self.media[medium].used:
             return -EINVAL
         m = &self.media[medium]
         if not m.spec.record_offset:
@@ -289,6 +295,8 @@ cdef class Core:
     cdef int drop(self, uint32_t request, uint32_t medium) noexcept nogil:
         cdef medium_t *m
         cdef task_t *t
+        if self.view:
+            return -EINVAL
         if medium >= MAX_MEDIA or not self.media[medium].used:
             return -ENOENT
         m = &self.media[medium]
@@ -388,6 +396,17 @@ cdef class Core:
             start_again(self, record, slots)
         t = task_new(self, TASK_BOOT, STEP_BEGIN)
         ready(self, t)
+
+    def show(self):
+        """Instead of start(): a view. Hosts read what the media that are attached hold, which is the same on all of them,
+        and nothing is ever written to one: no host's data, no record and no map.
+
+        Raises:
+            Refused: none is attached.
+        """
+        if not self.booting or self.lists[Q_FREE].count != TASKS:
+            raise ValueError("the volume was started already")
+        start_view(self)
 
     # --- looking at it; call these only while no other thread is in the core ----------------------------
 
