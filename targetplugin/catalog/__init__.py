@@ -17,6 +17,7 @@ from targetplugin.catalog.rows import (
     Operation,
     Request,
     Save,
+    Shown,
     Volume,
 )
 from targetplugin.catalog.store import Catalog
@@ -36,5 +37,6 @@ __all__ = [
     "Operation",
     "Request",
     "Save",
+    "Shown",
     "Volume",
 ]

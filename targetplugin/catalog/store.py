@@ -11,10 +11,11 @@ from targetplugin.catalog.maps import Maps
 from targetplugin.catalog.media import MediaTables
 from targetplugin.catalog.operations import OperationTables
 from targetplugin.catalog.saves import SaveTables
+from targetplugin.catalog.shown import ShownTables
 from targetplugin.catalog.volumes import VolumeTables
 
 
-class Catalog(MediaTables, VolumeTables, SaveTables, ExportTables, OperationTables):
+class Catalog(MediaTables, VolumeTables, SaveTables, ExportTables, ShownTables, OperationTables):
     """catalog.db and maps/ in a state directory. Thread-safe; a second process is refused.
 
     Every method is a transaction of its own, or part of the one around it. Of rows that are not

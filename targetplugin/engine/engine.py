@@ -16,7 +16,15 @@ from typing import Any
 from targetplugin.engine.core import Core
 from targetplugin.engine.executor import Reactor
 from targetplugin.engine.served import Answerer, Served
-from targetplugin.engine.values import Command, Event, MediumSpec, Pause, Point, ViewSpec, VolumeSpec
+from targetplugin.engine.values import (
+    Command,
+    Event,
+    MediumSpec,
+    Pause,
+    Point,
+    ViewSpec,
+    VolumeSpec,
+)
 from targetplugin.errors import Reason, Refused
 
 log = logging.getLogger(__name__)

@@ -31,6 +31,7 @@ from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.prepared import Prepared
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
+from targetplugin.subsystem.shown import Shown
 from targetplugin.subsystem.transfers import Transfers
 from targetplugin.subsystem.volumes import Volumes
 
@@ -62,6 +63,7 @@ class Start:
         prepared: Prepared,
         transfers: Transfers,
         exports: Exports,
+        shown: Shown,
     ) -> None:
         self._floor = floor
         self._catalog = floor.catalog
@@ -72,6 +74,7 @@ class Start:
         self._prepared = prepared
         self._transfers = transfers
         self._exports = exports
+        self._shown = shown
         self.held: set[bytes] = set()  # media of which a dead process's requests may not be over
 
     def everything(self) -> None:
@@ -143,7 +146,9 @@ class Start:
             except (Refused, OSError) as error:
                 runtime.why_down = error.message if isinstance(error, Refused) else str(error)
                 log.error("%s is down: %s", volume.name, runtime.why_down)
+                self._shown.begin_all(volume, self.held)  # its saves need none of its legs
                 return False
+            self._shown.begin_all(volume, self.held)
             try:
                 self._exports.adopt(volume)
             except Refused as error:

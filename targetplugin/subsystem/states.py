@@ -22,6 +22,7 @@ class Verb(Enum):
     RESYNC = "resync"
     RELEASE = "release"
     BACKUP = "backup"
+    EXPORT = "export"  # of a save: to show it to hosts
 
 
 class Fill(Enum):
@@ -39,6 +40,12 @@ class Activity(Enum):
     RECOVERING = "recovering"  # the volume takes its content back from it
     BACKING_UP = "backing-up"
     RESTORING = "restoring"  # an image fills it, or is compared with it
+
+
+class Tie(Enum):
+    """What else holds on to a save, beside what is being done with it."""
+
+    SHOWN = "shown"  # hosts see it
 
 
 class Volume(Enum):
@@ -67,7 +74,7 @@ class Rule:
     next: str = ""
 
 
-State = Fill | Activity | Volume
+State = Fill | Activity | Tie | Volume
 
 _DONE = Rule(Outcome.DONE)
 
@@ -86,27 +93,40 @@ _BROKEN = _no("is broken: an old extent could not be kept", "release it, and use
 _SOURCE = _busy("is being recovered from", _WAIT)
 _READ = _busy("is being written to a backup", _WAIT + ", or abort it")
 _IMAGE = _busy("is still being restored from its image", _WAIT + ", or abort it")
+_SHOWN = _no("is shown to hosts", "unexport it first")
 _RECOVERS = _busy("is taking a save back: a recover runs", _WAIT)
 _SAVES_FILL = _busy("has a save that still fills", _WAIT)
 _DOWN = _no("is down: no leg in sync is there", "bring the missing medium back")
 
 # Every pair of a state and a verb stands here; what a state says nothing of is done.
 _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
-    Fill.FILLING: {Verb.SWAP: _FILLS, Verb.RESYNC: _FILLS, Verb.BACKUP: _FILLS},
+    Fill.FILLING: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.EXPORT), _FILLS),
     Fill.WHOLE: {},
-    Fill.BROKEN: dict.fromkeys((Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.BACKUP), _BROKEN),
+    Fill.BROKEN: dict.fromkeys(
+        (Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.EXPORT), _BROKEN
+    ),
     Activity.IDLE: {},
     Activity.RECOVERING: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE), _SOURCE),
     Activity.BACKING_UP: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.BACKUP), _READ),
     Activity.RESTORING: dict.fromkeys(
-        (Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.BACKUP), _IMAGE
+        (
+            Verb.DIFF,
+            Verb.RECOVER,
+            Verb.SWAP,
+            Verb.RESYNC,
+            Verb.RELEASE,
+            Verb.BACKUP,
+            Verb.EXPORT,
+        ),
+        _IMAGE,
     ),
+    Tie.SHOWN: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE), _SHOWN),
     Volume.SETTLED: {},
     Volume.FILLING: {Verb.SWAP: _SAVES_FILL},
     Volume.RECOVERING: dict.fromkeys((Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _RECOVERS),
     Volume.DOWN: dict.fromkeys((Verb.SAVE, Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _DOWN),
 }
-ALL_STATES: tuple[State, ...] = (*Fill, *Activity, *Volume)
+ALL_STATES: tuple[State, ...] = (*Fill, *Activity, *Tie, *Volume)
 
 TABLE: dict[tuple[State, Verb], Rule] = {
     (state, verb): _EXCEPTIONS[state].get(verb, _DONE) for state in ALL_STATES for verb in Verb

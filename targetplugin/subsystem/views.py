@@ -16,7 +16,7 @@ from targetplugin.catalog.tree import Tree, differential
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import extents
 from targetplugin.subsystem.floor import Floor, save_name
-from targetplugin.subsystem.states import Activity, Fill
+from targetplugin.subsystem.states import Activity, Fill, Tie, Verb, require
 from targetplugin.subsystem.states import Volume as VolumeState
 
 BLOCK_SIZE = 512
@@ -123,6 +123,22 @@ class Views:
                     return found
         return Activity.IDLE
 
+    def ties(self, volume: Volume, save: Save) -> list[Tie]:
+        """What else holds on to the save."""
+        shown = self._floor.catalog.shown_get(volume.uuid, save.generation)
+        return [Tie.SHOWN] if shown else []
+
+    def require(self, verb: Verb, volume: Volume, save: Save) -> None:
+        """Raises Refused unless the table lets the verb be done in the save's states."""
+        require(
+            verb,
+            save_name(volume, save),
+            self.activity(volume, save),
+            self.fill(save),
+            *self.ties(volume, save),
+            progress=self.activity_progress(volume, save),
+        )
+
     def activity_progress(self, volume: Volume, save: Save) -> float | None:
         """How far what stands in a save's way is: what is done with it, or its fill."""
         for row in self._floor.catalog.operations(volume.uuid, running=True):
@@ -152,7 +168,7 @@ class Views:
 
     def save(self, volume: Volume, save: Save) -> Shape:
         """name, volume, generation, label, created, fill, activity, media, percent, changes since
-        it, origin, slot.
+        it, origin, slot, export.
         """
         status = self._floor.status(volume)
         percent = 100.0
@@ -164,6 +180,7 @@ class Views:
             progress = self.activity_progress(volume, save) if save.origin == "image" else None
             percent = percent if progress is None else 100 * progress
         bits = self.changed_since(volume, save)
+        shown = self._floor.catalog.shown_get(volume.uuid, save.generation)
         return {
             "name": save_name(volume, save),
             "volume": volume.name,
@@ -178,6 +195,7 @@ class Views:
             "changed_bytes": extents.byte_count(bits, volume.extent_size, volume.size),
             "origin": save.origin,
             "slot": save.slot,
+            "export": self.export(save_name(volume, save), shown.export) if shown else None,
         }
 
     # --- volumes -----------------------------------------------------------------------------
@@ -248,22 +266,22 @@ class Views:
             "saves": [self.save(volume, s) for s in self._floor.catalog.saves(volume.uuid)],
             "changed_extents": status["changed"] if status else 0,
             "operation": running,
-            "export": self.export(volume, export) if export else None,
+            "export": self.export(volume.name, export) if export else None,
         }
 
     def running_shape(self, volume: Volume) -> Shape | None:
         row = self.running(volume)
         return self.operation(row) if row else None
 
-    def export(self, volume: Volume, row: ExportRow) -> Shape:
-        """volume, target, portals, lun, initiators with whether each is logged in.
+    def export(self, name: str, row: ExportRow) -> Shape:
+        """volume (or save), target, portals, lun, initiators with whether each is logged in.
 
         No password leaves here.
         """
         kernel = self._floor.kernel
         logged_in = kernel.logged_in(row.target) if kernel else set()
         return {
-            "volume": volume.name,
+            "volume": name,
             "target": row.target,
             "portals": list(row.portals),
             "lun": row.lun,

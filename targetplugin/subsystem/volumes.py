@@ -128,6 +128,14 @@ class Volumes:
                     object=name,
                     hint=f"withdraw the export first: unexport {name}",
                 )
+            if shown := self._floor.catalog.shown(volume.uuid):
+                kept = f"{name}@{shown[0].generation}"
+                raise Refused(
+                    Reason.STATE,
+                    f"{kept} is shown to hosts",
+                    object=kept,
+                    hint=f"withdraw it from them first: unexport {kept}",
+                )
             busy = self._views.running(volume)
             if runtime.tasks and busy is not None:
                 raise Refused(

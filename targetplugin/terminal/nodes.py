@@ -10,6 +10,7 @@ from typing import Any
 
 from configshell_fb import ConfigNode
 
+from targetplugin.terminal import results
 from targetplugin.terminal.tables import printable
 
 Fields = dict[str, Any]
@@ -96,7 +97,27 @@ class Volumes(Node):
         self.run("volume", "delete", name, force=force)
 
 
-class Volume(Node):
+class Offered(Node):
+    """What hosts may see: a volume, or a save."""
+
+    def ui_command_export(
+        self,
+        initiator: str,
+        chap: str = "no",
+        portal: str | None = None,
+        target: str | None = None,
+    ) -> None:
+        """Lets hosts reach it, a save read-only: export iqn.2026-01.org.example:host chap=yes"""
+        names = ["--initiator", *initiator.split(",")]
+        places = ["--portal", *portal.split(",")] if portal else []
+        self.run("export", self.name, *names, *places, chap=chap, target=target)
+
+    def ui_command_unexport(self, initiator: str | None = None, force: str = "no") -> None:
+        """Withdraws it from hosts, or from one."""
+        self.run("unexport", self.name, initiator=initiator, force=force)
+
+
+class Volume(Offered):
     """/volumes/<name>"""
 
     def summary(self) -> tuple[str, bool | None]:
@@ -143,22 +164,6 @@ class Volume(Node):
         options = {"from": image, "backup": backup, "onto": onto}
         self.run("restore", self.name, **options)
 
-    def ui_command_export(
-        self,
-        initiator: str,
-        chap: str = "no",
-        portal: str | None = None,
-        target: str | None = None,
-    ) -> None:
-        """Lets hosts reach the volume: export iqn.2026-01.org.example:host chap=yes"""
-        names = ["--initiator", *initiator.split(",")]
-        places = ["--portal", *portal.split(",")] if portal else []
-        self.run("export", self.name, *names, *places, chap=chap, target=target)
-
-    def ui_command_unexport(self, initiator: str | None = None, force: str = "no") -> None:
-        """Withdraws the volume from hosts, or from one."""
-        self.run("unexport", self.name, initiator=initiator, force=force)
-
 
 class Saves(Node):
     """/volumes/<name>/saves"""
@@ -174,13 +179,13 @@ class Saves(Node):
         return found
 
 
-class Save(Node):
+class Save(Offered):
     """/volumes/<name>/saves/<save>"""
 
     def summary(self) -> tuple[str, bool | None]:
         save = self.facts
         what = [printable(save.get("label") or ""), save["fill"]]
-        what += [save["activity"]] if save["activity"] != "idle" else []
+        what += [results.uses(save)] if results.uses(save) != "idle" else []
         return (", ".join(part for part in what if part), save["fill"] != "broken")
 
     def ui_command_diff(self) -> None:

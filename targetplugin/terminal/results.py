@@ -115,6 +115,13 @@ def legs(found: Sequence[Fields]) -> None:
     draw("Legs", heads, rows)
 
 
+def uses(save: Fields) -> str:
+    """What a save is in use for: `idle`, `recovering`, `recovering, shown`."""
+    found = [save["activity"]] if save["activity"] != "idle" else []
+    found += ["shown"] if save.get("export") else []
+    return ", ".join(found) or "idle"
+
+
 def saves(found: Sequence[Fields]) -> None:
     heads = ("save", "label", "taken", "fill", "%", "in use for", "changed since", "medium", "from")
     rows = [
@@ -124,7 +131,7 @@ def saves(found: Sequence[Fields]) -> None:
             when(save.get("created")),
             save["fill"],
             f"{save['percent']:.0f}" if save.get("percent") is not None else None,
-            save["activity"],
+            uses(save),
             format_size(save.get("changed_bytes")),
             ", ".join(save["media"]),
             save.get("origin"),
@@ -166,8 +173,14 @@ def _unit(value: float | None, unit: str) -> str | None:
     return None if value is None else f"{value:.3g} {unit}"
 
 
+def exports_of(found: Sequence[Fields]) -> list[Fields]:
+    """Of volumes: their exports, each followed by those of its saves."""
+    offered = [thing for one in found for thing in (one, *one["saves"])]
+    return [thing["export"] for thing in offered if thing.get("export")]
+
+
 def exports(found: Sequence[Fields]) -> None:
-    heads = ("volume", "target", "lun", "portals", "initiator", "chap user", "logged in")
+    heads = ("what", "target", "lun", "portals", "initiator", "chap user", "logged in")
     rows = [
         [
             one["volume"],
@@ -214,5 +227,4 @@ def volume_in_full(one: Fields) -> None:
     say("")
     legs([one])
     saves(one["saves"])
-    if one.get("export"):
-        exports([one["export"]])
+    exports(exports_of([one]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,14 +43,14 @@ def pattern(seed: int) -> bytes:
 
 
 @pytest.fixture
-def saved(rig: Rig) -> Iterator[tuple[Rig, bytes]]:
+def saved(rig: Rig) -> tuple[Rig, bytes]:
     """A volume on `a`, and its save on `b`, of which the first extent is told too."""
     rig.create("a", "b")
     old = pattern(1)
     assert rig.ring.write(0, old).status == 0
     rig.engine.save_split(rig.handle, [rig.media["b"].uuid], 1)
     assert rig.ring.write(0, pattern(2)).status == 0
-    yield rig, old
+    return rig, old
 
 
 def file_of(rig: Rig, name: str) -> bytes:
@@ -78,7 +77,7 @@ def test_a_view_reads_what_the_save_holds_while_the_volume_goes_on(
 
 
 @pytest.mark.parametrize(
-    "cdb, data",
+    ("cdb", "data"),
     [
         (struct.pack(">BBIBHB", 0x2A, 0, 0, 0, 8, 0), bytes(4096)),
         (struct.pack(">BBQIBB", 0x8A, 0, 0, 8, 0, 0), bytes(4096)),

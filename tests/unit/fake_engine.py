@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from targetplugin.engine import VolumeSpec
+from targetplugin.engine import ViewSpec, VolumeSpec
 from targetplugin.engine.core import Core
 from targetplugin.errors import Reason, Refused
 
@@ -103,6 +103,16 @@ class FakeEngine:
             self._handle += 1
             self.volumes[self._handle] = volume
             self._pump(self._handle)
+            return self._handle
+
+    def add_view(self, spec: ViewSpec) -> int:
+        with self._lock:
+            volume = Volume(Core(spec.uuid, spec.size, 20))
+            for medium in spec.media:
+                self._attach(volume, medium)
+            volume.core.show()
+            self._handle += 1
+            self.volumes[self._handle] = volume
             return self._handle
 
     def remove_volume(self, handle: int) -> None:

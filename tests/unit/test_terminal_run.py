@@ -16,7 +16,14 @@ import pytest
 
 from targetplugin.control.server import Server
 from targetplugin.errors import Reason
-from tests.unit.fake_subsystem import HOST, FakeSubsystem, a_save, a_volume, an_operation
+from tests.unit.fake_subsystem import (
+    HOST,
+    FakeSubsystem,
+    a_save,
+    a_volume,
+    an_export,
+    an_operation,
+)
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).parents[2]
@@ -86,6 +93,8 @@ def run(place: Path, tmp_path: Path) -> Run:
                 {"portals": ["192.0.2.1:3260"], "target": "iqn.2026-01.a:l"},
             ),
         ),
+        (f"export ledger@3 --initiator {HOST}", ("export", ("ledger@3", [HOST]), {})),
+        ("unexport ledger@night", ("unexport", ("ledger@night",), {})),
         ("unexport ledger", ("unexport", ("ledger",), {})),
         (
             f"unexport ledger --initiator {HOST} --force",
@@ -217,6 +226,19 @@ def test_nothing_is_cut_or_coloured_in_a_pipe(run: Run, fake: FakeSubsystem) -> 
     done = run("status")
     assert long in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def test_status_shows_which_save_is_shown_to_whom(run: Run, fake: FakeSubsystem) -> None:
+    shown = an_export(volume="ledger@3", target="iqn.2026-01.org.example:night")
+    save = a_save(activity="recovering", export=shown)
+    fake.answers["status"]["volumes"] = [a_volume(saves=[save], export=None)]
+    fake.answers["volume_show"] = a_volume(saves=[save], export=None)
+    for words in (("status",), ("status", "ledger"), ("volume", "show", "ledger")):
+        told = run(*words).stdout
+        assert "recovering, shown" in told
+        line = next(line for line in told.splitlines() if "example:night" in line)
+        assert "ledger@3" in line
+        assert HOST in line
 
 
 def test_a_label_of_a_host_does_not_steer_the_terminal(run: Run, fake: FakeSubsystem) -> None:
