@@ -135,6 +135,8 @@ class Comeback:
         if owner is None:
             trailer = self._floor.media[uuid].trailer
             return trailer is None or trailer.role is not Role.FREE
+        if uuid in self._sources():
+            return True
         runtime = self._floor.runtime(owner)
         if runtime.handle is None:
             return False
@@ -142,6 +144,15 @@ class Comeback:
         source = status["recover"]["source"] if status["recover"] else None
         engaged = set(status["legs"]) | set(status["saves"]) | {source}
         return uuid in engaged or bool(runtime.tasks)
+
+    def _sources(self) -> set[bytes]:
+        """The media of other volumes' saves that clones are being copied from."""
+        found = set()
+        for clone in self._floor.catalog.cloning():
+            status = self._floor.status(clone)
+            if status and status["recover"]:
+                found.add(status["recover"]["source"])
+        return found
 
     def _legs(self, volume: Volume) -> bool:
         """Brings back the legs that the engine goes without. False if one stays away."""

@@ -184,6 +184,14 @@ class Saves:
             self._operations.end(row, state="aborted")
             self._settle.trailers(volume.uuid, row.id)
             return
+        if row.verb == "clone":
+            raise Refused(
+                Reason.STATE,
+                "a clone can't be aborted: hosts may have written to it",
+                object=str(row.id),
+                hint=f"if it is not wanted: volume delete {volume.name} --force",
+                progress=self._views.progress(row)[0],
+            )
         raise Refused(
             Reason.STATE,
             f"a {row.verb} can't be aborted: hosts read what it gave them",

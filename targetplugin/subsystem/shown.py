@@ -17,6 +17,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media.medium import Medium
 from targetplugin.subsystem.exports import Asked, Exports
 from targetplugin.subsystem.floor import Floor, save_name
+from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.views import Shape, Views
 from targetplugin.subsystem.volumes import naa
@@ -48,10 +49,13 @@ def picture(volume: Volume, save: Save) -> Picture:
 class Shown:
     """See the module."""
 
-    def __init__(self, floor: Floor, views: Views, exports: Exports) -> None:
+    def __init__(
+        self, floor: Floor, views: Views, operations: Operations, exports: Exports
+    ) -> None:
         self._floor = floor
         self._catalog = floor.catalog
         self._views = views
+        self._operations = operations
         self._exports = exports
 
     # --- verbs -------------------------------------------------------------------------------
@@ -62,7 +66,7 @@ class Shown:
         with self._floor.runtime(volume.uuid).lock:
             volume, save = self._floor.save(name)
             self._views.require(Verb.EXPORT, volume, save)
-            self._check_recorded(volume)
+            self._operations.check_recorded(volume)
             one = picture(volume, save)
             known = self._catalog.shown_get(volume.uuid, save.generation)
             old = known.export if known else None
@@ -75,19 +79,6 @@ class Shown:
                     self._end(one)
                 raise
             return self._views.export(one.name, row)
-
-    def _check_recorded(self, volume: Volume) -> None:
-        """Raises Refused (STATE) after an operation that the disks may have and the catalog not: it
-        may have made the save's medium something else.
-        """
-        for row in self._catalog.operations(volume.uuid, running=True):
-            if row.state == "prepared":
-                raise Refused(
-                    Reason.STATE,
-                    f"operation {row.id}, a {row.verb} of {volume.name}, could not be recorded",
-                    object=volume.name,
-                    hint="bring the volume up, or restart targetplugind, and repeat",
-                )
 
     def _put(self, volume: Volume, save: Save, export: Export | None) -> None:
         if export is not None:

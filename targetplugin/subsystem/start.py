@@ -125,6 +125,7 @@ class Start:
         """
         mine = {leg.medium for leg in self._catalog.legs(volume.uuid)}
         mine |= {uuid for save in self._catalog.saves(volume.uuid) for uuid in save.media}
+        mine |= self._source_media(volume)
         if held := mine & self.held:
             names = ", ".join(sorted(self._floor.medium_name(uuid) for uuid in held))
             raise Refused(
@@ -134,6 +135,13 @@ class Start:
                 hint="hosts wait; they are over when the disk answers or its driver gives them up"
                 " (journalctl -k); if something else has it open, end that",
             )
+
+    def _source_media(self, volume: Volume) -> set[bytes]:
+        """Of the save that a clone is being copied from."""
+        source = volume.details.get("source")
+        owner = bytes.fromhex(source["volume"]) if source else b""
+        save = self._catalog.save_get(owner, source["generation"]) if source else None
+        return set(save.media) if save else set()
 
     def try_volume(self, volume: Volume) -> bool:
         """Starts a volume that is down. False where it can't be; why is kept to be shown."""
@@ -278,10 +286,22 @@ class Start:
             source = self._floor.medium_name(record.recover[0])
             raise Refused(
                 Reason.STATE,
-                f"{volume.name} is being recovered from {source}, which is missing",
+                f"{volume.name} still takes its data from {source}, which is missing",
                 object=volume.name,
                 hint=f"bring {source} back",
             )
+        source_of = volume.details.get("source")
+        if record.recover is not None and source_of is not None:
+            trailer = self._floor.media[record.recover[0]].trailer
+            if trailer is None or trailer.volume.hex() != source_of["volume"]:
+                source = self._floor.medium_name(record.recover[0])
+                raise Refused(
+                    Reason.STATE,
+                    f"{volume.name} still takes its data from {source}, which holds"
+                    f" {volume.details['clone_of']} no more",
+                    object=volume.name,
+                    hint=f"volume delete {volume.name} --force, and clone another save",
+                )
 
     def _agree(self, volume: Volume, record: Record) -> Volume:
         """The catalog as the record has it, where the record knows better; then differentials

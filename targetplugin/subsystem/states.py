@@ -23,6 +23,7 @@ class Verb(Enum):
     RELEASE = "release"
     BACKUP = "backup"
     EXPORT = "export"  # of a save: to show it to hosts
+    CLONE = "clone"
 
 
 class Fill(Enum):
@@ -46,6 +47,7 @@ class Tie(Enum):
     """What else holds on to a save, beside what is being done with it."""
 
     SHOWN = "shown"  # hosts see it
+    CLONED = "cloned"  # a clone is being copied from it
 
 
 class Volume(Enum):
@@ -54,6 +56,7 @@ class Volume(Enum):
     SETTLED = "settled"
     FILLING = "filling"  # one of its saves fills
     RECOVERING = "recovering"
+    CLONING = "cloning"  # it is a clone that is still being copied
     DOWN = "down"  # no leg in sync is there
 
 
@@ -94,16 +97,20 @@ _SOURCE = _busy("is being recovered from", _WAIT)
 _READ = _busy("is being written to a backup", _WAIT + ", or abort it")
 _IMAGE = _busy("is still being restored from its image", _WAIT + ", or abort it")
 _SHOWN = _no("is shown to hosts", "unexport it first")
+_CLONED = _busy("has a clone that is still being copied", _WAIT + ", or delete the clone")
+_CLONES = _busy("is a clone that is still being copied", _WAIT)
 _RECOVERS = _busy("is taking a save back: a recover runs", _WAIT)
 _SAVES_FILL = _busy("has a save that still fills", _WAIT)
 _DOWN = _no("is down: no leg in sync is there", "bring the missing medium back")
 
 # Every pair of a state and a verb stands here; what a state says nothing of is done.
 _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
-    Fill.FILLING: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.EXPORT), _FILLS),
+    Fill.FILLING: dict.fromkeys(
+        (Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.EXPORT, Verb.CLONE), _FILLS
+    ),
     Fill.WHOLE: {},
     Fill.BROKEN: dict.fromkeys(
-        (Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.EXPORT), _BROKEN
+        (Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.EXPORT, Verb.CLONE), _BROKEN
     ),
     Activity.IDLE: {},
     Activity.RECOVERING: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE), _SOURCE),
@@ -117,13 +124,16 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
             Verb.RELEASE,
             Verb.BACKUP,
             Verb.EXPORT,
+            Verb.CLONE,
         ),
         _IMAGE,
     ),
     Tie.SHOWN: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE), _SHOWN),
+    Tie.CLONED: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE), _CLONED),
     Volume.SETTLED: {},
     Volume.FILLING: {Verb.SWAP: _SAVES_FILL},
     Volume.RECOVERING: dict.fromkeys((Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _RECOVERS),
+    Volume.CLONING: dict.fromkeys((Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _CLONES),
     Volume.DOWN: dict.fromkeys((Verb.SAVE, Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _DOWN),
 }
 ALL_STATES: tuple[State, ...] = (*Fill, *Activity, *Tie, *Volume)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import targetplugin
 from targetplugin.catalog import Catalog
 from targetplugin.subsystem.backups import Backups
+from targetplugin.subsystem.clones import Clones
 from targetplugin.subsystem.comeback import Comeback
 from targetplugin.subsystem.exports import Asked, Exports
 from targetplugin.subsystem.floor import Floor
@@ -58,8 +59,9 @@ class Subsystem:
         self._points = Points(floor, views, operations, pool, settle)
         self._saves = Saves(floor, views, operations, settle)
         self._backups = Backups(floor, views, operations, pool, settle)
+        self._clones = Clones(floor, views, operations, pool, settle, self._volumes)
         self._exports = Exports(floor, views)
-        self._shown = Shown(floor, views, self._exports)
+        self._shown = Shown(floor, views, operations, self._exports)
         self._transfers = Transfers(floor, views, operations, settle, self._lost)
         self._start = Start(
             floor,
@@ -301,6 +303,26 @@ class Subsystem:
         """
         ask = Ask("swap", {"save": save}, door, request, preview)
         return self._points.swap(ask, save, force)
+
+    def clone(
+        self,
+        save: str,
+        name: str,
+        *,
+        onto: str | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        preview: bool = False,
+    ) -> Shape:
+        """Makes a whole save a volume of its own, to be written to: usable at once, on one leg, and
+        independent when it is copied. Returns {"operation", "volume"}.
+
+        Args:
+            name: the new volume's.
+            onto: the free medium that is to be its leg.
+        """
+        body = {"save": save, "name": name, "onto": onto}
+        return self._clones.clone(Ask("clone", body, door, request, preview), save, name, onto)
 
     # --- saves and images ----------------------------------------------------------------------
 

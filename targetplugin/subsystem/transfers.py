@@ -208,15 +208,24 @@ class Transfers:
         self._detach(runtime, medium, unless_it_fills=True)
 
     def recover_is_over(self, volume: Volume) -> None:
-        """All extents are copied back."""
-        for row in self._operations.running(volume.uuid, "recover"):
-            self._end(row, row.extents_changed)
+        """All extents are copied back; a clone needs its source no more."""
+        verbs = ("recover", "clone")
+        rows = [row for verb in verbs for row in self._operations.running(volume.uuid, verb)]
+        now = self._floor.catalog.volume_get(volume.uuid) or volume
+        if not rows and "source" not in now.details:
+            return  # and the catalog's disk may be full
+        details = {key: kept for key, kept in now.details.items() if key != "source"}
+        with self._floor.catalog.transaction():
+            self._floor.catalog.volume_set(volume.uuid, details=details)
+            for row in rows:
+                self._end(row, row.extents_changed)
 
     def _recover_failed(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
-        for row in self._operations.running(volume.uuid, "recover"):
-            name = self._floor.medium_name(medium)
-            why = f"{name} can't be read; the recover goes on when the daemon starts and it is back"
-            self._floor.catalog.operation_set(row.id, error=why)
+        name = self._floor.medium_name(medium)
+        for verb in ("recover", "clone"):
+            for row in self._operations.running(volume.uuid, verb):
+                why = f"{name} can't be read; the {verb} goes on when the daemon starts and it is back"
+                self._floor.catalog.operation_set(row.id, error=why)
 
     def _end(self, row: Operation, copied: int) -> None:
         size = row.prepared.get("extent_size", 0)

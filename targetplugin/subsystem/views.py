@@ -88,7 +88,7 @@ class Views:
             return row.progress, row.extents_copied
         total, left = row.prepared.get("pending", 0), None
         medium = bytes.fromhex(row.prepared.get("medium", ""))
-        if row.verb == "recover" and status["recover"]:
+        if row.verb in ("recover", "clone") and status["recover"]:
             total, left = status["recover"]["total"], status["recover"]["pending"]
             total = max(total, row.prepared.get("pending", 0))
         elif row.verb == "save" and medium in status["saves"]:
@@ -126,7 +126,20 @@ class Views:
     def ties(self, volume: Volume, save: Save) -> list[Tie]:
         """What else holds on to the save."""
         shown = self._floor.catalog.shown_get(volume.uuid, save.generation)
-        return [Tie.SHOWN] if shown else []
+        found = [Tie.SHOWN] if shown else []
+        return found + ([Tie.CLONED] if self.clones(volume, save) else [])
+
+    def clones(self, volume: Volume, save: Save | None = None) -> list[Volume]:
+        """The clones that are still being copied from a save, or from any of the volume's; those
+        that are being made too.
+        """
+        wanted = (volume.uuid.hex(), save.generation if save else None)
+        return [
+            clone
+            for clone in self._floor.catalog.cloning()
+            if (source := clone.details["source"])["volume"] == wanted[0]
+            and wanted[1] in (None, source["generation"])
+        ]
 
     def require(self, verb: Verb, volume: Volume, save: Save) -> None:
         """Raises Refused unless the table lets the verb be done in the save's states."""
@@ -168,7 +181,7 @@ class Views:
 
     def save(self, volume: Volume, save: Save) -> Shape:
         """name, volume, generation, label, created, fill, activity, media, percent, changes since
-        it, origin, slot, export.
+        it, origin, slot, export, clones that are being copied from it.
         """
         status = self._floor.status(volume)
         percent = 100.0
@@ -196,6 +209,7 @@ class Views:
             "origin": save.origin,
             "slot": save.slot,
             "export": self.export(save_name(volume, save), shown.export) if shown else None,
+            "clones": [clone.name for clone in self.clones(volume, save)],
         }
 
     # --- volumes -----------------------------------------------------------------------------
@@ -206,7 +220,8 @@ class Views:
         if status is None or status["failed"]:
             return VolumeState.DOWN
         if status["recover"]:
-            return VolumeState.RECOVERING
+            cloning = "source" in volume.details
+            return VolumeState.CLONING if cloning else VolumeState.RECOVERING
         filling = any(s["state"] == "filling" for s in status["saves"].values())
         return VolumeState.FILLING if filling else VolumeState.SETTLED
 
@@ -233,7 +248,7 @@ class Views:
 
     def volume(self, volume: Volume) -> Shape:
         """name, id, naa, sizes, generation, parent, state, rights, policy, legs, saves, operation,
-        export.
+        export, clone_of: the save that it was made of.
         """
         status = self._floor.status(volume)
         legs = self.legs(volume, status)
@@ -241,7 +256,7 @@ class Views:
         if status is None or status["failed"]:
             state = "down"
         elif status["recover"]:
-            state = "recovering"
+            state = "cloning" if "source" in volume.details else "recovering"
         elif in_sync < len(legs):
             state = "degraded"
         else:
@@ -262,6 +277,7 @@ class Views:
             "rights": volume.rights,
             "policy": volume.policy,
             "mirror": volume.mirror,
+            "clone_of": volume.details.get("clone_of"),
             "legs": legs,
             "saves": [self.save(volume, s) for s in self._floor.catalog.saves(volume.uuid)],
             "changed_extents": status["changed"] if status else 0,

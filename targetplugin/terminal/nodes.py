@@ -121,7 +121,9 @@ class Volume(Offered):
     """/volumes/<name>"""
 
     def summary(self) -> tuple[str, bool | None]:
-        good = {"serving": True, "recovering": True}.get(self.facts["state"], False)
+        good = {"serving": True, "recovering": True, "cloning": True}.get(
+            self.facts["state"], False
+        )
         return (f"{self.facts['state']}, generation {self.facts['generation']}", good)
 
     def grow(self) -> None:
@@ -199,6 +201,10 @@ class Save(Offered):
     def ui_command_swap(self, force: str = "no", wait: str = "no") -> None:
         """Makes this save's medium the volume's data."""
         self.run("swap", self.name, force=force, wait=wait)
+
+    def ui_command_clone(self, name: str, onto: str | None = None, wait: str = "no") -> None:
+        """Makes this save a volume of its own, to write to: clone test"""
+        self.run("clone", self.name, name=name, onto=onto, wait=wait)
 
     def ui_command_resync(self, wait: str = "no") -> None:
         """Gives this save up and makes its medium a leg again."""

@@ -10,7 +10,12 @@ from targetplugin.terminal.sizes import format_size
 from targetplugin.terminal.tables import draw, say
 
 Fields = dict[str, Any]
-_AT_ONCE = ("save", "recover", "swap")  # a moment from which they are in force matters to hosts
+_AT_ONCE = (
+    "save",
+    "recover",
+    "swap",
+    "clone",
+)  # a moment from which they are in force matters to hosts
 _DIFFERENTIAL = ("recover", "resync")  # only what differs is copied
 
 
@@ -119,6 +124,7 @@ def uses(save: Fields) -> str:
     """What a save is in use for: `idle`, `recovering`, `recovering, shown`."""
     found = [save["activity"]] if save["activity"] != "idle" else []
     found += ["shown"] if save.get("export") else []
+    found += [f"clone {name}" for name in save.get("clones") or []]
     return ", ".join(found) or "idle"
 
 
@@ -222,6 +228,8 @@ def volume_in_full(one: Fields) -> None:
         f"{one['name']}: NAA {one['naa']}, extents of {format_size(one['extent_size'])},"
         f" in-band rights: {one['rights']}, a save's policy: {one['policy']}"
     )
+    if one.get("clone_of"):
+        say(f"{one['name']} was made of {one['clone_of']}")
     if one.get("why"):
         say(f"{one['name']} is {one['state']}: {one['why']}")
     say("")
