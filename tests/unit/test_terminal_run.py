@@ -117,6 +117,10 @@ def run(place: Path, tmp_path: Path) -> Run:
         ),
         ("restore ledger --backup 2", ("restore", ("ledger",), {"backup": 2, **DOOR})),
         ("swap ledger", ("swap", ("ledger",), DOOR)),
+        (
+            "clone ledger@night --name test --onto vdd",
+            ("clone", ("ledger@night", "test"), {"onto": "vdd", **DOOR}),
+        ),
         ("resync ledger@3", ("resync", ("ledger@3",), DOOR)),
         ("release ledger@3", ("release", ("ledger@3",), DOOR)),
         ("abort 12", ("abort", (12,), {})),
@@ -239,6 +243,14 @@ def test_status_shows_which_save_is_shown_to_whom(run: Run, fake: FakeSubsystem)
         line = next(line for line in told.splitlines() if "example:night" in line)
         assert "ledger@3" in line
         assert HOST in line
+
+
+def test_a_clone_says_what_it_is_and_what_comes_next(run: Run, fake: FakeSubsystem) -> None:
+    told = run("clone", "ledger@3", "--name", "test").stdout
+    assert "test is a volume with the data of ledger@3 on virtio-media-a" in told
+    assert "targetplugin export test" in told
+    fake.answers["status"]["volumes"] = [a_volume(saves=[a_save(clones=["test"])])]
+    assert "clone test" in run("status").stdout
 
 
 def test_a_label_of_a_host_does_not_steer_the_terminal(run: Run, fake: FakeSubsystem) -> None:
