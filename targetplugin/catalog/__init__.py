@@ -18,6 +18,7 @@ from targetplugin.catalog.rows import (
     Operation,
     Request,
     Save,
+    Shown,
     Volume,
 )
 from targetplugin.catalog.store import Catalog
@@ -38,5 +39,6 @@ __all__ = [
     "Operation",
     "Request",
     "Save",
+    "Shown",
     "Volume",
 ]

@@ -136,6 +136,15 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A save that hosts see. `export.volume` is the identity under which they see it, 16 bytes."""
+
+    volume: bytes
+    generation: int
+    export: Export
+
+
+@dataclass(frozen=True)
 class Operation:
     """One request for a verb, from any door. Outlives its volume.
 

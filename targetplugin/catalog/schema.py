@@ -156,6 +156,26 @@ STEPS = (
         PRIMARY KEY (name, volume)
     ) STRICT;
     """,
+    """
+    CREATE TABLE shown (
+        identity BLOB PRIMARY KEY CHECK (length(identity) = 16),
+        volume BLOB NOT NULL,
+        generation INTEGER NOT NULL,
+        target TEXT NOT NULL,
+        portals TEXT NOT NULL,
+        lun INTEGER NOT NULL,
+        UNIQUE (volume, generation),
+        FOREIGN KEY (volume, generation) REFERENCES saves (volume, generation) ON DELETE CASCADE
+    ) STRICT;
+    CREATE TABLE shown_to (
+        identity BLOB NOT NULL REFERENCES shown (identity) ON DELETE CASCADE,
+        iqn TEXT NOT NULL,
+        chap_user TEXT,
+        chap_password TEXT,
+        position INTEGER NOT NULL,
+        PRIMARY KEY (identity, iqn)
+    ) STRICT;
+    """,
 )
 
 VERSION = len(STEPS)

@@ -12,10 +12,13 @@ from targetplugin.catalog.maps import Maps
 from targetplugin.catalog.media import MediaTables
 from targetplugin.catalog.operations import OperationTables
 from targetplugin.catalog.saves import SaveTables
+from targetplugin.catalog.shown import ShownTables
 from targetplugin.catalog.volumes import VolumeTables
 
 
-class Catalog(MediaTables, VolumeTables, SaveTables, ExportTables, OperationTables, GroupTables):
+class Catalog(
+    MediaTables, VolumeTables, SaveTables, ExportTables, ShownTables, OperationTables, GroupTables
+):
     """catalog.db and maps/ in a state directory. Thread-safe; a second process is refused.
 
     Every method is a transaction of its own, or part of the one around it. Of rows that are not

@@ -53,6 +53,14 @@ class VolumeTables(Tables):
         if not self._db.run("DELETE FROM volumes WHERE uuid = ?", uuid):
             raise missing("volume", uuid.hex())
 
+    def cloning(self) -> list[Volume]:
+        """Those whose details name a source: what they hold is still being copied from there."""
+        rows = self._db.all(
+            "SELECT * FROM volumes WHERE json_extract(details, '$.source') IS NOT NULL"
+            " ORDER BY name"
+        )
+        return [make(Volume, row, json_in=_JSON) for row in rows]
+
     def legs(self, volume: bytes) -> list[Leg]:
         rows = self._db.all("SELECT * FROM legs WHERE volume = ? ORDER BY position", volume)
         return [make(Leg, row) for row in rows]

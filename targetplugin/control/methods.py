@@ -196,6 +196,13 @@ class OfSave(Params):
     save: Name
 
 
+class Clone(OfSave):
+    name: Name
+    onto: Name | UnsetType | None = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
 class Resync(OfSave):
     preview: bool | UnsetType = UNSET
     request: RequestId | UnsetType | None = UNSET
@@ -302,6 +309,7 @@ METHODS: dict[str, Method] = {
     "undo": Method(Undo, "undo"),
     "restore": Method(Restore, "restore"),
     "swap": Method(TakeBack, "swap"),
+    "clone": Method(Clone, "clone"),
     "resync": Method(Resync, "resync"),
     "release": Method(TakeBack, "release"),
     "abort": Method(OfOperation, "abort"),

@@ -14,6 +14,7 @@ from targetplugin.engine.values import (
     Point,
     RecoverMember,
     SaveMember,
+    ViewSpec,
     VolumeSpec,
 )
 
@@ -32,6 +33,7 @@ __all__ = [
     "SaveMember",
     "SaveRecord",
     "SaveState",
+    "ViewSpec",
     "VolumeSpec",
     "decode_map_slot",
     "decode_record",

@@ -23,6 +23,7 @@ cdef enum:
     STATUS_READ_ERROR = 1  # MEDIUM ERROR 11h/00h
     STATUS_WRITE_ERROR = 2  # MEDIUM ERROR 0Ch/00h
     STATUS_NO_LEG = 3  # NOT READY 04h/00h: no medium to serve it from
+    STATUS_PROTECTED = 4  # DATA PROTECT 27h/00h: it is a view, which is only read
 
 # Actions.
 cdef enum:
@@ -224,6 +225,7 @@ cdef class Core:
     cdef readonly bint copying  # a transfer is not at its end
     cdef uint32_t copies_allowed
     cdef readonly bint paused
+    cdef readonly bint view  # what its media hold is only read: see Core.show
     cdef uint8_t uuid[16]
     cdef medium_t media[16]
     cdef uint32_t media_end  # above the last

@@ -136,8 +136,14 @@ cdef class Core:
 
     cdef void submit(self, uint32_t tag, uint8_t op, uint64_t offset, uint32_t length, uint8_t flags) noexcept nogil:
         # HOST_* and TASK_* are the same numbers, but for zeros, which are written.
-        cdef task_t *t = task_new(self, TASK_WRITE if op == HOST_ZERO else op, STEP_BEGIN)
+        cdef task_t *t
         cdef action_t *a
+        if self.view and op != HOST_READ:
+            a = emit(self, ACT_ANSWER)
+            a.number = tag
+            a.status = STATUS_GOOD if op == HOST_FLUSH else STATUS_PROTECTED  # nothing is ever written, so all is flushed
+            return
+        t = task_new(self, TASK_WRITE if op == HOST_ZERO else op, STEP_BEGIN)
         if t == NULL:
             a = emit(self, ACT_ANSWER)
             a.number = tag
@@ -231,7 +237,7 @@ cdef class Core:
         cdef task_t *t
         if kind == POINT_COPY:
             save = source
-        error = point_check(self, kind, mask, source, save)
+        error = -EINVAL if self.view else point_check(self, kind, mask, source, save)
         if error:
             return error
         if save < MAX_MEDIA:
@@ -273,7 +279,7 @@ cdef class Core:
         cdef medium_t *m
         cdef task_t *t
         cdef uint32_t i, legs = 0
-        if medium >= MAX_MEDIA or not self.media[medium].used:
+        if self.view or medium >= MAX_MEDIA or not self.media[medium].used:
             return -EINVAL
         m = &self.media[medium]
         if not m.spec.record_offset:
@@ -311,6 +317,8 @@ cdef class Core:
     cdef int drop(self, uint32_t request, uint32_t medium) noexcept nogil:
         cdef medium_t *m
         cdef task_t *t
+        if self.view:
+            return -EINVAL
         if medium >= MAX_MEDIA or not self.media[medium].used:
             return -ENOENT
         m = &self.media[medium]
@@ -410,6 +418,17 @@ cdef class Core:
             start_again(self, record, slots)
         t = task_new(self, TASK_BOOT, STEP_BEGIN)
         ready(self, t)
+
+    def show(self):
+        """Instead of start(): a view. Hosts read what the media that are attached hold, which is the same on all of them,
+        and nothing is ever written to one: no host's data, no record and no map.
+
+        Raises:
+            Refused: none is attached.
+        """
+        if not self.booting or self.lists[Q_FREE].count != TASKS:
+            raise ValueError("the volume was started already")
+        start_view(self)
 
     # --- looking at it; call these only while no other thread is in the core ----------------------------
 

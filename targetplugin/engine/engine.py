@@ -25,6 +25,7 @@ from targetplugin.engine.values import (
     Point,
     RecoverMember,
     SaveMember,
+    ViewSpec,
     VolumeSpec,
 )
 from targetplugin.errors import Reason, Refused
@@ -60,6 +61,7 @@ REFUSALS = {
     ),
 }
 COMMAND_THREADS = 4
+VIEW_SHIFT = 20  # a view marks no extents: the coarsest take the least memory
 START_WAIT = 10.0  # seconds for a volume's first record; longer, verbs are refused and hosts wait
 SILENT = 12.0  # seconds: with what follows it stays well under the 30 s of a command in LIO
 # Fixed-format sense: HARDWARE ERROR, 44h/00h
@@ -139,8 +141,30 @@ class Engine:
             Refused: the record is damaged or another volume's, or no leg in sync is there.
         """
         core = Core(spec.uuid, spec.size, spec.extent_shift)
+        media = self._known(core, spec.media)
+        core.start(spec.record, spec.maps, spec.same_content)
+        handle = self._serve(core, media)
+        over = time.monotonic() + START_WAIT
+        while not core.started() and time.monotonic() < over:
+            time.sleep(0.001)
+        return handle
+
+    def add_view(self, spec: ViewSpec) -> int:
+        """Serves what media hold, to be read alone. Returns a handle as add_volume does; of the verbs
+        only remove_volume and what is about rings and looking is for it.
+
+        Raises:
+            Refused: a medium is too small, or does not answer.
+        """
+        core = Core(spec.uuid, spec.size, VIEW_SHIFT)
+        media = self._known(core, spec.media)
+        core.show()
+        return self._serve(core, media)
+
+    def _known(self, core: Core, specs: list[MediumSpec]) -> dict[int, MediumSpec]:
+        """Attaches media to a core that is not served yet."""
         media = {}
-        for medium in spec.media:
+        for medium in specs:
             self._check_over(medium)
             try:
                 index = core.attach(
@@ -153,7 +177,9 @@ class Engine:
             except ValueError as error:
                 raise Refused(Reason.STATE, str(error)) from None
             media[index] = medium
-        core.start(spec.record, spec.maps, spec.same_content)
+        return media
+
+    def _serve(self, core: Core, media: dict[int, MediumSpec]) -> int:
         with self._lock:
             self._handles += 1
             handle = self._handles
@@ -163,9 +189,6 @@ class Engine:
             for index, medium in media.items():
                 reactor.set_fd(number, index, medium.fd)
             self._volumes[handle] = Served(reactor, number, core, media)
-        over = time.monotonic() + START_WAIT
-        while not core.started() and time.monotonic() < over:
-            time.sleep(0.001)
         return handle
 
     def remove_volume(self, handle: int) -> None:

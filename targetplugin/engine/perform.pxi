@@ -282,6 +282,8 @@ cdef void perform(reactor_t *r, volume_t *v, action_t *a) noexcept nogil:
             answer_sense(v, a.number, 0x03, 0x1100)
         elif a.status == STATUS_WRITE_ERROR:
             answer_sense(v, a.number, 0x03, 0x0C00)
+        elif a.status == STATUS_PROTECTED:
+            answer_sense(v, a.number, 0x07, 0x2700)
         else:
             answer_sense(v, a.number, 0x02, 0x0400)
     elif a.kind == ACT_DONE:

@@ -390,6 +390,9 @@ cdef void clean_advance(Core c, task_t *t) noexcept nogil:
             return
         t.step = STEP_DRAINED
     if t.step == STEP_DRAINED:
+        if c.view:
+            clean_over(c, t, 0)
+            return
         t.part = log_clean(c)
         flush(c, t, legs_written(c), STEP_FLUSHED)
         return

@@ -131,6 +131,7 @@ cdef class Reactor:
         v.ring_fd = -1
         v.core = <void *>core
         v.blocks = core.size >> 9
+        v.protected = core.view
         core_allow(v.core, COPIES_FULL)
         self.cores[i] = core
         self.r.volumes[i] = v

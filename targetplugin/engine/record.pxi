@@ -9,7 +9,9 @@
 
 
 cdef uint64_t record_want(Core c) noexcept nogil:
-    """The number of the next record to be started, which is asked for hereby."""
+    """The number of the next record to be started, which is asked for hereby. A view has none: nobody waits for it."""
+    if c.view:
+        return c.record_done
     c.record_wanted = c.record_started + 1
     return c.record_wanted
 

@@ -42,6 +42,7 @@ ctypedef struct volume_t:
     uint8_t polling
     uint8_t kick  # answers were given since the last kick
     uint8_t internal  # a checkpoint of the reactor's own is under way
+    uint8_t protected  # it is a view, which hosts may only read
     uint32_t handle  # the engine's name for it, never used again
     void *core
     uint64_t blocks
@@ -215,6 +216,11 @@ cdef void clear_after(slot_t *s, uint64_t kept) noexcept nogil:
         kept -= keep
 
 
+cdef inline bint changes(uint8_t op) noexcept nogil:
+    """Whether a command would change what is on the media: WRITE, UNMAP, WRITE SAME."""
+    return op == 0x2A or op == 0x8A or op == 0xAA or op == 0x0A or op == 0x42 or op == 0x41 or op == 0x93
+
+
 cdef void command(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
     """Starts a command that stands in a slot."""
     cdef slot_t *s = &v.slots[tag]
@@ -226,6 +232,9 @@ cdef void command(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
     if v.attention and op != 0x12 and op != 0x03 and op != 0xA0:
         answer_sense(v, tag, 0x06, v.attention)
         v.attention = 0
+        return
+    if v.protected and changes(op):
+        answer_sense(v, tag, 0x07, 0x2700)
         return
     if op == 0x28 or op == 0x2A:
         lba, count = be32(cdb + 2), be16(cdb + 7)

@@ -40,6 +40,20 @@ class VolumeSpec:
 
 
 @dataclass(frozen=True)
+class ViewSpec:
+    """What is shown as it is, to be read alone.
+
+    Attributes:
+        uuid: 16 bytes, its own. size: bytes.
+        media: those that hold it, all the same; they may be a volume's too, with these descriptors.
+    """
+
+    uuid: bytes
+    size: int
+    media: list[MediumSpec]
+
+
+@dataclass(frozen=True)
 class Pause:
     """How long hosts were held, in microseconds.
 

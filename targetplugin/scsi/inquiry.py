@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 VENDOR = b"TGTPLUG "
 PRODUCT = b"PIT DISK        "
+PRODUCT_SAVE = b"PIT SAVE        "  # of a save that is shown
 VENDOR_PAGE = 0xC0
 SIGNATURE = b"PITCOPY\0"
 REVISION = 1
@@ -23,12 +24,13 @@ MAX_UNMAP_RANGES = 16
 @dataclass(frozen=True)
 class Identity:
     """What a logical unit is: name of the volume, NAA identifier (16 bytes), product revision (4
-    characters).
+    characters), and whether it is a save that is shown: read-only, and no volume to be asked.
     """
 
     name: str
     naa: bytes
     revision: str
+    protected: bool = False
 
 
 def standard(identity: Identity) -> bytes:
@@ -40,7 +42,7 @@ def standard(identity: Identity) -> bytes:
     data[5] = 0x10  # TPGS: implicit, as LIO reports target port groups
     data[7] = 0x02  # CMDQUE
     data[8:16] = VENDOR
-    data[16:32] = PRODUCT
+    data[16:32] = PRODUCT_SAVE if identity.protected else PRODUCT
     data[32:36] = identity.revision.encode("ascii", "replace")[:4].ljust(4)
     for at, descriptor in enumerate((0x0460, 0x04C0, 0x0960)):  # SPC-4, SBC-3, iSCSI
         struct.pack_into(">H", data, 58 + 2 * at, descriptor)
@@ -50,14 +52,20 @@ def standard(identity: Identity) -> bytes:
 def page(code: int, identity: Identity) -> bytes | None:
     """A vital product data page, or None where there is none of this code."""
     make = PAGES.get(code)
-    if make is None:
+    if make is None or code not in codes(identity):
         return None
     body = make(identity)
     return struct.pack(">BBH", 0, code, len(body)) + body
 
 
+def codes(identity: Identity) -> list[int]:
+    """Of the pages that it has. A save takes no PIT COPY, and there is no space to be given back."""
+    without = (0xB2, VENDOR_PAGE) if identity.protected else ()
+    return sorted(code for code in PAGES if code not in without)
+
+
 def _supported(identity: Identity) -> bytes:
-    return bytes(sorted(PAGES))
+    return bytes(codes(identity))
 
 
 def _serial(identity: Identity) -> bytes:
@@ -84,6 +92,8 @@ def _block_limits(identity: Identity) -> bytes:
     data = bytearray(60)
     data[0] = 0x01  # WSNZ: WRITE SAME of no blocks is no way to say "to the end"
     struct.pack_into(">HII", data, 2, 8, MAX_TRANSFER, BEST_TRANSFER)
+    if identity.protected:
+        return bytes(data)
     struct.pack_into(">III", data, 16, MAX_UNMAP, MAX_UNMAP_RANGES, 8)  # granularity: 4 KiB
     struct.pack_into(">Q", data, 32, MAX_UNMAP)  # maximum WRITE SAME length
     return bytes(data)

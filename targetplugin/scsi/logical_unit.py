@@ -22,12 +22,14 @@ log = logging.getLogger(__name__)
 GOOD = 0x00
 CHECK_CONDITION = 0x02
 Handler = Callable[[bytes, bytes], bytes]
+VENDOR = ("pit_copy_in", "pit_copy_out")
 
 
 class Subsystem(Protocol):
     """What a logical unit asks: subsystem.Subsystem."""
 
     def volume_show(self, name: str) -> dict[str, Any]: ...
+    def save_shown(self, name: str) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,12 @@ class Answer:
 
 
 class LogicalUnit:
-    """The logical unit of one volume.
+    """The logical unit of one volume, or of a save that is shown to hosts, read-only: that takes
+    no vendor command, and the engine refuses what would write.
 
     Args:
         subsystem: whose verbs the vendor commands are.
-        volume: its name.
+        volume: its name, or the save's, `ledger@3`.
         revision: product revision level, 4 characters.
     """
 
@@ -52,6 +55,7 @@ class LogicalUnit:
         self._subsystem = subsystem
         self._volume = volume
         self._revision = revision
+        self._protected = "@" in volume
         self._vendor = Vendor(subsystem, volume)
         self._facts: dict[str, Any] = {}
 
@@ -59,9 +63,9 @@ class LogicalUnit:
         """Answers a CDB of 16 bytes; never raises for what a host sends."""
         try:
             command = commands.find(cdb)
-            if command is None:
+            if command is None or (self._protected and command.handler in VENDOR):
                 value = sense.INVALID_OPCODE
-                if commands.known_opcode(cdb[0]):
+                if command is None and commands.known_opcode(cdb[0]):
                     value = sense.replace(sense.INVALID_FIELD_IN_CDB, field_pointer=1)
                 return Answer(CHECK_CONDITION, sense=value.encode())
             fault = commands.reserved_bit(command, cdb)
@@ -86,11 +90,13 @@ class LogicalUnit:
     def _fact(self, name: str) -> Any:
         """What never changes, asked for once: INQUIRY is answered while LIO's tree is busy, too."""
         if name not in self._facts:
-            self._facts = self._subsystem.volume_show(self._volume)
+            ask = self._subsystem.save_shown if self._protected else self._subsystem.volume_show
+            self._facts = ask(self._volume)
         return self._facts[name]
 
     def _identity(self) -> inquiry.Identity:
-        return inquiry.Identity(self._volume, bytes.fromhex(self._fact("naa")), self._revision)
+        naa = bytes.fromhex(self._fact("naa"))
+        return inquiry.Identity(self._volume, naa, self._revision, self._protected)
 
     def _inquiry(self, cdb: bytes, data_out: bytes) -> bytes:
         length = int.from_bytes(cdb[3:5], "big")
@@ -109,10 +115,12 @@ class LogicalUnit:
         return sense.NO_SENSE.encode()[: cdb[4]]
 
     def _mode_sense_6(self, cdb: bytes, data_out: bytes) -> bytes:
-        return self._mode_sense(mode.sense_6(cdb[2] & 0x3F, cdb[2] >> 6), cdb)[: cdb[4]]
+        return self._mode_sense(mode.sense_6(cdb[2] & 0x3F, cdb[2] >> 6, self._protected), cdb)[
+            : cdb[4]
+        ]
 
     def _mode_sense_10(self, cdb: bytes, data_out: bytes) -> bytes:
-        found = self._mode_sense(mode.sense_10(cdb[2] & 0x3F, cdb[2] >> 6), cdb)
+        found = self._mode_sense(mode.sense_10(cdb[2] & 0x3F, cdb[2] >> 6, self._protected), cdb)
         return found[: int.from_bytes(cdb[7:9], "big")]
 
     def _mode_sense(self, found: bytes | None, cdb: bytes) -> bytes:
@@ -156,13 +164,13 @@ class LogicalUnit:
                     0 if c.action is None else 1,
                     len(c.usage),
                 )
-                for c in commands.COMMANDS
+                for c in self._commands()
             )
             return (struct.pack(">I", len(body)) + body)[:length]
         if option > 3:
             raise in_cdb(2)
         action = int.from_bytes(cdb[4:6], "big")
-        same = [c for c in commands.COMMANDS if c.opcode == opcode]
+        same = [c for c in self._commands() if c.opcode == opcode]
         by_action = any(c.action is not None for c in same)
         if (option == 1 and by_action) or (option == 2 and same and not by_action):
             raise in_cdb(2)
@@ -171,6 +179,10 @@ class LogicalUnit:
             return struct.pack(">BBH", 0, 1, 0)[:length]
         usage = bytes([found[0].opcode]) + found[0].usage[1:]
         return (struct.pack(">BBH", 0, 3, len(usage)) + usage)[:length]
+
+    def _commands(self) -> list[commands.Command]:
+        """Those that it understands."""
+        return [c for c in commands.COMMANDS if not (self._protected and c.handler in VENDOR)]
 
     def _report_task_management(self, cdb: bytes, data_out: bytes) -> bytes:
         """What LIO does on its own: abort task, logical unit reset, target reset."""
@@ -187,7 +199,7 @@ class LogicalUnit:
     def _read_capacity_16(self, cdb: bytes, data_out: bytes) -> bytes:
         data = struct.pack(">QI", self._size() // BLOCK - 1, BLOCK)
         # 4096-byte physical blocks; LBPME and LBPRZ: thin, and what was unmapped reads as zeros
-        data += bytes([0, 3, 0xC0, 0])
+        data += bytes([0, 3, 0 if self._protected else 0xC0, 0])
         return data.ljust(32, b"\0")[: int.from_bytes(cdb[10:14], "big")]
 
     def _start_stop_unit(self, cdb: bytes, data_out: bytes) -> bytes:

@@ -12,6 +12,7 @@ EXCEPTIONS = bytes([0x1C, 0x0A]) + bytes(10)
 PAGES = {0x08: CACHING, 0x0A: CONTROL, 0x1C: EXCEPTIONS}
 ALL = 0x3F
 DPOFUA = 0x10  # in the device-specific parameter: FUA is understood
+WP = 0x80  # and there: it is write-protected
 
 
 def pages(code: int, control: int) -> bytes | None:
@@ -30,16 +31,21 @@ def pages(code: int, control: int) -> bytes | None:
     return b"".join(found)
 
 
-def sense_6(code: int, control: int) -> bytes | None:
+def sense_6(code: int, control: int, protected: bool = False) -> bytes | None:
     body = pages(code, control)
-    return None if body is None else bytes([3 + len(body), 0, DPOFUA, 0]) + body
+    return None if body is None else bytes([3 + len(body), 0, _specific(protected), 0]) + body
 
 
-def sense_10(code: int, control: int) -> bytes | None:
+def sense_10(code: int, control: int, protected: bool = False) -> bytes | None:
     body = pages(code, control)
     if body is None:
         return None
-    return (6 + len(body)).to_bytes(2, "big") + bytes([0, DPOFUA, 0, 0, 0, 0]) + body
+    return (6 + len(body)).to_bytes(2, "big") + bytes([0, _specific(protected), 0, 0, 0, 0]) + body
+
+
+def _specific(protected: bool) -> int:
+    """The device-specific parameter (SBC-3 6.5.1)."""
+    return DPOFUA | WP if protected else DPOFUA
 
 
 def select_fault(data: bytes, header: int) -> int | None:

@@ -86,12 +86,23 @@ class OutAction(IntEnum):
 
 
 RIGHTS = ("none", "status", "save", "all")
-VOLUME_STATES = ("serving", "degraded", "recovering", "down")
+VOLUME_STATES = ("serving", "degraded", "recovering", "down", "cloning")
 LEG_STATES = ("in_sync", "syncing", "stale", "missing", "failed")
 FILLS = ("unfilled", "filling", "whole", "broken")
 ACTIVITIES = ("idle", "recovering", "resyncing", "backing-up", "restoring")
 OPERATION_STATES = ("prepared", "running", "done", "failed", "aborted")
-VERBS = ("save", "recover", "restore", "swap", "resync", "release", "abort", "undo", "backup")
+VERBS = (
+    "save",
+    "recover",
+    "restore",
+    "swap",
+    "resync",
+    "release",
+    "abort",
+    "undo",
+    "backup",
+    "clone",
+)
 
 
 class Malformed(ValueError):

@@ -31,6 +31,7 @@ CODES = {
     0x2000: "the command is not known",
     0x2002: "access denied: this host has no right to it",
     0x2100: "the logical block address is out of range",
+    0x2700: "the disk is write-protected",
     0x2400: "invalid field in the command",
     0x2600: "invalid field in the parameter list",
     0x2800: "the medium may have changed",

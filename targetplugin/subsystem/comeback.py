@@ -19,6 +19,7 @@ from targetplugin.media.trailer import Role
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
+from targetplugin.subsystem.shown import Shown
 from targetplugin.subsystem.start import Start
 
 log = logging.getLogger(__name__)
@@ -29,11 +30,14 @@ LONGEST_WAIT = 300.0
 class Comeback:
     """See the module."""
 
-    def __init__(self, floor: Floor, pool: Pool, settle: Settle, start: Start) -> None:
+    def __init__(
+        self, floor: Floor, pool: Pool, settle: Settle, start: Start, shown: Shown
+    ) -> None:
         self._floor = floor
         self._pool = pool
         self._settle = settle
         self._start = start
+        self._shown = shown
         self._wake = threading.Event()
         self._ended = False
         self._wait = FIRST_WAIT
@@ -93,6 +97,7 @@ class Comeback:
                 continue
             with runtime.lock:
                 complete = self._legs(volume) and complete
+                complete = self._shown.begin_all(volume, self._start.held) and complete
                 if came:
                     self._settle.trailers(volume.uuid, 0)
         if started:
@@ -119,6 +124,7 @@ class Comeback:
                     continue  # another has it since
                 if medium is not None and not self._held(uuid, owner) and not _alive(medium):
                     log.info("%s is gone", self._floor.medium_name(uuid))
+                    self._shown.lost(uuid)
                     self._pool.close(uuid)
 
     def _owners(self) -> dict[bytes, bytes]:
@@ -132,6 +138,8 @@ class Comeback:
         if owner is None:
             trailer = self._floor.media[uuid].trailer
             return trailer is None or trailer.role is not Role.FREE
+        if uuid in self._sources():
+            return True
         runtime = self._floor.runtime(owner)
         if runtime.handle is None:
             return False
@@ -139,6 +147,15 @@ class Comeback:
         source = status["recover"]["source"] if status["recover"] else None
         engaged = set(status["legs"]) | set(status["saves"]) | {source}
         return uuid in engaged or bool(runtime.tasks)
+
+    def _sources(self) -> set[bytes]:
+        """The media of other volumes' saves that clones are being copied from."""
+        found = set()
+        for clone in self._floor.catalog.cloning():
+            status = self._floor.status(clone)
+            if status and status["recover"]:
+                found.add(status["recover"]["source"])
+        return found
 
     def _legs(self, volume: Volume) -> bool:
         """Brings back the legs that the engine goes without. False if one stays away."""

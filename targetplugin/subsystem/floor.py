@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from targetplugin.catalog import Catalog, MediumRow, Save, Volume
-from targetplugin.engine import VolumeSpec
+from targetplugin.engine import ViewSpec, VolumeSpec
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import discover
 from targetplugin.media.medium import Medium
@@ -96,6 +96,13 @@ class Floor:
         runtime = self.runtime(spec.uuid)
         with self._adding:
             runtime.handle = self.engine.add_volume(spec)
+            return runtime.handle
+
+    def show(self, spec: ViewSpec) -> int:
+        """Gives a view to the engine; its runtime is that of its own identity. Raises Refused."""
+        runtime = self.runtime(spec.uuid)
+        with self._adding:
+            runtime.handle = self.engine.add_view(spec)
             return runtime.handle
 
     def handle(self, volume: Volume) -> int:

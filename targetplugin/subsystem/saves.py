@@ -10,7 +10,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
-from targetplugin.subsystem.states import Activity, Verb, require
+from targetplugin.subsystem.states import Verb, require
 from targetplugin.subsystem.views import Shape, Views, now
 
 
@@ -89,8 +89,7 @@ class Saves:
         taken = [save for save in self._floor.catalog.saves(volume.uuid) if save.undo]
         newest = max((save.undo for save in taken), default=0)
         for save in taken:
-            idle = self._views.activity(volume, save) is Activity.IDLE
-            if save.undo != newest and idle:
+            if save.undo != newest and self._views.may_go(volume, save):
                 with left_to_the_next_start(f"the release of {save_name(volume, save)}"):
                     self._give_up(volume, save, "a newer recover took an undo save", 0)
 
@@ -205,6 +204,14 @@ class Saves:
             self._operations.end(row, state="aborted")
             self._settle.trailers(volume.uuid, row.id)
             return
+        if row.verb == "clone":
+            raise Refused(
+                Reason.STATE,
+                "a clone can't be aborted: hosts may have written to it",
+                object=str(row.id),
+                hint=f"if it is not wanted: volume delete {volume.name} --force",
+                progress=self._views.progress(row)[0],
+            )
         raise Refused(
             Reason.STATE,
             f"{row.verb} {row.id} can't be aborted: hosts read what it gave them",
@@ -216,13 +223,7 @@ class Saves:
     # --- what they share ---------------------------------------------------------------------
 
     def _require(self, verb: Verb, volume: Volume, save: Save) -> None:
-        require(
-            verb,
-            save_name(volume, save),
-            self._views.activity(volume, save),
-            self._views.fill(save),
-            progress=self._views.activity_progress(volume, save),
-        )
+        self._views.require(verb, volume, save)
         running = self._views.running(volume)
         require(
             verb,

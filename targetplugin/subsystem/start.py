@@ -32,6 +32,7 @@ from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.prepared import Prepared
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
+from targetplugin.subsystem.shown import Shown
 from targetplugin.subsystem.taken_back import TakenBack
 from targetplugin.subsystem.together import Together
 from targetplugin.subsystem.transfers import Transfers
@@ -68,6 +69,7 @@ class Start:
         saves: Saves,
         together: Together,
         taken_back: TakenBack,
+        shown: Shown,
     ) -> None:
         self._floor = floor
         self._catalog = floor.catalog
@@ -81,6 +83,7 @@ class Start:
         self._saves = saves
         self._together = together
         self._taken_back = taken_back
+        self._shown = shown
         self.held: set[bytes] = set()  # media of which a dead process's requests may not be over
 
     def everything(self) -> None:
@@ -136,6 +139,7 @@ class Start:
         """
         mine = {leg.medium for leg in self._catalog.legs(volume.uuid)}
         mine |= {uuid for save in self._catalog.saves(volume.uuid) for uuid in save.media}
+        mine |= self._source_media(volume)
         if held := mine & self.held:
             names = ", ".join(sorted(self._floor.medium_name(uuid) for uuid in held))
             raise Refused(
@@ -145,6 +149,13 @@ class Start:
                 hint="hosts wait; they are over when the disk answers or its driver gives them up"
                 " (journalctl -k); if something else has it open, end that",
             )
+
+    def _source_media(self, volume: Volume) -> set[bytes]:
+        """Of the save that a clone is being copied from."""
+        source = volume.details.get("source")
+        owner = bytes.fromhex(source["volume"]) if source else b""
+        save = self._catalog.save_get(owner, source["generation"]) if source else None
+        return set(save.media) if save else set()
 
     def try_volume(self, volume: Volume) -> bool:
         """Starts a volume that is down. False where it can't be; why is kept to be shown."""
@@ -160,7 +171,9 @@ class Start:
                     runtime.handle = None
                 runtime.why_down = error.message if isinstance(error, Refused) else str(error)
                 log.error("%s is down: %s", volume.name, runtime.why_down)
+                self._shown.begin_all(volume, self.held)  # its saves need none of its legs
                 return False
+            self._shown.begin_all(volume, self.held)
             try:
                 self._exports.adopt(volume)
             except Refused as error:
@@ -292,10 +305,22 @@ class Start:
             source = self._floor.medium_name(record.recover[0])
             raise Refused(
                 Reason.STATE,
-                f"{volume.name} is being recovered from {source}, which is missing",
+                f"{volume.name} still takes its data from {source}, which is missing",
                 object=volume.name,
                 hint=f"bring {source} back",
             )
+        source_of = volume.details.get("source")
+        if record.recover is not None and source_of is not None:
+            trailer = self._floor.media[record.recover[0]].trailer
+            if trailer is None or trailer.volume.hex() != source_of["volume"]:
+                source = self._floor.medium_name(record.recover[0])
+                raise Refused(
+                    Reason.STATE,
+                    f"{volume.name} still takes its data from {source}, which holds"
+                    f" {volume.details['clone_of']} no more",
+                    object=volume.name,
+                    hint=f"volume delete {volume.name} --force, and clone another save",
+                )
 
     def _agree(self, volume: Volume, record: Record) -> Volume:
         """The catalog as the record has it, where the record knows better; then differentials

@@ -24,6 +24,8 @@ class Verb(Enum):
     BACKUP = "backup"
     UNDO = "undo"
     REPLACE = "replace"  # a save onto this older save's medium
+    EXPORT = "export"  # of a save: to show it to hosts
+    CLONE = "clone"
 
 
 class Fill(Enum):
@@ -43,12 +45,20 @@ class Activity(Enum):
     RESTORING = "restoring"  # an image fills it, or is compared with it
 
 
+class Tie(Enum):
+    """What else holds on to a save, beside what is being done with it."""
+
+    SHOWN = "shown"  # hosts see it
+    CLONED = "cloned"  # a clone is being copied from it
+
+
 class Volume(Enum):
     """What a volume is doing as a whole."""
 
     SETTLED = "settled"
     FILLING = "filling"  # one of its saves fills
     RECOVERING = "recovering"
+    CLONING = "cloning"  # it is a clone that is still being copied
     DOWN = "down"  # no leg in sync is there
 
 
@@ -69,7 +79,7 @@ class Rule:
     next: str = ""
 
 
-State = Fill | Activity | Volume
+State = Fill | Activity | Tie | Volume
 
 _DONE = Rule(Outcome.DONE)
 
@@ -88,16 +98,30 @@ _BROKEN = _no("is broken: an old extent could not be kept", "release it, and use
 _SOURCE = _busy("is being recovered from", _WAIT)
 _READ = _busy("is being written to a backup", _WAIT + ", or abort it")
 _IMAGE = _busy("is still being restored from its image", _WAIT + ", or abort it")
+_SHOWN = _no("is shown to hosts", "unexport it first")
+_CLONED = _busy("has a clone that is still being copied", _WAIT + ", or delete the clone")
+_CLONES = _busy("is a clone that is still being copied", _WAIT)
 _RECOVERS = _busy("is taking a save back: a recover runs", _WAIT)
 _SAVES_FILL = _busy("has a save that still fills", _WAIT)
 _DOWN = _no("is down: no leg in sync is there", "bring the missing medium back")
 
 # Every pair of a state and a verb stands here; what a state says nothing of is done.
 _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
-    Fill.FILLING: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.REPLACE), _FILLS),
+    Fill.FILLING: dict.fromkeys(
+        (Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.REPLACE, Verb.EXPORT, Verb.CLONE), _FILLS
+    ),
     Fill.WHOLE: {},
     Fill.BROKEN: dict.fromkeys(
-        (Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.UNDO), _BROKEN
+        (
+            Verb.RECOVER,
+            Verb.SWAP,
+            Verb.RESYNC,
+            Verb.BACKUP,
+            Verb.UNDO,
+            Verb.EXPORT,
+            Verb.CLONE,
+        ),
+        _BROKEN,
     ),
     Activity.IDLE: {},
     Activity.RECOVERING: dict.fromkeys(
@@ -116,19 +140,26 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
             Verb.BACKUP,
             Verb.UNDO,
             Verb.REPLACE,
+            Verb.EXPORT,
+            Verb.CLONE,
         ),
         _IMAGE,
     ),
+    Tie.SHOWN: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.REPLACE), _SHOWN),
+    Tie.CLONED: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.REPLACE), _CLONED),
     Volume.SETTLED: {},
     Volume.FILLING: {Verb.SWAP: _SAVES_FILL},
     Volume.RECOVERING: dict.fromkeys(
         (Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.UNDO, Verb.REPLACE), _RECOVERS
     ),
+    Volume.CLONING: dict.fromkeys(
+        (Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.UNDO, Verb.REPLACE), _CLONES
+    ),
     Volume.DOWN: dict.fromkeys(
         (Verb.SAVE, Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.UNDO, Verb.REPLACE), _DOWN
     ),
 }
-ALL_STATES: tuple[State, ...] = (*Fill, *Activity, *Volume)
+ALL_STATES: tuple[State, ...] = (*Fill, *Activity, *Tie, *Volume)
 
 TABLE: dict[tuple[State, Verb], Rule] = {
     (state, verb): _EXCEPTIONS[state].get(verb, _DONE) for state in ALL_STATES for verb in Verb

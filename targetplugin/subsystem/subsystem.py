@@ -8,8 +8,9 @@ from __future__ import annotations
 import targetplugin
 from targetplugin.catalog import Catalog
 from targetplugin.subsystem.backups import Backups
+from targetplugin.subsystem.clones import Clones
 from targetplugin.subsystem.comeback import Comeback
-from targetplugin.subsystem.exports import Exports
+from targetplugin.subsystem.exports import Asked, Exports
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.groups import Groups
 from targetplugin.subsystem.operations import Ask, Operations
@@ -19,6 +20,7 @@ from targetplugin.subsystem.ports import Kernel, MakeEngine, Rings
 from targetplugin.subsystem.prepared import Prepared
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle
+from targetplugin.subsystem.shown import Shown
 from targetplugin.subsystem.start import Start
 from targetplugin.subsystem.taken_back import TakenBack
 from targetplugin.subsystem.together import Together
@@ -66,7 +68,9 @@ class Subsystem:
         )
         self._taken_back = TakenBack(floor, views, operations, settle, self._points, self._together)
         self._backups = Backups(floor, views, operations, pool, settle)
+        self._clones = Clones(floor, views, operations, pool, settle, self._volumes)
         self._exports = Exports(floor, views)
+        self._shown = Shown(floor, views, operations, self._exports)
         self._transfers = Transfers(floor, views, operations, settle, self._lost, superseded)
         self._start = Start(
             floor,
@@ -80,8 +84,9 @@ class Subsystem:
             self._saves,
             self._together,
             self._taken_back,
+            self._shown,
         )
-        self._comeback = Comeback(floor, pool, settle, self._start)
+        self._comeback = Comeback(floor, pool, settle, self._start, self._shown)
         floor.patience.answered = lambda path: self._comeback.appeared()
         floor.engine = make_engine(self._transfers.take)
 
@@ -101,7 +106,8 @@ class Subsystem:
         """Makes in the kernel what should be exported; call it after LIO's own restore, again and
         again. False: something could not be made, and is to be tried again soon.
         """
-        return self._exports.restore()
+        volumes = self._exports.restore()
+        return self._shown.restore() and volumes
 
     def stop(self) -> None:
         """Ends what reads images, closes the volumes cleanly, lets rings and media go.
@@ -113,6 +119,7 @@ class Subsystem:
         for volume in self._floor.catalog.volumes():
             with self._floor.runtime(volume.uuid).lock:
                 self._exports.ring_gone(volume)
+        self._shown.rings_gone()
         self._floor.engine.stop()
         self._transfers.stop()
         for uuid in list(self._floor.media):
@@ -123,7 +130,10 @@ class Subsystem:
         self._comeback.appeared()
 
     def ring_changed(self, name: str, present: bool) -> None:
-        """A storage object of the volume `name` was made or removed by someone else."""
+        """A storage object of the volume or shown save `name` was made or removed by someone else."""
+        if "@" in name:
+            self._shown.ring_changed(name, present)
+            return
         volume = self._floor.catalog.volume_find(name)
         if volume is None:
             return
@@ -134,10 +144,12 @@ class Subsystem:
                 self._exports.ring_gone(volume)
 
     def volume_of(self, handle: int) -> str | None:
-        """The name of the volume that the engine knows by this number."""
+        """The name of the volume, or of the shown save, that the engine knows by this number."""
         runtime = self._floor.by_handle(handle)
-        row = self._floor.catalog.volume_get(runtime.uuid) if runtime else None
-        return row.name if row else None
+        if runtime is None:
+            return None
+        row = self._floor.catalog.volume_get(runtime.uuid)
+        return row.name if row else self._shown.name_of(runtime.uuid)
 
     def settled(self) -> None:
         """Waits until the events that the engine has told so far are handled."""
@@ -207,6 +219,10 @@ class Subsystem:
     def volume_show(self, name: str) -> Shape:
         return self._volumes.show(name)
 
+    def save_shown(self, name: str) -> Shape:
+        """name, naa and size of a save as hosts see it, whether they do or not."""
+        return self._shown.show(name)
+
     def export(
         self,
         volume: str,
@@ -219,18 +235,22 @@ class Subsystem:
         """Lets hosts log in, beside those that may already. Returns an Export.
 
         Args:
+            volume: or a whole save, `ledger@night`: shown to them read-only, as a disk of its own.
             initiators: iSCSI names of hosts.
             chap: {"user", "password"} for all of these; None: without CHAP.
             portals: "ip:port"; None: as it is, or the one address of this machine.
             target: its iSCSI name; None: as it is, or made of this machine's name and the volume's.
         """
-        return self._exports.export(volume, initiators, chap, portals, target)
+        asked = Asked(initiators, chap, portals, target)
+        part: Exports | Shown = self._shown if "@" in volume else self._exports
+        return part.export(volume, asked)
 
     def unexport(
         self, volume: str, initiators: list[str] | None = None, *, force: bool = False
     ) -> Shape:
         """Withdraws an export from these hosts, or all. `force`: although they are logged in."""
-        return self._exports.unexport(volume, initiators, force)
+        part: Exports | Shown = self._shown if "@" in volume else self._exports
+        return part.unexport(volume, initiators, force)
 
     # --- groups ------------------------------------------------------------------------------
 
@@ -395,6 +415,26 @@ class Subsystem:
         """
         ask = Ask("swap", {"save": save}, door, request, preview)
         return self._points.swap(ask, save, force)
+
+    def clone(
+        self,
+        save: str,
+        name: str,
+        *,
+        onto: str | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        preview: bool = False,
+    ) -> Shape:
+        """Makes a whole save a volume of its own, to be written to: usable at once, on one leg, and
+        independent when it is copied. Returns {"operation", "volume"}.
+
+        Args:
+            name: the new volume's.
+            onto: the free medium that is to be its leg.
+        """
+        body = {"save": save, "name": name, "onto": onto}
+        return self._clones.clone(Ask("clone", body, door, request, preview), save, name, onto)
 
     # --- saves and images ----------------------------------------------------------------------
 

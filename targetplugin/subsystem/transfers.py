@@ -215,15 +215,22 @@ class Transfers:
         self._on_over(volume)
 
     def recover_is_over(self, volume: Volume) -> None:
-        """All extents are copied back."""
-        for verb in TAKES_BACK:
-            for row in self._operations.running(volume.uuid, verb):
+        """All extents are copied back; a clone needs its source no more."""
+        verbs = (*TAKES_BACK, "clone")
+        rows = [row for verb in verbs for row in self._operations.running(volume.uuid, verb)]
+        now = self._floor.catalog.volume_get(volume.uuid) or volume
+        if not rows and "source" not in now.details:
+            return  # and the catalog's disk may be full
+        details = {key: kept for key, kept in now.details.items() if key != "source"}
+        with self._floor.catalog.transaction():
+            self._floor.catalog.volume_set(volume.uuid, details=details)
+            for row in rows:
                 self._end(row, row.extents_changed)
 
     def _recover_failed(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
-        for verb in TAKES_BACK:
+        name = self._floor.medium_name(medium)
+        for verb in (*TAKES_BACK, "clone"):
             for row in self._operations.running(volume.uuid, verb):
-                name = self._floor.medium_name(medium)
                 why = f"{name} can't be read; the {verb} goes on when the daemon starts and it is back"
                 self._floor.catalog.operation_set(row.id, error=why)
 

@@ -13,10 +13,11 @@ from typing import Any
 from targetplugin.catalog import Backup, MediumRow, Operation, Save, Volume, maps, rows
 from targetplugin.catalog import Export as ExportRow
 from targetplugin.catalog.tree import Tree, differential
+from targetplugin.errors import Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import extents
 from targetplugin.subsystem.floor import Floor, save_name
-from targetplugin.subsystem.states import Activity, Fill
+from targetplugin.subsystem.states import Activity, Fill, Tie, Verb, require
 from targetplugin.subsystem.states import Volume as VolumeState
 
 BLOCK_SIZE = 512
@@ -102,7 +103,7 @@ class Views:
             return row.progress, row.extents_copied
         total, left = row.prepared.get("pending", 0), None
         medium = bytes.fromhex(row.prepared.get("medium", ""))
-        if row.verb in ("recover", "undo") and status["recover"]:
+        if row.verb in ("recover", "undo", "clone") and status["recover"]:
             total, left = status["recover"]["total"], status["recover"]["pending"]
             total = max(total, row.prepared.get("pending", 0))
         elif row.verb == "save" and medium in status["saves"]:
@@ -139,6 +140,43 @@ class Views:
                     return found
         return Activity.IDLE
 
+    def ties(self, volume: Volume, save: Save) -> list[Tie]:
+        """What else holds on to the save."""
+        shown = self._floor.catalog.shown_get(volume.uuid, save.generation)
+        found = [Tie.SHOWN] if shown else []
+        return found + ([Tie.CLONED] if self.clones(volume, save) else [])
+
+    def clones(self, volume: Volume, save: Save | None = None) -> list[Volume]:
+        """The clones that are still being copied from a save, or from any of the volume's; those
+        that are being made too.
+        """
+        wanted = (volume.uuid.hex(), save.generation if save else None)
+        return [
+            clone
+            for clone in self._floor.catalog.cloning()
+            if (source := clone.details["source"])["volume"] == wanted[0]
+            and wanted[1] in (None, source["generation"])
+        ]
+
+    def require(self, verb: Verb, volume: Volume, save: Save) -> None:
+        """Raises Refused unless the table lets the verb be done in the save's states."""
+        require(
+            verb,
+            save_name(volume, save),
+            self.activity(volume, save),
+            self.fill(save),
+            *self.ties(volume, save),
+            progress=self.activity_progress(volume, save),
+        )
+
+    def may_go(self, volume: Volume, save: Save) -> bool:
+        """Whether nothing reads the save or holds on to it, so that it could be released."""
+        try:
+            self.require(Verb.RELEASE, volume, save)
+        except Refused:
+            return False
+        return True
+
     def activity_progress(self, volume: Volume, save: Save) -> float | None:
         """How far what stands in a save's way is: what is done with it, or its fill."""
         for row in self._floor.catalog.operations(volume.uuid, running=True):
@@ -168,7 +206,7 @@ class Views:
 
     def save(self, volume: Volume, save: Save) -> Shape:
         """name, volume, generation, label, created, fill, activity, media, percent, changes since
-        it, origin, slot, and the operation that it undoes.
+        it, origin, slot, the operation that it undoes, export, clones that are being copied from it.
         """
         status = self._floor.status(volume)
         percent = 100.0
@@ -180,6 +218,7 @@ class Views:
             progress = self.activity_progress(volume, save) if save.origin == "image" else None
             percent = percent if progress is None else 100 * progress
         bits = self.changed_since(volume, save)
+        shown = self._floor.catalog.shown_get(volume.uuid, save.generation)
         return {
             "name": save_name(volume, save),
             "volume": volume.name,
@@ -195,6 +234,8 @@ class Views:
             "origin": save.origin,
             "slot": save.slot,
             "undo": save.undo or None,
+            "export": self.export(save_name(volume, save), shown.export) if shown else None,
+            "clones": [clone.name for clone in self.clones(volume, save)],
         }
 
     # --- volumes -----------------------------------------------------------------------------
@@ -205,7 +246,8 @@ class Views:
         if status is None or status["failed"]:
             return VolumeState.DOWN
         if status["recover"]:
-            return VolumeState.RECOVERING
+            cloning = "source" in volume.details
+            return VolumeState.CLONING if cloning else VolumeState.RECOVERING
         filling = any(s["state"] == "filling" for s in status["saves"].values())
         return VolumeState.FILLING if filling else VolumeState.SETTLED
 
@@ -232,7 +274,7 @@ class Views:
 
     def volume(self, volume: Volume) -> Shape:
         """name, id, naa, sizes, generation, parent, state, rights, policy, legs, saves, operation,
-        export.
+        export, clone_of: the save that it was made of.
         """
         status = self._floor.status(volume)
         legs = self.legs(volume, status)
@@ -240,7 +282,7 @@ class Views:
         if status is None or status["failed"]:
             state = "down"
         elif status["recover"]:
-            state = "recovering"
+            state = "cloning" if "source" in volume.details else "recovering"
         elif in_sync < len(legs):
             state = "degraded"
         else:
@@ -261,26 +303,27 @@ class Views:
             "rights": volume.rights,
             "policy": volume.policy,
             "mirror": volume.mirror,
+            "clone_of": volume.details.get("clone_of"),
             "legs": legs,
             "saves": [self.save(volume, s) for s in self._floor.catalog.saves(volume.uuid)],
             "changed_extents": status["changed"] if status else 0,
             "operation": running,
-            "export": self.export(volume, export) if export else None,
+            "export": self.export(volume.name, export) if export else None,
         }
 
     def running_shape(self, volume: Volume) -> Shape | None:
         row = self.running(volume)
         return self.operation(row) if row else None
 
-    def export(self, volume: Volume, row: ExportRow) -> Shape:
-        """volume, target, portals, lun, initiators with whether each is logged in.
+    def export(self, name: str, row: ExportRow) -> Shape:
+        """volume (or save), target, portals, lun, initiators with whether each is logged in.
 
         No password leaves here.
         """
         kernel = self._floor.kernel
         logged_in = kernel.logged_in(row.target) if kernel else set()
         return {
-            "volume": volume.name,
+            "volume": name,
             "target": row.target,
             "portals": list(row.portals),
             "lun": row.lun,

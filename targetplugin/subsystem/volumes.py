@@ -107,12 +107,18 @@ class Volumes:
         self._settle.trailers(row.uuid, 0)
         return self._views.volume(row)
 
-    def undo_create(self, row: Volume) -> None:
-        """A volume that was not created to the end has no trace."""
-        legs = [leg.medium for leg in self._floor.catalog.legs(row.uuid)]
+    def undo_create(self, row: Volume, why: str = "the daemon ended before it was there") -> None:
+        """A volume that was not created to the end has no trace. `why` is told of what made it."""
+        catalog = self._floor.catalog
+        legs = [leg.medium for leg in catalog.legs(row.uuid)]
         for leg in legs:
             self._settle.free(leg, 0)
-        self._floor.catalog.volume_remove(row.uuid)
+        with catalog.transaction():
+            for one in catalog.operations(row.uuid, running=True):
+                catalog.operation_set(one.id, state="failed", error=why)
+                if one.request is not None:
+                    catalog.request_forget(one.request)
+            catalog.volume_remove(row.uuid)
         self._floor.forget(row.uuid)
 
     def delete(self, name: str, force: bool) -> Shape:
@@ -127,6 +133,24 @@ class Volumes:
                     f"{name} is exported",
                     object=name,
                     hint=f"withdraw the export first: unexport {name}",
+                )
+            if shown := self._floor.catalog.shown(volume.uuid):
+                kept = f"{name}@{shown[0].generation}"
+                raise Refused(
+                    Reason.STATE,
+                    f"{kept} is shown to hosts",
+                    object=kept,
+                    hint=f"withdraw it from them first: unexport {kept}",
+                )
+            if clones := self._views.clones(volume):
+                clone = clones[0]
+                copying = self._views.running(clone)
+                raise Refused(
+                    Reason.BUSY,
+                    f"{clone.name} is still being copied from {clone.details['clone_of']}",
+                    object=name,
+                    hint=f"wait until it is, or delete {clone.name} first",
+                    progress=self._views.progress(copying)[0] if copying else None,
                 )
             busy = self._views.running(volume)
             if runtime.tasks and busy is not None:

@@ -1,4 +1,6 @@
-"""`targetplugin export` and `unexport`: which hosts reach a volume, and what they log in with."""
+"""`targetplugin export` and `unexport`: which hosts reach a volume or see a save, and what they log
+in with.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +22,23 @@ def declare(verbs: grammar.Verbs) -> None:
         verbs,
         "export",
         _export,
-        "let hosts reach a volume over iSCSI",
+        "let hosts reach a volume over iSCSI, or see a save read-only",
         more=(
             "Only the initiators that are named reach it. --chap asks for a user and a password;\n"
-            "where no one can be asked, or nothing is typed, they are made up and shown once."
+            "where no one can be asked, or nothing is typed, they are made up and shown once.\n\n"
+            "A whole save is a disk of its own to its hosts, which they can't write to: mount it with\n"
+            "-o ro,noload (ext4) or -o ro,norecovery (XFS). Until it is withdrawn it can't be\n"
+            "released, resynced or swapped; recovering from it is possible."
         ),
         examples=[
             "export ledger --initiator iqn.2026-01.org.example:host --chap",
             "export ledger --initiator iqn.2026-01.org.example:host --portal 192.0.2.1",
             "export ledger --initiator iqn.2026-01.org.example:host"
             " --chap-user night --chap-password-file /root/secret",
+            "export ledger@before-night-run --initiator iqn.2026-01.org.example:host",
         ],
     )
-    grammar.volume(export)
+    grammar.exported(export)
     export.add_argument(
         "--initiator",
         nargs="+",
@@ -42,7 +48,7 @@ def declare(verbs: grammar.Verbs) -> None:
         help="iSCSI names of the hosts (on a host: /etc/iscsi/initiatorname.iscsi)",
     )
     export.add_argument("--chap", action="store_true", help="the hosts log in with a password")
-    export.add_argument("--chap-user", metavar="USER", help="by default the volume's name")
+    export.add_argument("--chap-user", metavar="USER", help="by default VOLUME[@SAVE]")
     secret = export.add_argument(
         "--chap-password-file",
         metavar="FILE",
@@ -62,10 +68,14 @@ def declare(verbs: grammar.Verbs) -> None:
         verbs,
         "unexport",
         _unexport,
-        "withdraw a volume from hosts",
-        examples=["unexport ledger", "unexport ledger --initiator iqn.2026-01.org.example:host"],
+        "withdraw a volume or a save from hosts",
+        examples=[
+            "unexport ledger",
+            "unexport ledger --initiator iqn.2026-01.org.example:host",
+            "unexport ledger@before-night-run",
+        ],
     )
-    grammar.volume(unexport)
+    grammar.exported(unexport)
     unexport.add_argument(
         "--initiator", nargs="+", action="extend", metavar="IQN", help="only these (default: all)"
     )

@@ -84,6 +84,12 @@ def deadline(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def exported(parser: argparse.ArgumentParser) -> None:
+    """The positional VOLUME[@SAVE] of what hosts see: without a save it is the volume itself."""
+    text = "the volume, or one of its saves: ledger@night or ledger@3"
+    completed(parser.add_argument("volume", metavar="VOLUME[@SAVE]", help=text), "save")
+
+
 def force(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--force", action="store_true", default=None, help=what)
 

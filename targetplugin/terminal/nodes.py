@@ -10,6 +10,7 @@ from typing import Any
 
 from configshell_fb import ConfigNode
 
+from targetplugin.terminal import results
 from targetplugin.terminal.tables import printable
 
 Fields = dict[str, Any]
@@ -96,11 +97,33 @@ class Volumes(Node):
         self.run("volume", "delete", name, force=force)
 
 
-class Volume(Node):
+class Offered(Node):
+    """What hosts may see: a volume, or a save."""
+
+    def ui_command_export(
+        self,
+        initiator: str,
+        chap: str = "no",
+        portal: str | None = None,
+        target: str | None = None,
+    ) -> None:
+        """Lets hosts reach it, a save read-only: export iqn.2026-01.org.example:host chap=yes"""
+        names = ["--initiator", *initiator.split(",")]
+        places = ["--portal", *portal.split(",")] if portal else []
+        self.run("export", self.name, *names, *places, chap=chap, target=target)
+
+    def ui_command_unexport(self, initiator: str | None = None, force: str = "no") -> None:
+        """Withdraws it from hosts, or from one."""
+        self.run("unexport", self.name, initiator=initiator, force=force)
+
+
+class Volume(Offered):
     """/volumes/<name>"""
 
     def summary(self) -> tuple[str, bool | None]:
-        good = {"serving": True, "recovering": True}.get(self.facts["state"], False)
+        good = {"serving": True, "recovering": True, "cloning": True}.get(
+            self.facts["state"], False
+        )
         return (f"{self.facts['state']}, generation {self.facts['generation']}", good)
 
     def grow(self) -> None:
@@ -147,22 +170,6 @@ class Volume(Node):
         options = {"from": image, "backup": backup, "onto": onto}
         self.run("restore", self.name, **options)
 
-    def ui_command_export(
-        self,
-        initiator: str,
-        chap: str = "no",
-        portal: str | None = None,
-        target: str | None = None,
-    ) -> None:
-        """Lets hosts reach the volume: export iqn.2026-01.org.example:host chap=yes"""
-        names = ["--initiator", *initiator.split(",")]
-        places = ["--portal", *portal.split(",")] if portal else []
-        self.run("export", self.name, *names, *places, chap=chap, target=target)
-
-    def ui_command_unexport(self, initiator: str | None = None, force: str = "no") -> None:
-        """Withdraws the volume from hosts, or from one."""
-        self.run("unexport", self.name, initiator=initiator, force=force)
-
 
 class Saves(Node):
     """/volumes/<name>/saves"""
@@ -178,13 +185,13 @@ class Saves(Node):
         return found
 
 
-class Save(Node):
+class Save(Offered):
     """/volumes/<name>/saves/<save>"""
 
     def summary(self) -> tuple[str, bool | None]:
         save = self.facts
         what = [printable(save.get("label") or ""), save["fill"]]
-        what += [save["activity"]] if save["activity"] != "idle" else []
+        what += [results.uses(save)] if results.uses(save) != "idle" else []
         return (", ".join(part for part in what if part), save["fill"] != "broken")
 
     def ui_command_diff(self) -> None:
@@ -198,6 +205,10 @@ class Save(Node):
     def ui_command_swap(self, force: str = "no", wait: str = "no") -> None:
         """Makes this save's medium the volume's data."""
         self.run("swap", self.name, force=force, wait=wait)
+
+    def ui_command_clone(self, name: str, onto: str | None = None, wait: str = "no") -> None:
+        """Makes this save a volume of its own, to write to: clone test"""
+        self.run("clone", self.name, name=name, onto=onto, wait=wait)
 
     def ui_command_resync(self, wait: str = "no") -> None:
         """Gives this save up and makes its medium a leg again."""

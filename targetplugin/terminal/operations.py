@@ -51,7 +51,7 @@ def _status(session: Session, args: argparse.Namespace) -> None:
             results.volumes(volumes)
             results.legs(volumes)
             results.saves([save for one in volumes for save in one["saves"]])
-            results.exports([one["export"] for one in volumes if one.get("export")])
+            results.exports(results.exports_of(volumes))
             results.media(result["media"])
         results.operations(result["operations"], "Running operations")
         if not result["media"]:

@@ -15,6 +15,7 @@ _AT_ONCE = (
     "recover",
     "undo",
     "swap",
+    "clone",
 )  # a moment from which they are in force matters to hosts
 _DIFFERENTIAL = ("recover", "undo", "resync")  # only what differs is copied
 
@@ -141,6 +142,14 @@ def legs(found: Sequence[Fields]) -> None:
     draw("Legs", heads, rows)
 
 
+def uses(save: Fields) -> str:
+    """What a save is in use for: `idle`, `recovering`, `recovering, shown`."""
+    found = [save["activity"]] if save["activity"] != "idle" else []
+    found += ["shown"] if save.get("export") else []
+    found += [f"clone {name}" for name in save.get("clones") or []]
+    return ", ".join(found) or "idle"
+
+
 def saves(found: Sequence[Fields]) -> None:
     heads = ("save", "label", "taken", "fill", "%", "in use for", "changed since", "medium", "from")
     rows = [
@@ -150,7 +159,7 @@ def saves(found: Sequence[Fields]) -> None:
             when(save.get("created")),
             save["fill"],
             f"{save['percent']:.0f}" if save.get("percent") is not None else None,
-            save["activity"],
+            uses(save),
             format_size(save.get("changed_bytes")),
             ", ".join(save["media"]),
             f"undo of {save['undo']}" if save.get("undo") else save.get("origin"),
@@ -192,8 +201,14 @@ def _unit(value: float | None, unit: str) -> str | None:
     return None if value is None else f"{value:.3g} {unit}"
 
 
+def exports_of(found: Sequence[Fields]) -> list[Fields]:
+    """Of volumes: their exports, each followed by those of its saves."""
+    offered = [thing for one in found for thing in (one, *one["saves"])]
+    return [thing["export"] for thing in offered if thing.get("export")]
+
+
 def exports(found: Sequence[Fields]) -> None:
-    heads = ("volume", "target", "lun", "portals", "initiator", "chap user", "logged in")
+    heads = ("what", "target", "lun", "portals", "initiator", "chap user", "logged in")
     rows = [
         [
             one["volume"],
@@ -244,10 +259,11 @@ def volume_in_full(one: Fields) -> None:
         f"{one['name']}: NAA {one['naa']}, extents of {format_size(one['extent_size'])},"
         f" in-band rights: {one['rights']}, a save's policy: {one['policy']}"
     )
+    if one.get("clone_of"):
+        say(f"{one['name']} was made of {one['clone_of']}")
     if one.get("why"):
         say(f"{one['name']} is {one['state']}: {one['why']}")
     say("")
     legs([one])
     saves(one["saves"])
-    if one.get("export"):
-        exports([one["export"]])
+    exports(exports_of([one]))

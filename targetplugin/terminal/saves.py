@@ -1,4 +1,4 @@
-"""The verbs on a volume and its saves: save, diff, recover, undo, swap, resync, release."""
+"""The verbs on a volume and its saves: save, diff, recover, undo, swap, clone, resync, release."""
 
 from __future__ import annotations
 
@@ -117,6 +117,28 @@ def declare(verbs: grammar.Verbs) -> None:
         risk="swap though hosts of more than one name are logged in",
         waiting="wait until the operation has ended",
     )
+
+    clone = grammar.verb(
+        verbs,
+        "clone",
+        _clone,
+        "make a save a volume of its own, to write to",
+        more=(
+            "It takes a free medium and can be exported and written at once; it is copied in the\n"
+            "background. Neither the save nor its volume ever see what is written to the clone. The\n"
+            "save can't be released, resynced or swapped until the copy is done."
+        ),
+        examples=[
+            "clone ledger@before-night-run --name test",
+            "clone ledger@3 --name test --onto virtio-media-d --wait",
+        ],
+    )
+    grammar.save(clone)
+    clone.add_argument("--name", required=True, metavar="NAME", help="the new volume's name")
+    onto = clone.add_argument("--onto", metavar="MEDIUM", help="the medium to take")
+    grammar.completed(onto, "medium")
+    grammar.preview(clone)
+    grammar.waits(clone, default=False, what="wait until it is copied and needs the save no more")
 
     resync = grammar.verb(
         verbs,
@@ -344,6 +366,26 @@ def _swap(session: Session, args: argparse.Namespace) -> None:
     _ask_of_save(
         session, args, "swap", "{volume} has the data of {save}; what it was is kept as {kept}"
     )
+
+
+def _clone(session: Session, args: argparse.Namespace) -> None:
+    result = session.call(
+        "clone", save=args.save, name=args.name, onto=args.onto, preview=args.preview
+    )
+
+    def tell(result: results.Fields) -> None:
+        if args.preview:
+            results.would("clone", args.name, result)
+            return
+        made = result["volume"]
+        on = ", ".join(leg["medium"] for leg in made["legs"])
+        results.tell_effect(
+            f"{made['name']} is a volume with the data of {made['clone_of']} on {on}",
+            result["operation"],
+        )
+        say(f"Let a host use it: targetplugin export {made['name']} --initiator IQN --chap")
+
+    session.show(_finish(session, args, result), tell)
 
 
 def _resync(session: Session, args: argparse.Namespace) -> None:

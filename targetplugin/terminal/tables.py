@@ -11,7 +11,16 @@ from collections.abc import Sequence
 
 _COLOURS = {
     "green": ("serving", "in_sync", "whole", "done", "free"),
-    "yellow": ("degraded", "recovering", "syncing", "stale", "filling", "unfilled", "running"),
+    "yellow": (
+        "degraded",
+        "recovering",
+        "cloning",
+        "syncing",
+        "stale",
+        "filling",
+        "unfilled",
+        "running",
+    ),
     "red": ("down", "broken", "failed", "missing", "aborted"),
 }
 _COLOUR_OF = {state: colour for colour, states in _COLOURS.items() for state in states}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from targetplugin.engine.core import decode_record
 from targetplugin.engine.record import Record
+from tests.sim import looks
 from tests.sim.disk import Disk
 from tests.sim.oracle import Save, Wrong
 
@@ -37,6 +38,7 @@ class Verbs:
         self.request: dict[str, Any] | None = None
         self.to_drop: list[int] = []
         self.op = 0
+        self.choices = 0
         self.following = ""  # what is asked for next, soon
         self.on_close: Callable[[int], None] = lambda status: None
 
@@ -97,6 +99,10 @@ class Verbs:
         saves = self.world.oracle.saves
         usable = [save for save in saves.values() if save.state != "broken"]
         whole = [save for save in usable if save.state == "whole" and self.idle(save)]
+        self.choices += 1
+        shown = [s for s in usable if s.state == "whole" and not s.doubtful]
+        if shown and self.choices % looks.EVERY == 0:
+            looks.look(self.world, shown[self.choices // looks.EVERY % len(shown)])
         if choice == "split":
             self.split()
         elif choice == "copy":

@@ -7,13 +7,14 @@ Owns no rule of order: those are the core's. Copies in the background can be hel
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from targetplugin.engine import CalledOff, RecoverMember, VolumeSpec
+from targetplugin.engine import CalledOff, RecoverMember, ViewSpec, VolumeSpec
 from targetplugin.engine.core import Core
 from targetplugin.errors import Reason, Refused
 
@@ -108,11 +109,22 @@ class FakeEngine:
             self._pump(self._handle)
             return self._handle
 
+    def add_view(self, spec: ViewSpec) -> int:
+        with self._lock:
+            volume = Volume(Core(spec.uuid, spec.size, 20))
+            for medium in spec.media:
+                self._attach(volume, medium)
+            volume.core.show()
+            self._handle += 1
+            self.volumes[self._handle] = volume
+            return self._handle
+
     def remove_volume(self, handle: int) -> None:
         with self._lock:
             self.hold_copies = False
             self.release_copies()
-            self._request(handle, "close")
+            with contextlib.suppress(Refused):  # it is told only, as by the real one
+                self._request(handle, "close")
             del self.volumes[handle]
 
     def attach_ring(self, handle: int, uio_fd: int, map_length: int) -> None: ...

@@ -182,6 +182,10 @@ class FakeSubsystem:
                 "save": a_save(name="ledger@5", origin="image"),
             },
             "swap": {"operation": an_operation(verb="swap"), "save": a_save(name="ledger@4")},
+            "clone": {
+                "operation": an_operation(verb="clone", volume="test", save=None),
+                "volume": a_volume(name="test", clone_of="ledger@3", saves=[], export=None),
+            },
             "resync": {"operation": an_operation(verb="resync"), "save": a_save()},
             "release": {"operation": an_operation(verb="release"), "save": a_save()},
             "abort": {"operation": an_operation(state="aborted")},

@@ -16,7 +16,14 @@ import pytest
 
 from targetplugin.control.server import Server
 from targetplugin.errors import Reason
-from tests.unit.fake_subsystem import HOST, FakeSubsystem, a_save, a_volume, an_operation
+from tests.unit.fake_subsystem import (
+    HOST,
+    FakeSubsystem,
+    a_save,
+    a_volume,
+    an_export,
+    an_operation,
+)
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).parents[2]
@@ -86,6 +93,8 @@ def run(place: Path, tmp_path: Path) -> Run:
                 {"portals": ["192.0.2.1:3260"], "target": "iqn.2026-01.a:l"},
             ),
         ),
+        (f"export ledger@3 --initiator {HOST}", ("export", ("ledger@3", [HOST]), {})),
+        ("unexport ledger@night", ("unexport", ("ledger@night",), {})),
         ("unexport ledger", ("unexport", ("ledger",), {})),
         (
             f"unexport ledger --initiator {HOST} --force",
@@ -141,6 +150,10 @@ def run(place: Path, tmp_path: Path) -> Run:
         ),
         ("restore ledger --backup 2", ("restore", ("ledger",), {"backup": 2, **DOOR})),
         ("swap ledger", ("swap", ("ledger",), DOOR)),
+        (
+            "clone ledger@night --name test --onto vdd",
+            ("clone", ("ledger@night", "test"), {"onto": "vdd", **DOOR}),
+        ),
         ("resync ledger@3", ("resync", ("ledger@3",), DOOR)),
         ("release ledger@3", ("release", ("ledger@3",), DOOR)),
         ("abort 12", ("abort", (12,), {})),
@@ -255,6 +268,27 @@ def test_nothing_is_cut_or_coloured_in_a_pipe(run: Run, fake: FakeSubsystem) -> 
     done = run("status")
     assert long in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def test_status_shows_which_save_is_shown_to_whom(run: Run, fake: FakeSubsystem) -> None:
+    shown = an_export(volume="ledger@3", target="iqn.2026-01.org.example:night")
+    save = a_save(activity="recovering", export=shown)
+    fake.answers["status"]["volumes"] = [a_volume(saves=[save], export=None)]
+    fake.answers["volume_show"] = a_volume(saves=[save], export=None)
+    for words in (("status",), ("status", "ledger"), ("volume", "show", "ledger")):
+        told = run(*words).stdout
+        assert "recovering, shown" in told
+        line = next(line for line in told.splitlines() if "example:night" in line)
+        assert "ledger@3" in line
+        assert HOST in line
+
+
+def test_a_clone_says_what_it_is_and_what_comes_next(run: Run, fake: FakeSubsystem) -> None:
+    told = run("clone", "ledger@3", "--name", "test").stdout
+    assert "test is a volume with the data of ledger@3 on virtio-media-a" in told
+    assert "targetplugin export test" in told
+    fake.answers["status"]["volumes"] = [a_volume(saves=[a_save(clones=["test"])])]
+    assert "clone test" in run("status").stdout
 
 
 def test_a_label_of_a_host_does_not_steer_the_terminal(run: Run, fake: FakeSubsystem) -> None:
