@@ -169,6 +169,11 @@ class OfSave(Params):
     save: Name
 
 
+class Diff(OfSave):
+    since: Name | UnsetType | None = UNSET
+    to: Name | UnsetType | None = UNSET
+
+
 class Resync(OfSave):
     preview: bool | UnsetType = UNSET
     request: RequestId | UnsetType | None = UNSET
@@ -252,7 +257,7 @@ METHODS: dict[str, Method] = {
     "export": Method(ExportVolume, "export"),
     "unexport": Method(UnexportVolume, "unexport"),
     "save": Method(Save, "save"),
-    "diff": Method(OfSave, "diff"),
+    "diff": Method(Diff, "diff"),
     "recover": Method(TakeBack, "recover"),
     "restore": Method(Restore, "restore"),
     "swap": Method(TakeBack, "swap"),

@@ -9,6 +9,7 @@ import targetplugin
 from targetplugin.catalog import Catalog
 from targetplugin.subsystem.backups import Backups
 from targetplugin.subsystem.comeback import Comeback
+from targetplugin.subsystem.differentials import Differentials
 from targetplugin.subsystem.exports import Exports
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.operations import Ask, Operations
@@ -55,6 +56,7 @@ class Subsystem:
         self._pool = pool = Pool(floor, views)
         self._volumes = Volumes(floor, views, pool, settle)
         self._points = Points(floor, views, operations, pool, settle)
+        self._differentials = Differentials(floor, views)
         self._saves = Saves(floor, views, operations, settle)
         self._backups = Backups(floor, views, operations, pool, settle)
         self._exports = Exports(floor, views)
@@ -242,9 +244,22 @@ class Subsystem:
         ask = Ask("save", body, door, request, preview)
         return self._points.save(ask, volume, label, policy, onto)
 
-    def diff(self, save: str, *, door: str = "terminal") -> Shape:
-        """What changed since a save, as a count, in bytes and as a list of runs."""
-        return self._points.diff(Ask("diff", door=door), save)
+    def diff(
+        self,
+        save: str,
+        *,
+        since: str | None = None,
+        to: str | None = None,
+        door: str = "terminal",
+    ) -> Shape:
+        """What differs between two points, as a count, in bytes and as a list of runs: exact or
+        larger, never smaller.
+
+        Args:
+            save: the save to begin at; or with `since` the volume alone.
+            since, to: a label, a generation or "now", which `to` is where it is not given.
+        """
+        return self._differentials.diff(Ask("diff", door=door), save, since, to)
 
     def recover(
         self,

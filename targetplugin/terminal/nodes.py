@@ -124,9 +124,10 @@ class Volume(Node):
         """Keeps the volume as it is now: save label=before-night-run"""
         self.run("save", self.name, label=label, policy=policy, onto=onto, wait=wait)
 
-    def ui_command_diff(self) -> None:
-        """Shows what changed since the newest save."""
-        self.run("diff", self.name)
+    def ui_command_diff(self, since: str | None = None, to: str | None = None) -> None:
+        """Shows what changed since the newest save, or between two: diff since=monday to=now"""
+        options = {"from": since, "to": to}
+        self.run("diff", self.name, **options)
 
     def ui_command_recover(self, force: str = "no", wait: str = "no") -> None:
         """Takes the newest save's content back."""

@@ -40,11 +40,27 @@ def declare(verbs: grammar.Verbs) -> None:
         verbs,
         "diff",
         _diff,
-        "show what changed since a save",
-        more="Exact or larger, never smaller.",
-        examples=["diff ledger", "diff ledger@before-night-run --json"],
+        "show what changed since a save, or between two",
+        more=(
+            "Exact or larger, never smaller, after any mix of saves, recovers and swaps; only to or\n"
+            "from a restored image everything differs.\n\n"
+            "With --from or --to, --json prints a list in the shape of `rbd diff --format json`:\n"
+            '[{"offset": BYTES, "length": BYTES, "exists": "true"}]. A run that "exists" is to be\n'
+            "read from the later point; all do, for a save knows of no holes: what a host zeroed is\n"
+            "data. Without them --json prints an object with the list in it."
+        ),
+        examples=[
+            "diff ledger",
+            "diff ledger@before-night-run --json",
+            "diff ledger --from monday --to tuesday",
+            "diff ledger --from 3 --to now --json",
+        ],
     )
     grammar.save(diff)
+    diff.add_argument(
+        "--from", dest="since", metavar="POINT", help="a save by its label or generation, or now"
+    )
+    diff.add_argument("--to", metavar="POINT", help="the same; now where it is not given")
 
     _take_back(
         verbs,
@@ -147,13 +163,17 @@ def _diff(session: Session, args: argparse.Namespace) -> None:
             [run["offset"], run["length"], format_size(run["length"])] for run in result["list"]
         ]
         draw("", ("offset", "length", "size"), rows)
+        first, last = result["between"]
         say(
             f"{result['extents']} extents of {format_size(result['extent_size'])} of"
             f" {result['volume']} ({format_size(result['bytes'])}) changed"
-            f" from {result['from']} to generation {result['to']}."
+            f" from {first} to {last}."
         )
 
-    session.show(session.call("diff", save=args.save), tell)
+    result = session.call("diff", save=args.save, since=args.since, to=args.to)
+    if session.as_json and (args.since or args.to):
+        result = [{**run, "exists": "true"} for run in result["list"]]
+    session.show(result, tell)
 
 
 def _ask_of_save(session: Session, args: argparse.Namespace, verb: str, done: str) -> None:

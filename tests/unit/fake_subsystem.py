@@ -138,6 +138,7 @@ class FakeSubsystem:
                 "volume": "ledger",
                 "from": "ledger@3",
                 "to": 4,
+                "between": ["ledger@3", "now"],
                 "extent_size": 65536,
                 "extents": 3,
                 "bytes": 3 * 65536,

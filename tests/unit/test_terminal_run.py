@@ -143,6 +143,23 @@ def test_a_verb_is_one_call_told_in_words_or_as_its_result(
     assert json.loads(as_json.stdout) == fake.answers[call[0]]
 
 
+def test_a_differential_between_two_points_is_told_as_rbd_tells_it(
+    run: Run, fake: FakeSubsystem
+) -> None:
+    fake.answers["diff"]["between"] = ["ledger@3", "ledger@5"]
+    words = ("diff", "ledger", "--from", "night", "--to", "5")
+    told = run(*words)
+    assert "from ledger@3 to ledger@5" in told.stdout
+    assert fake.calls == [("diff", ("ledger",), {"since": "night", "to": "5"})]
+    as_json = run(*words, "--json")
+    assert json.loads(as_json.stdout) == [
+        {"offset": 0, "length": 65536, "exists": "true"},
+        {"offset": 1 << 20, "length": 2 * 65536, "exists": "true"},
+    ]
+    fake.answers["diff"]["list"] = []
+    assert json.loads(run(*words, "--json").stdout) == []
+
+
 def test_without_a_daemon_it_says_how_to_start_it(run: Run, tmp_path: Path) -> None:
     done = run("--socket", str(tmp_path / "none"), "status")
     assert done.returncode == 1

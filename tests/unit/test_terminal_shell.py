@@ -107,6 +107,10 @@ def test_the_tree_shows_all_there_is(shell: Shell, fake: FakeSubsystem) -> None:
             ("save", ("ledger",), {"label": "night", "policy": "split", "onto": "vdc", **DOOR}),
         ),
         ("/volumes/ledger diff", ("diff", ("ledger",), {})),
+        (
+            "/volumes/ledger diff since=monday to=now",
+            ("diff", ("ledger",), {"since": "monday", "to": "now"}),
+        ),
         ("/volumes/ledger recover force=yes", ("recover", ("ledger",), {"force": True, **DOOR})),
         ("/volumes/ledger swap", ("swap", ("ledger",), DOOR)),
         ("/volumes/ledger restore /i.raw", ("restore", ("ledger",), {"image": "/i.raw", **DOOR})),
