@@ -13,9 +13,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from targetplugin.catalog import Operation, Volume
+from targetplugin.catalog import Operation, Volume, maps
 from targetplugin.catalog.rows import RUNNING
 from targetplugin.errors import Reason, Refused
+from targetplugin.subsystem import rates
+from targetplugin.subsystem.extents import byte_count
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.views import Shape, Views, now
 
@@ -107,6 +109,18 @@ class Operations:
             request=ask.request,
         )
         return {"operation": self._views.operation(row), "preview": True}
+
+    def preview_copy(self, ask: Ask, volume: Volume, save: int, bits: bytes) -> Shape:
+        """The same for a verb that copies what differs: with its `bytes`, and an `estimate` of how
+        long, which is None where it can't be told (see rates.py).
+        """
+        made = self.preview(ask, volume, save)
+        changed = maps.count(bits)
+        made["operation"]["extents_changed"] = changed
+        made["operation"]["bytes_total"] = changed * volume.extent_size
+        size = byte_count(bits, volume.extent_size, volume.size)
+        rows = self._catalog.operations(volume.uuid, limit=rates.LOOKED_AT)
+        return {**made, "bytes": size, "estimate": rates.estimate(rows, ask.verb, size)}
 
     def begin(
         self,

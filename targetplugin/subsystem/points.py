@@ -138,9 +138,7 @@ class Points:
             base = self._views.differential(volume, save.generation, volume.parent)
             if ask.preview:
                 bits = self._views.changed_since(volume, save)
-                made = self._operations.preview(ask, volume, save.generation)
-                made["operation"]["extents_changed"] = maps.count(bits)
-                return made
+                return self._operations.preview_copy(ask, volume, save.generation, bits)
             prepared = {
                 "frozen": volume.generation,
                 "medium": medium.hex(),

@@ -32,7 +32,7 @@ class Subsystem:
 
     A save is named `ledger@night` (label), `ledger@3` (generation) or `ledger` (its newest).
     Verbs return {"operation": Operation, ...}; a verb with `preview` answers as the real one
-    would, and does nothing.
+    would, and does nothing; where it copies what differs, with `bytes` and an `estimate` (rates.py).
     The shapes of what is returned are described in views.py.
 
     Args:

@@ -47,7 +47,31 @@ def would(verb: str, name: str, result: Fields) -> None:
     onto = f" onto {result['onto']} ({result['kind']})" if result.get("onto") else ""
     say(f"{verb} {operation.get('save') or name}{onto} would be done; nothing was done now.")
     if operation["verb"] in _DIFFERENTIAL and operation.get("extents_changed") is not None:
-        say(f"{operation['extents_changed']} extents differ.")
+        size = f" ({format_size(result['bytes'])})" if "bytes" in result else ""
+        say(f"{operation['extents_changed']} extents differ{size} and would be copied.")
+        if operation["extents_changed"]:
+            say(how_long(result.get("estimate")))
+
+
+def how_long(estimate: Fields | None) -> str:
+    """How long a copy may take, and by what that is judged."""
+    if estimate is None:
+        return "How long that takes is not known: no copy of this volume was measured yet."
+    seconds, number = estimate["seconds"], estimate["copies"]
+    took = f"{seconds:.2g} s" if seconds < 10 else _clock(seconds)
+    copies = f"last {estimate['verb']}" if number == 1 else f"last {number} {estimate['verb']}s"
+    rate = format_size(estimate["rate"])
+    return f"That takes about {took}, as fast as the {copies} of this volume ({rate} a second)."
+
+
+def _clock(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def tell_effect(sentence: str, operation: Fields | None) -> None:

@@ -69,9 +69,15 @@ def declare(verbs: grammar.Verbs) -> None:
         "take a save's content back",
         more=(
             "Every read returns the save's content as soon as this returns; only what differs is\n"
-            "copied, in the background. The save stays. Hosts should have unmounted the volume."
+            "copied, in the background. The save stays. Hosts should have unmounted the volume.\n\n"
+            "--preview tells how much would be copied, and how long that takes at the rate at which\n"
+            "earlier copies of this volume were measured; with none it says that it is not known."
         ),
-        examples=["recover ledger", "recover ledger@before-night-run --wait"],
+        examples=[
+            "recover ledger",
+            "recover ledger@before-night-run --wait",
+            "recover ledger@before-night-run --preview",
+        ],
         risk="recover though hosts of more than one name are logged in",
         waiting="wait until all that differs is copied back",
     )

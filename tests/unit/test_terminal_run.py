@@ -160,6 +160,32 @@ def test_a_differential_between_two_points_is_told_as_rbd_tells_it(
     assert json.loads(run(*words, "--json").stdout) == []
 
 
+@pytest.mark.parametrize(
+    ("estimate", "told"),
+    [
+        (None, "not known: no copy of this volume was measured"),
+        (
+            {"seconds": 4.21, "rate": 50 << 20, "copies": 3, "verb": "recover"},
+            "about 4.2 s, as fast as the last 3 recovers of this volume (50 MiB a second)",
+        ),
+        ({"seconds": 200.4, "rate": 1 << 20, "copies": 1, "verb": "save"}, "about 3 min 20 s, as"),
+        ({"seconds": 7500, "rate": 1 << 20, "copies": 1, "verb": "resync"}, "the last resync of"),
+    ],
+)
+def test_a_preview_tells_how_much_and_how_long(
+    run: Run, fake: FakeSubsystem, estimate: dict[str, Any] | None, told: str
+) -> None:
+    fake.answers["recover"] = {
+        "operation": an_operation(verb="recover", extents_changed=40),
+        "preview": True,
+        "bytes": 40 * 65536,
+        "estimate": estimate,
+    }
+    done = run("recover", "ledger", "--preview")
+    assert "40 extents differ (2.5 MiB)" in done.stdout
+    assert told in done.stdout
+
+
 def test_without_a_daemon_it_says_how_to_start_it(run: Run, tmp_path: Path) -> None:
     done = run("--socket", str(tmp_path / "none"), "status")
     assert done.returncode == 1
