@@ -57,7 +57,8 @@ class Floor:
         self.older: set[bytes] = set()  # volumes of which the media know more than the catalog
         self.patience = Patience()
         self.pool = threading.RLock()  # who holds it may take a free medium; after a volume's lock
-        self.changed = threading.Condition()  # told when an operation changes
+        self.told = 0  # how often an operation has changed
+        self._changed = threading.Condition()  # and whoever waits for that
         self._adding = threading.Lock()  # an event may come before its volume's handle is known
         self._runtimes: dict[bytes, Runtime] = {}
 
@@ -214,8 +215,17 @@ class Floor:
 
     def tell(self) -> None:
         """An operation has changed."""
-        with self.changed:
-            self.changed.notify_all()
+        with self._changed:
+            self.told += 1
+            self._changed.notify_all()
+
+    def wait_told(self, seen: int, seconds: float) -> bool:
+        """Waits until an operation has changed since `told` was `seen`. False: none has.
+
+        Look at the catalog before and after, not meanwhile: who tells may be in a transaction.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: self.told != seen, max(0.0, seconds))
 
 
 def save_name(volume: Volume, save: Save) -> str:

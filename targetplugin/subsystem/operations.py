@@ -207,12 +207,12 @@ class Operations:
     def wait(self, op: int, timeout: float) -> Shape:
         """The operation when it is over, or as it is after `timeout` seconds."""
         end = time.monotonic() + timeout
-        with self._floor.changed:
-            while self._row(op).state in RUNNING:
-                left = end - time.monotonic()
-                if left <= 0:
-                    break
-                self._floor.changed.wait(left)
+        while True:
+            seen = self._floor.told
+            if self._row(op).state not in RUNNING:
+                break
+            if not self._floor.wait_told(seen, end - time.monotonic()):
+                break
         return self.get(op)
 
     def _row(self, op: int) -> Operation:
