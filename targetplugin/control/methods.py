@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
@@ -20,6 +21,7 @@ Number = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 Label = Annotated[str, Meta(max_length=32)]
 # 128 random bits in hex: asked again with the same, a verb is the same operation.
 RequestId = Annotated[str, Meta(pattern="^[0-9a-fA-F]{32}$")]
+Date = Annotated[datetime, Meta(tz=True)]
 Format = Literal["qcow2", "raw"]
 Seconds = Annotated[float, Meta(ge=0, le=60)]
 
@@ -185,6 +187,20 @@ class TakeBack(OfSave):
     request: RequestId | UnsetType | None = UNSET
 
 
+class Hold(OfSave):
+    seconds: Number | UnsetType | None = UNSET
+    until: Date | UnsetType | None = UNSET
+    force: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if (self.seconds in (UNSET, None)) == (self.until in (UNSET, None)):
+            raise ValueError("parameter 'seconds': say for how long or 'until' when, one of them")
+
+
+class Unhold(OfSave):
+    force: bool | UnsetType = UNSET
+
+
 class Restore(Params):
     volume: Name
     image: Path | UnsetType | None = UNSET
@@ -263,6 +279,9 @@ METHODS: dict[str, Method] = {
     "swap": Method(TakeBack, "swap"),
     "resync": Method(Resync, "resync"),
     "release": Method(TakeBack, "release"),
+    "hold": Method(Hold, "hold"),
+    "unhold": Method(Unhold, "unhold"),
+    "hold.list": Method(OfVolume, "holds"),
     "abort": Method(OfOperation, "abort"),
     "backup": Method(Backup, "backup"),
     "backup.register": Method(BackupRegister, "backup_register"),

@@ -37,8 +37,8 @@ What IN actions return:
     SAVES, OPERATIONS,    0-3 length of what follows byte 3  4-7 next to start from, FFFFFFFFh at the
     BACKUPS               end  8- descriptors
     a save, 56            0 slot  1 fill  2 what is done with it  3 percent complete  4-7 generation
-                          8-15 time, seconds since 1970  16-19 extents changed since  20-23 reserved
-                          24-55 label
+                          8-15 time, seconds since 1970  16-19 extents changed since  20-23 time
+                          before which it can't go, by an operator's word (0: it may)  24-55 label
     an operation, 56      0-7 number  8-23 request identifier  24 verb  25 state  26-27 progress
                           28-31 generation  32-49 result as sense data  50-55 reserved
     a backup, 56          0-3 number  4 whether it fits  5-7 reserved  8-15 time  16-23 size
@@ -397,7 +397,10 @@ class DifferentialExtents:
 
 @dataclass(frozen=True)
 class Save:
-    """A save. time: seconds since 1970; percent complete; changed: extents that changed since."""
+    """A save. time: seconds since 1970; percent complete; changed: extents that changed since.
+
+    held: nothing takes it away before, seconds since 1970; 0: it may go.
+    """
 
     slot: int
     generation: int
@@ -407,10 +410,11 @@ class Save:
     time: int
     changed: int
     label: str
+    held: int = 0
 
     def encode(self) -> bytes:
         return struct.pack(
-            ">BBBBIQI4x32s",
+            ">BBBBIQII32s",
             self.slot,
             _index(FILLS, self.fill),
             _index(ACTIVITIES, self.activity),
@@ -418,14 +422,15 @@ class Save:
             self.generation,
             self.time,
             min(self.changed, END),
+            min(self.held, END),
             encode_label(self.label),
         )
 
     @classmethod
     def decode(cls, data: bytes) -> Save:
         _need(data, 56)
-        slot, fill, activity, percent, generation, time, changed, label = struct.unpack(
-            ">BBBBIQI4x32s", data[:56]
+        slot, fill, activity, percent, generation, time, changed, held, label = struct.unpack(
+            ">BBBBIQII32s", data[:56]
         )
         return cls(
             slot,
@@ -436,6 +441,7 @@ class Save:
             time,
             changed,
             decode_label(label, 24),
+            held,
         )
 
 

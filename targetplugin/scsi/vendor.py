@@ -191,6 +191,7 @@ class Vendor:
                 _seconds(s["created"]),
                 s["changed_extents"],
                 s["label"],
+                _seconds(s["held_until"]) if s["held_until"] else 0,
             ).encode()
             for s in saves
         ]

@@ -96,13 +96,7 @@ class Differentials:
         if end.save is None:
             require(Verb.DIFF, volume.name, self._views.volume_state(volume))
             return
-        require(
-            Verb.DIFF,
-            save_name(volume, end.save),
-            self._views.activity(volume, end.save),
-            self._views.fill(end.save),
-            progress=self._views.activity_progress(volume, end.save),
-        )
+        self._views.require_save(Verb.DIFF, volume, end.save)
 
 
 def _called(volume: Volume, end: End) -> str:

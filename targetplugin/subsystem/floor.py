@@ -19,6 +19,7 @@ from targetplugin.media import discover
 from targetplugin.media.medium import Medium
 from targetplugin.media.patience import Patience
 from targetplugin.subsystem import names
+from targetplugin.subsystem.clock import Clock
 from targetplugin.subsystem.extents import count_extents
 from targetplugin.subsystem.ports import Engine, Kernel, Rings
 
@@ -56,6 +57,7 @@ class Floor:
         self.media: dict[bytes, Medium] = {}  # those that are open, by uuid
         self.older: set[bytes] = set()  # volumes of which the media know more than the catalog
         self.patience = Patience()
+        self.clock = Clock()
         self.pool = threading.RLock()  # who holds it may take a free medium; after a volume's lock
         self.told = 0  # how often an operation has changed
         self._changed = threading.Condition()  # and whoever waits for that

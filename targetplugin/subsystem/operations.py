@@ -134,7 +134,7 @@ class Operations:
         """Makes the operation durable as prepared, with its request; `prepared` is enough to finish
         or drop it.
         """
-        self._check_recorded(volume)
+        self.check_recorded(volume)
         with self._catalog.transaction():
             row = self._catalog.operation_add(
                 ask.verb,
@@ -151,7 +151,7 @@ class Operations:
                 self._catalog.request_begin(ask.request, ask.body_hash(), row.id)
         return row
 
-    def _check_recorded(self, volume: Volume) -> None:
+    def check_recorded(self, volume: Volume) -> None:
         """Raises Refused (STATE) after an operation that the disks have and the catalog could not
         take: a start finishes it, and nothing may come before that.
         """

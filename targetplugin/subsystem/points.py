@@ -230,13 +230,7 @@ class Points:
         return self._views.progress(row)[0] if row else None
 
     def _require(self, verb: Verb, volume: Volume, save: Save) -> None:
-        require(
-            verb,
-            save_name(volume, save),
-            self._views.activity(volume, save),
-            self._views.fill(save),
-            progress=self._views.activity_progress(volume, save),
-        )
+        self._views.require_save(verb, volume, save)
         require(
             verb,
             volume.name,

@@ -194,13 +194,7 @@ class Saves:
     # --- what they share ---------------------------------------------------------------------
 
     def _require(self, verb: Verb, volume: Volume, save: Save) -> None:
-        require(
-            verb,
-            save_name(volume, save),
-            self._views.activity(volume, save),
-            self._views.fill(save),
-            progress=self._views.activity_progress(volume, save),
-        )
+        self._views.require_save(verb, volume, save)
         running = self._views.running(volume)
         require(
             verb,

@@ -22,6 +22,7 @@ class Verb(Enum):
     RESYNC = "resync"
     RELEASE = "release"
     BACKUP = "backup"
+    HOLD = "hold"
 
 
 class Fill(Enum):
@@ -39,6 +40,13 @@ class Activity(Enum):
     RECOVERING = "recovering"  # the volume takes its content back from it
     BACKING_UP = "backing-up"
     RESTORING = "restoring"  # an image fills it, or is compared with it
+
+
+class Hold(Enum):
+    """Whether a user keeps a save from going before a time."""
+
+    NONE = "none"
+    HELD = "held"
 
 
 class Volume(Enum):
@@ -67,7 +75,7 @@ class Rule:
     next: str = ""
 
 
-State = Fill | Activity | Volume
+State = Fill | Activity | Hold | Volume
 
 _DONE = Rule(Outcome.DONE)
 
@@ -86,6 +94,7 @@ _BROKEN = _no("is broken: an old extent could not be kept", "release it, and use
 _SOURCE = _busy("is being recovered from", _WAIT)
 _READ = _busy("is being written to a backup", _WAIT + ", or abort it")
 _IMAGE = _busy("is still being restored from its image", _WAIT + ", or abort it")
+_HELD = _no("is held", "wait until the hold ends, or end it at the terminal: unhold --force")
 _RECOVERS = _busy("is taking a save back: a recover runs", _WAIT)
 _SAVES_FILL = _busy("has a save that still fills", _WAIT)
 _DOWN = _no("is down: no leg in sync is there", "bring the missing medium back")
@@ -94,38 +103,59 @@ _DOWN = _no("is down: no leg in sync is there", "bring the missing medium back")
 _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
     Fill.FILLING: {Verb.SWAP: _FILLS, Verb.RESYNC: _FILLS, Verb.BACKUP: _FILLS},
     Fill.WHOLE: {},
-    Fill.BROKEN: dict.fromkeys((Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.BACKUP), _BROKEN),
+    Fill.BROKEN: dict.fromkeys(
+        (Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.HOLD), _BROKEN
+    ),
     Activity.IDLE: {},
     Activity.RECOVERING: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE), _SOURCE),
     Activity.BACKING_UP: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.BACKUP), _READ),
     Activity.RESTORING: dict.fromkeys(
-        (Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.BACKUP), _IMAGE
+        (
+            Verb.DIFF,
+            Verb.RECOVER,
+            Verb.SWAP,
+            Verb.RESYNC,
+            Verb.RELEASE,
+            Verb.BACKUP,
+            Verb.HOLD,
+        ),
+        _IMAGE,
     ),
+    Hold.NONE: {},
+    Hold.HELD: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE), _HELD),
     Volume.SETTLED: {},
     Volume.FILLING: {Verb.SWAP: _SAVES_FILL},
     Volume.RECOVERING: dict.fromkeys((Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _RECOVERS),
     Volume.DOWN: dict.fromkeys((Verb.SAVE, Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _DOWN),
 }
-ALL_STATES: tuple[State, ...] = (*Fill, *Activity, *Volume)
+ALL_STATES: tuple[State, ...] = (*Fill, *Activity, *Hold, *Volume)
 
 TABLE: dict[tuple[State, Verb], Rule] = {
     (state, verb): _EXCEPTIONS[state].get(verb, _DONE) for state in ALL_STATES for verb in Verb
 }
 
 
-def require(verb: Verb, name: str, *states: State, progress: float | None = None) -> None:
+def require(
+    verb: Verb,
+    name: str,
+    *states: State,
+    progress: float | None = None,
+    held_until: str | None = None,
+) -> None:
     """Raises Refused unless the table lets the verb be done in all of these states of the object.
 
     Args:
         name: the volume's or save's, for the text.
         progress: of the operation that stands in the way, if one does.
+        held_until: when the hold that stands in the way ends, if one does.
     """
     for state in states:
         rule = TABLE[state, verb]
         if rule.outcome is Outcome.REFUSED:
+            until = f" until {held_until}" if state is Hold.HELD and held_until else ""
             raise Refused(
                 rule.reason,
-                f"{verb.value} is refused: {name} {rule.why}",
+                f"{verb.value} is refused: {name} {rule.why}{until}",
                 object=name,
                 hint=rule.next,
                 progress=progress if rule.reason is Reason.BUSY else None,

@@ -5,6 +5,8 @@ Decides nothing itself.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import targetplugin
 from targetplugin.catalog import Catalog
 from targetplugin.subsystem.backups import Backups
@@ -12,6 +14,7 @@ from targetplugin.subsystem.comeback import Comeback
 from targetplugin.subsystem.differentials import Differentials
 from targetplugin.subsystem.exports import Exports
 from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.holds import Holds
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.points import Points
 from targetplugin.subsystem.pool import Pool
@@ -54,7 +57,8 @@ class Subsystem:
         self._settle = settle = Settle(floor)
         self._operations = operations = Operations(floor, views)
         self._pool = pool = Pool(floor, views)
-        self._volumes = Volumes(floor, views, pool, settle)
+        self._holds = Holds(floor, views, operations)
+        self._volumes = Volumes(floor, views, pool, settle, self._holds)
         self._points = Points(floor, views, operations, pool, settle)
         self._differentials = Differentials(floor, views)
         self._saves = Saves(floor, views, operations, settle)
@@ -83,6 +87,7 @@ class Subsystem:
         """
         self._floor.engine.start()
         self._transfers.start()
+        self._holds.count_anew()
         self._comeback.start()
         self._start.everything()
         self._comeback.lost()
@@ -186,7 +191,9 @@ class Subsystem:
         return self._volumes.create(name, size, mirror, media, extent_size, policy, rights)
 
     def volume_delete(self, name: str, *, force: bool = False) -> Shape:
-        """Deletes a volume that is not exported, with its saves. `force`: although data is lost."""
+        """Deletes a volume that is not exported and of which no save is held, with its saves.
+        `force`: although data is lost.
+        """
         return self._volumes.delete(name, force)
 
     def volume_list(self) -> list[Shape]:
@@ -324,6 +331,31 @@ class Subsystem:
         """Gives a save up: its medium is free. `force`: although its medium is missing."""
         ask = Ask("release", {"save": save}, door, request, preview)
         return self._saves.release(ask, save, force)
+
+    def hold(
+        self,
+        save: str,
+        *,
+        seconds: int | None = None,
+        until: datetime | None = None,
+        force: bool = False,
+    ) -> Shape:
+        """Keeps a save from being released, resynced, swapped away or overwritten, and its volume
+        from being deleted, by anyone before a time. Returns {"save"}.
+
+        Args:
+            seconds, until: one of them; `until` with its time zone.
+            force: although it is held for longer now.
+        """
+        return self._holds.hold(save, seconds, until, force)
+
+    def unhold(self, save: str, *, force: bool = False) -> Shape:
+        """Ends a hold; one that is not over only with `force`. Returns {"save"}."""
+        return self._holds.unhold(save, force)
+
+    def holds(self, volume: str | None = None) -> list[Shape]:
+        """The saves that are held."""
+        return self._holds.all(volume)
 
     def abort(self, op: int) -> Shape:
         """Stops an operation: a restore's, save's or resync's medium is free then; a backup's image

@@ -14,9 +14,9 @@ from targetplugin.catalog import Backup, MediumRow, Operation, Save, Volume, map
 from targetplugin.catalog import Export as ExportRow
 from targetplugin.catalog.tree import Tree, differential
 from targetplugin.media.trailer import Role
-from targetplugin.subsystem import extents
+from targetplugin.subsystem import clock, extents
 from targetplugin.subsystem.floor import Floor, save_name
-from targetplugin.subsystem.states import Activity, Fill
+from targetplugin.subsystem.states import Activity, Fill, Hold, Verb, require
 from targetplugin.subsystem.states import Volume as VolumeState
 
 BLOCK_SIZE = 512
@@ -130,6 +130,25 @@ class Views:
                 return self.progress(row)[0]
         return None
 
+    def require_save(self, verb: Verb, volume: Volume, save: Save) -> None:
+        """Raises Refused where the table lets the verb not be done with the save as it is."""
+        held = self.held_until(save)
+        require(
+            verb,
+            save_name(volume, save),
+            self.activity(volume, save),
+            self.fill(save),
+            Hold.HELD if held else Hold.NONE,
+            progress=self.activity_progress(volume, save),
+            held_until=held,
+        )
+
+    def held_until(self, save: Save) -> str | None:
+        """When the save's hold ends; None: it has none, or that is over."""
+        row = self._floor.catalog.hold_get(save.volume, save.generation)
+        ends = clock.end(self._floor.clock, row) if row else None
+        return rows.text_of(ends) if ends else None
+
     def changed_since(self, volume: Volume, save: Save) -> bytes:
         """The map of what differs between the save and now."""
         return self.differential(volume, save.generation, volume.generation)
@@ -152,7 +171,7 @@ class Views:
 
     def save(self, volume: Volume, save: Save) -> Shape:
         """name, volume, generation, label, created, fill, activity, media, percent, changes since
-        it, origin, slot.
+        it, origin, slot, held_until.
         """
         status = self._floor.status(volume)
         percent = 100.0
@@ -178,6 +197,7 @@ class Views:
             "changed_bytes": extents.byte_count(bits, volume.extent_size, volume.size),
             "origin": save.origin,
             "slot": save.slot,
+            "held_until": self.held_until(save),
         }
 
     # --- volumes -----------------------------------------------------------------------------

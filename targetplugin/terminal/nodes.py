@@ -182,6 +182,7 @@ class Save(Node):
         save = self.facts
         what = [printable(save.get("label") or ""), save["fill"]]
         what += [save["activity"]] if save["activity"] != "idle" else []
+        what += ["held"] if save.get("held_until") else []
         return (", ".join(part for part in what if part), save["fill"] != "broken")
 
     def ui_command_diff(self) -> None:
@@ -199,6 +200,17 @@ class Save(Node):
     def ui_command_resync(self, wait: str = "no") -> None:
         """Gives this save up and makes its medium a leg again."""
         self.run("resync", self.name, wait=wait)
+
+    def ui_command_hold(
+        self, time: str | None = None, until: str | None = None, force: str = "no"
+    ) -> None:
+        """Keeps this save from going before a time: hold 14d, or hold until=2026-12-01"""
+        options = {"for": time, "until": until, "force": force}
+        self.run("hold", self.name, **options)
+
+    def ui_command_unhold(self, force: str = "no") -> None:
+        """Ends the hold of this save; force=yes before it is over."""
+        self.run("unhold", self.name, force=force)
 
     def ui_command_release(self, force: str = "no") -> None:
         """Gives this save up and frees its medium."""

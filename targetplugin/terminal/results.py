@@ -140,7 +140,8 @@ def legs(found: Sequence[Fields]) -> None:
 
 
 def saves(found: Sequence[Fields]) -> None:
-    heads = ("save", "label", "taken", "fill", "%", "in use for", "changed since", "medium", "from")
+    heads = ["save", "label", "taken", "fill", "%", "in use for", "changed since", "medium", "from"]
+    heads += ["held until"] if any(save.get("held_until") for save in found) else []
     rows = [
         [
             save["name"],
@@ -152,7 +153,8 @@ def saves(found: Sequence[Fields]) -> None:
             format_size(save.get("changed_bytes")),
             ", ".join(save["media"]),
             save.get("origin"),
-        ]
+            when(save.get("held_until")),
+        ][: len(heads)]
         for save in found
     ]
     draw("Saves", heads, rows)

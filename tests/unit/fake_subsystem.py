@@ -52,6 +52,7 @@ def a_save(**changed: Any) -> dict[str, Any]:
         "changed_bytes": 40 * 65536,
         "origin": "host",
         "slot": 1,
+        "held_until": None,
         **changed,
     }
 
@@ -155,6 +156,9 @@ class FakeSubsystem:
             "swap": {"operation": an_operation(verb="swap"), "save": a_save(name="ledger@4")},
             "resync": {"operation": an_operation(verb="resync"), "save": a_save()},
             "release": {"operation": an_operation(verb="release"), "save": a_save()},
+            "hold": {"save": a_save(held_until="2026-12-01T00:00:00.000Z")},
+            "unhold": {"save": a_save()},
+            "holds": [a_save(held_until="2026-12-01T00:00:00.000Z")],
             "abort": {"operation": an_operation(state="aborted")},
             "backup": {"operation": an_operation(verb="backup"), "save": a_save()},
             "backup_register": a_backup(),

@@ -109,6 +109,19 @@ def test_the_next_run_gives_up_an_earlier_run_s_save_for_a_leg(house: House) -> 
     assert [leg["state"] for leg in house.show()["legs"]] == ["in_sync"]
 
 
+def test_a_run_s_save_that_is_held_is_shown_and_stays(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", DISK, "--", "true"]) == 0
+    (first,) = house.saves()
+    house.subsystem.hold(first, seconds=3600)
+    assert main(["status", DISK]) == 0
+    assert "HELD UNTIL" in out(capsys)
+    assert main(["release", DISK, "--save", first.partition("@")[2]]) == 1
+    main(["run", DISK, "--", "true"])
+    assert first in house.saves()
+
+
 def test_verbs_speak_json(house: House, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["save", DISK, "--label", "night", "--json"]) == 0
     assert json.loads(out(capsys))["label"] == "night"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,6 +136,21 @@ def test_save_write_diff_and_recover_in_band(host: Host) -> None:
     assert host.house.read(3) == "o"
     assert host.house.read(4) == ""
     assert len(host.saves()) == 1, "the save stays"
+
+
+@pytest.mark.parametrize("action", [OutAction.SWAP, OutAction.RESYNC, OutAction.RELEASE])
+def test_a_host_sees_a_hold_and_takes_nothing_away(host: Host, action: OutAction) -> None:
+    host.send(*host.ask(OutAction.SAVE, Parameters(label="night")))
+    assert host.saves()[0].held == 0
+    host.house.subsystem.hold("ledger@night", seconds=3600)
+    (save,) = host.saves()
+    assert 3500 < save.held - time.time() <= 3600
+    parameters = Parameters(generation=save.generation)
+    for preview in (True, False):
+        assert host.refused(*host.ask(action, parameters, preview=preview)) == (STATE, None)
+    assert host.saves() == [save]
+    host.house.subsystem.unhold("ledger@night", force=True)
+    host.send(*host.ask(action, parameters))
 
 
 def test_a_differential_goes_on_where_the_answer_ends(host: Host) -> None:

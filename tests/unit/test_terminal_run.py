@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,17 @@ def run(place: Path, tmp_path: Path) -> Run:
         ("swap ledger", ("swap", ("ledger",), DOOR)),
         ("resync ledger@3", ("resync", ("ledger@3",), DOOR)),
         ("release ledger@3", ("release", ("ledger@3",), DOOR)),
+        ("hold ledger@3 --for 1w2d", ("hold", ("ledger@3",), {"seconds": 9 * 86400})),
+        (
+            "hold ledger@night --until 2026-12-01T01:00+01:00 --force",
+            (
+                "hold",
+                ("ledger@night",),
+                {"until": datetime(2026, 12, 1, tzinfo=UTC), "force": True},
+            ),
+        ),
+        ("unhold ledger@3 --force", ("unhold", ("ledger@3",), {"force": True})),
+        ("holds ledger", ("holds", (), {"volume": "ledger"})),
         ("abort 12", ("abort", (12,), {})),
         (
             "backup ledger@3 --to /b.raw --format raw --label m",
@@ -186,6 +198,15 @@ def test_a_preview_tells_how_much_and_how_long(
     assert told in done.stdout
 
 
+def test_a_hold_is_shown_with_its_save(run: Run, fake: FakeSubsystem) -> None:
+    assert "held until 2026-12-01 00:00:00Z" in run("hold", "ledger@3", "--for", "14d").stdout
+    assert "HELD UNTIL" not in run("status").stdout
+    save = a_save(held_until="2026-12-01T00:00:00.000Z")
+    fake.answers["status"]["volumes"] = [a_volume(saves=[save])]
+    assert "HELD UNTIL" in run("status").stdout
+    assert "2026-12-01 00:00:00Z" in run("status").stdout
+
+
 def test_without_a_daemon_it_says_how_to_start_it(run: Run, tmp_path: Path) -> None:
     done = run("--socket", str(tmp_path / "none"), "status")
     assert done.returncode == 1
@@ -229,6 +250,11 @@ def test_a_refusal_is_an_object_with_json(run: Run, fake: FakeSubsystem) -> None
         "restore ledger --from /i --backup 1",
         "export ledger --initiator not-an-iqn",
         "abort twelve",
+        "hold ledger@3",
+        "hold ledger@3 --for 14",
+        "hold ledger@3 --for 0d",
+        "hold ledger@3 --until tomorrow",
+        "hold ledger@3 --for 14d --until 2026-12-01",
         "save ledger --label a-label-of-more-than-thirty-two-bytes",
         "volume create notes --size 1G --mirror 9",
         "export ledger --initiator iqn.2026-01.a:b --chap-password-file /none/such",
