@@ -18,6 +18,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=255)]
 Path = Annotated[str, Meta(min_length=2, max_length=4096)]
 Bytes = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 Number = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
+Count = Annotated[int, Meta(ge=1, le=10_000)]
 Label = Annotated[str, Meta(max_length=32)]
 # 128 random bits in hex: asked again with the same, a verb is the same operation.
 RequestId = Annotated[str, Meta(pattern="^[0-9a-fA-F]{32}$")]
@@ -197,6 +198,19 @@ class Hold(OfSave):
             raise ValueError("parameter 'seconds': say for how long or 'until' when, one of them")
 
 
+class Retain(Params):
+    volume: Name
+    last: Count | UnsetType | None = UNSET
+    hourly: Count | UnsetType | None = UNSET
+    daily: Count | UnsetType | None = UNSET
+    weekly: Count | UnsetType | None = UNSET
+    monthly: Count | UnsetType | None = UNSET
+    keep_labelled: bool | UnsetType = UNSET
+    off: bool | UnsetType = UNSET
+    now: bool | UnsetType = UNSET
+    preview: bool | UnsetType = UNSET
+
+
 class Unhold(OfSave):
     force: bool | UnsetType = UNSET
 
@@ -282,6 +296,7 @@ METHODS: dict[str, Method] = {
     "hold": Method(Hold, "hold"),
     "unhold": Method(Unhold, "unhold"),
     "hold.list": Method(OfVolume, "holds"),
+    "retain": Method(Retain, "retain"),
     "abort": Method(OfOperation, "abort"),
     "backup": Method(Backup, "backup"),
     "backup.register": Method(BackupRegister, "backup_register"),

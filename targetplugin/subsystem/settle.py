@@ -89,6 +89,7 @@ class Settle:
             )
         )
         if split:
+            self._catalog.retention_due(volume.uuid, True)
             return {"save": fixed.frozen, "state": "done", "progress": 1.0}
         return {"save": fixed.frozen, "state": "running"}
 

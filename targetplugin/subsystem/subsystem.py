@@ -20,6 +20,8 @@ from targetplugin.subsystem.points import Points
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Kernel, MakeEngine, Rings
 from targetplugin.subsystem.prepared import Prepared
+from targetplugin.subsystem.retain import Retain
+from targetplugin.subsystem.retention import Rules
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.start import Start
@@ -62,6 +64,7 @@ class Subsystem:
         self._points = Points(floor, views, operations, pool, settle)
         self._differentials = Differentials(floor, views)
         self._saves = Saves(floor, views, operations, settle)
+        self._retain = Retain(floor, views, self._saves)
         self._backups = Backups(floor, views, operations, pool, settle)
         self._exports = Exports(floor, views)
         self._transfers = Transfers(floor, views, operations, settle, self._lost)
@@ -90,6 +93,7 @@ class Subsystem:
         self._holds.count_anew()
         self._comeback.start()
         self._start.everything()
+        self._retain.start()
         self._comeback.lost()
 
     def restore_exports(self) -> bool:
@@ -104,6 +108,7 @@ class Subsystem:
         Exports stay: hosts wait.
         """
         self._comeback.stop()
+        self._retain.stop()
         self._backups.stop()
         for volume in self._floor.catalog.volumes():
             with self._floor.runtime(volume.uuid).lock:
@@ -135,8 +140,11 @@ class Subsystem:
         return row.name if row else None
 
     def settled(self) -> None:
-        """Waits until the events that the engine has told so far are handled."""
+        """Waits until the events that the engine has told so far are handled, and what they
+        brought about is done.
+        """
         self._transfers.settled()
+        self._retain.settled()
 
     def _lost(self) -> None:
         self._comeback.lost()
@@ -356,6 +364,41 @@ class Subsystem:
     def holds(self, volume: str | None = None) -> list[Shape]:
         """The saves that are held."""
         return self._holds.all(volume)
+
+    def retain(
+        self,
+        volume: str,
+        *,
+        last: int | None = None,
+        hourly: int | None = None,
+        daily: int | None = None,
+        weekly: int | None = None,
+        monthly: int | None = None,
+        keep_labelled: bool = False,
+        off: bool = False,
+        now: bool = False,
+        preview: bool = False,
+    ) -> Shape:
+        """Sets which saves of a volume stay; the others are released after the next save that is
+        whole, and each one then. Without rules, `off` or `now` shows them.
+
+        Args:
+            last, hourly, daily, weekly, monthly: how many of each; they replace all that were set.
+            keep_labelled: what has a label stays too.
+            off: takes the rules away.
+            now: release at once what they do not keep.
+            preview: say what these rules, or those that are set, keep, and do nothing.
+        """
+        counts = {
+            "last": last,
+            "hourly": hourly,
+            "daily": daily,
+            "weekly": weekly,
+            "monthly": monthly,
+        }
+        given = {name: count for name, count in counts.items() if count}
+        rules = Rules(**given, keep_labelled=keep_labelled) if given or keep_labelled else None
+        return self._retain.retain(volume, rules, off, now, preview)
 
     def abort(self, op: int) -> Shape:
         """Stops an operation: a restore's, save's or resync's medium is free then; a backup's image

@@ -235,7 +235,7 @@ class Views:
 
     def volume(self, volume: Volume) -> Shape:
         """name, id, naa, sizes, generation, parent, state, rights, policy, legs, saves, operation,
-        export.
+        export, retention.
         """
         status = self._floor.status(volume)
         legs = self.legs(volume, status)
@@ -250,6 +250,7 @@ class Views:
             state = "serving"
         running = self.running_shape(volume)
         export = self._floor.catalog.export_get(volume.uuid)
+        retention = self._floor.catalog.retention_get(volume.uuid)
         return {
             "name": volume.name,
             "id": volume.uuid.hex(),
@@ -269,6 +270,7 @@ class Views:
             "changed_extents": status["changed"] if status else 0,
             "operation": running,
             "export": self.export(volume, export) if export else None,
+            "retention": retention.rules if retention else None,
         }
 
     def running_shape(self, volume: Volume) -> Shape | None:

@@ -1,13 +1,23 @@
-"""The verbs that say how long saves are kept: hold, unhold, holds."""
+"""The verbs that say how long saves are kept: hold, unhold, holds, retain."""
 
 from __future__ import annotations
 
 import argparse
 
+from targetplugin.control.client import ControlError
 from targetplugin.terminal import grammar, results
 from targetplugin.terminal.session import Session
-from targetplugin.terminal.tables import say
+from targetplugin.terminal.tables import draw, say
 from targetplugin.terminal.times import parse_date, parse_duration
+
+_MOST = 10_000
+_COUNTS = {
+    "last": "the newest N saves",
+    "hourly": "the newest save of each of the newest N hours that have one",
+    "daily": "the same of days",
+    "weekly": "the same of weeks, which begin on Monday",
+    "monthly": "the same of months",
+}
 
 
 def declare(verbs: grammar.Verbs) -> None:
@@ -64,6 +74,51 @@ def declare(verbs: grammar.Verbs) -> None:
         examples=["holds", "holds ledger --json"],
     )
     grammar.volume(holds, nargs="?", help="only of this volume")
+    _declare_retain(verbs)
+
+
+def _declare_retain(verbs: grammar.Verbs) -> None:
+    retain = grammar.verb(
+        verbs,
+        "retain",
+        _retain,
+        "set which saves of a volume are kept, and release the others after each save",
+        more=(
+            "A save stays if any rule keeps it; hours, days, weeks and months are those of UTC. What\n"
+            "no rule keeps is released when the next save is whole, and after each one from then on;\n"
+            "setting rules releases nothing. Rules replace all that were set before.\n\n"
+            "Never released: a save that is held, in use or not whole yet, the only save, a restored\n"
+            "image, and anything while the volume is down. A broken save counts for no rule. With no\n"
+            "option it shows the rules, and what they keep."
+        ),
+        examples=[
+            "retain ledger --last 3 --daily 7 --weekly 4 --preview",
+            "retain ledger --last 3 --daily 7 --weekly 4",
+            "retain ledger --now",
+            "retain ledger --show",
+            "retain ledger --off",
+        ],
+    )
+    grammar.volume(retain)
+    for name, what in _COUNTS.items():
+        retain.add_argument(f"--{name}", type=_count, metavar="N", help=f"keep {what}")
+    retain.add_argument(
+        "--keep-labelled", action="store_true", default=None, help="keep what has a label, too"
+    )
+    way = retain.add_mutually_exclusive_group()
+    way.add_argument("--show", action="store_true", help="show the rules, and what they keep")
+    way.add_argument("--off", action="store_true", default=None, help="take the rules away")
+    way.add_argument(
+        "--now", action="store_true", default=None, help="release at once what is not kept"
+    )
+    grammar.preview(way)
+
+
+def _count(text: str) -> int:
+    """How many saves a rule keeps. An argparse type."""
+    if grammar.number(text) > _MOST:
+        raise argparse.ArgumentTypeError(f"a rule keeps {_MOST} at most")
+    return grammar.number(text)
 
 
 def _hold(session: Session, args: argparse.Namespace) -> None:
@@ -89,3 +144,53 @@ def _holds(session: Session, args: argparse.Namespace) -> None:
             say("No save is held. Hold one: targetplugin hold VOLUME@SAVE --for 14d")
 
     session.show(session.call("hold.list", volume=args.volume), tell)
+
+
+def _rules(args: argparse.Namespace) -> dict[str, int | bool | None]:
+    return {name: getattr(args, name) for name in (*_COUNTS, "keep_labelled")}
+
+
+def _retain(session: Session, args: argparse.Namespace) -> None:
+    rules = _rules(args)
+    if args.show and any(rules.values()):
+        raise ControlError("usage", "--show sets no rules", hint="leave --show, or the rules, out")
+
+    def tell(result: results.Fields) -> None:
+        name, kept_by = result["volume"], result["rules"]
+        if kept_by is None:
+            say(f"{name} has no rules: its saves are kept until someone releases them.")
+        else:
+            say(f"{name} keeps of its saves: {results.rules(kept_by)}.")
+        say("")
+        heads = ("save", "label", "taken", "why")
+        draw("Kept", heads, [_why(one) for one in result["kept"]])
+        done = result["done"]
+        draw("Released" if done else "Not kept", heads[:3], [_why(o) for o in result["released"]])
+        for one in result["refused"]:
+            say(f"{one['name']} was not released: {one['why']}")
+        if kept_by is None or done:
+            return
+        if not result["released"]:
+            say("Nothing would be released.")
+        elif args.preview:
+            say(f"{len(result['released'])} would be released; nothing was done now.")
+        else:
+            say(
+                "What is not kept is released after the next save that is whole; now:"
+                f" targetplugin retain {name} --now"
+            )
+
+    result = session.call(
+        "retain",
+        volume=args.volume,
+        off=args.off,
+        now=args.now,
+        preview=args.preview,
+        **rules,
+    )
+    session.show(result, tell)
+
+
+def _why(one: results.Fields) -> list[object]:
+    row = [one["name"], one["label"], results.when(one["created"])]
+    return [*row, ", ".join(one["why"])] if one["why"] else row

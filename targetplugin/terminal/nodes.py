@@ -137,6 +137,27 @@ class Volume(Node):
         """Makes the newest save's medium the volume's data."""
         self.run("swap", self.name, force=force, wait=wait)
 
+    def ui_command_retain(
+        self,
+        last: str | None = None,
+        hourly: str | None = None,
+        daily: str | None = None,
+        weekly: str | None = None,
+        monthly: str | None = None,
+        off: str = "no",
+        now: str = "no",
+        preview: str = "no",
+    ) -> None:
+        """Sets which saves are kept: retain last=3 daily=7. Shows it: retain. Ends it: retain off=yes"""
+        rules = {
+            "last": last,
+            "hourly": hourly,
+            "daily": daily,
+            "weekly": weekly,
+            "monthly": monthly,
+        }
+        self.run("retain", self.name, **rules, off=off, now=now, preview=preview)
+
     def ui_command_restore(
         self, image: str | None = None, backup: str | None = None, onto: str | None = None
     ) -> None:

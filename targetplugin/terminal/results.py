@@ -228,6 +228,12 @@ def backups(found: Sequence[Fields]) -> None:
     draw("Backups", heads, rows)
 
 
+def rules(found: Fields) -> str:
+    """`last 3, daily 7, all that are labelled`."""
+    parts = [f"{name} {count}" for name, count in found.items() if name != "keep_labelled"]
+    return ", ".join(parts + ["all that are labelled"] * bool(found.get("keep_labelled")))
+
+
 def volume_in_full(one: Fields) -> None:
     """One volume with all that belongs to it."""
     volumes([one])
@@ -235,6 +241,8 @@ def volume_in_full(one: Fields) -> None:
         f"{one['name']}: NAA {one['naa']}, extents of {format_size(one['extent_size'])},"
         f" in-band rights: {one['rights']}, a save's policy: {one['policy']}"
     )
+    if one.get("retention"):
+        say(f"{one['name']} keeps of its saves: {rules(one['retention'])}")
     if one.get("why"):
         say(f"{one['name']} is {one['state']}: {one['why']}")
     say("")

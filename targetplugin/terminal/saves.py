@@ -57,10 +57,12 @@ def declare(verbs: grammar.Verbs) -> None:
         ],
     )
     grammar.save(diff)
-    diff.add_argument(
+    since = diff.add_argument(
         "--from", dest="since", metavar="POINT", help="a save by its label or generation, or now"
     )
-    diff.add_argument("--to", metavar="POINT", help="the same; now where it is not given")
+    to = diff.add_argument("--to", metavar="POINT", help="the same; now where it is not given")
+    for point in (since, to):
+        grammar.completed(point, "point")
 
     _take_back(
         verbs,

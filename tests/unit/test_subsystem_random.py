@@ -29,6 +29,7 @@ class Model:
         self.house.volume()
         self.now: Content = {}
         self.saves: dict[str, Content] = {}
+        self.held: set[str] = set()
         self.done: dict[str, int] = {}
 
     def run(self, steps: int) -> None:
@@ -45,12 +46,14 @@ class Model:
                     self.restore,
                 ]
                 + [self.finish, self.finish, self.restart, self.hold, self.lose_leg]
+                + [self.keep, self.let_go]
             )
             before = len(self.saves)
             step()
             name = step.__name__
             self.done[name] = self.done.get(name, 0) + 1
             assert set(self.house.saves()) == set(self.saves), (name, before)
+            assert self.held <= set(self.saves), name
             self.check()
         self.finish()
         self.check(whole=True)
@@ -147,6 +150,20 @@ class Model:
             return
         assert self.house.wait(answer)["state"] == "done"
         self.saves[answer["save"]["name"]] = dict(enumerate(letters))
+
+    def keep(self) -> None:
+        """A user holds a save: from then on it stays, whatever comes."""
+        name = self.random.choice(sorted(self.saves) or ["ledger@999"])
+        try:
+            self.house.subsystem.hold(name, seconds=3600)
+        except Refused as refused:
+            assert refused.reason in EXPECTED, refused.message  # noqa: PT017
+        else:
+            self.held.add(name)
+
+    def let_go(self) -> None:
+        if self.held:
+            self.house.subsystem.unhold(self.held.pop(), force=True)
 
     def chosen(self) -> str:
         return self.random.choice([*self.saves, "ledger@999"])

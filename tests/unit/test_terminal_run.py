@@ -121,6 +121,21 @@ def run(place: Path, tmp_path: Path) -> Run:
             ),
         ),
         ("unhold ledger@3 --force", ("unhold", ("ledger@3",), {"force": True})),
+        (
+            "retain ledger --last 3 --daily 7 --weekly 4 --keep-labelled",
+            (
+                "retain",
+                ("ledger",),
+                {"last": 3, "daily": 7, "weekly": 4, "keep_labelled": True},
+            ),
+        ),
+        (
+            "retain ledger --hourly 24 --monthly 6 --preview",
+            ("retain", ("ledger",), {"hourly": 24, "monthly": 6, "preview": True}),
+        ),
+        ("retain ledger --show", ("retain", ("ledger",), {})),
+        ("retain ledger --off", ("retain", ("ledger",), {"off": True})),
+        ("retain ledger --now", ("retain", ("ledger",), {"now": True})),
         ("holds ledger", ("holds", (), {"volume": "ledger"})),
         ("abort 12", ("abort", (12,), {})),
         (
@@ -207,6 +222,21 @@ def test_a_hold_is_shown_with_its_save(run: Run, fake: FakeSubsystem) -> None:
     assert "2026-12-01 00:00:00Z" in run("status").stdout
 
 
+def test_what_rules_keep_and_what_goes_is_told_with_why(run: Run, fake: FakeSubsystem) -> None:
+    told = run("retain", "ledger").stdout
+    assert "ledger keeps of its saves: last 1, daily 7, all that are labelled." in told
+    assert "last 1 of 1, daily 2026-01-05" in told
+    assert "Not kept:" in told
+    assert "targetplugin retain ledger --now" in told
+    assert "1 would be released; nothing was done" in run("retain", "ledger", "--preview").stdout
+    fake.answers["retain"] |= {"done": True, "refused": [{"name": "ledger@1", "why": "it is away"}]}
+    told = run("retain", "ledger", "--now").stdout
+    assert "Released:" in told
+    assert "ledger@1 was not released: it is away" in told
+    fake.answers["volume_show"] = a_volume(retention={"last": 3})
+    assert "ledger keeps of its saves: last 3" in run("volume", "show", "ledger").stdout
+
+
 def test_without_a_daemon_it_says_how_to_start_it(run: Run, tmp_path: Path) -> None:
     done = run("--socket", str(tmp_path / "none"), "status")
     assert done.returncode == 1
@@ -251,6 +281,10 @@ def test_a_refusal_is_an_object_with_json(run: Run, fake: FakeSubsystem) -> None
         "export ledger --initiator not-an-iqn",
         "abort twelve",
         "hold ledger@3",
+        "retain ledger --last 0",
+        "retain ledger --last 10001",
+        "retain ledger --off --now",
+        "retain ledger --show --last 3",
         "hold ledger@3 --for 14",
         "hold ledger@3 --for 0d",
         "hold ledger@3 --until tomorrow",

@@ -108,6 +108,18 @@ def test_the_tree_shows_all_there_is(shell: Shell, fake: FakeSubsystem) -> None:
         ),
         ("/volumes/ledger diff", ("diff", ("ledger",), {})),
         (
+            "/volumes/ledger retain last=3 daily=7 preview=yes",
+            ("retain", ("ledger",), {"last": 3, "daily": 7, "preview": True}),
+        ),
+        (
+            "/volumes/ledger/saves/before-night-run hold 14d",
+            ("hold", ("ledger@3",), {"seconds": 14 * 86400}),
+        ),
+        (
+            "/volumes/ledger/saves/before-night-run unhold force=yes",
+            ("unhold", ("ledger@3",), {"force": True}),
+        ),
+        (
             "/volumes/ledger diff since=monday to=now",
             ("diff", ("ledger",), {"since": "monday", "to": "now"}),
         ),
