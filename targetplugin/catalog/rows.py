@@ -17,7 +17,13 @@ RUNNING = ("prepared", "running")  # states of an operation that is not over
 
 def moment() -> str:
     """The present time, as all rows have it, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return text_of(datetime.now(UTC))
+
+
+def text_of(time: datetime) -> str:
+    """A time as all rows have it, to the millisecond."""
+    text = time.astimezone(UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,37 @@ class Save:
     slot: int = 0
     media: tuple[bytes, ...] = ()
     undo: int = 0
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A save that is not to go before a time.
+
+    Attributes:
+        until: the date.
+        remaining, boot, counted_from: and it had so many seconds to go when that boot of the
+            machine (its boot_id) had counted so many (CLOCK_BOOTTIME).
+    """
+
+    volume: bytes
+    generation: int
+    until: str
+    remaining: float
+    boot: str
+    counted_from: float
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What a volume's saves are kept for. `rules` is the subsystem's, JSON.
+
+    Attributes:
+        due: a save was taken, or one that may go could not, since the rules were applied.
+    """
+
+    volume: bytes
+    rules: dict[str, Any]
+    due: bool = False
 
 
 @dataclass(frozen=True)

@@ -176,6 +176,23 @@ STEPS = (
         PRIMARY KEY (identity, iqn)
     ) STRICT;
     """,
+    """
+    CREATE TABLE holds (
+        volume BLOB NOT NULL,
+        generation INTEGER NOT NULL,
+        until TEXT NOT NULL,
+        remaining REAL NOT NULL,
+        boot TEXT NOT NULL,
+        counted_from REAL NOT NULL,
+        PRIMARY KEY (volume, generation),
+        FOREIGN KEY (volume, generation) REFERENCES saves (volume, generation) ON DELETE CASCADE
+    ) STRICT;
+    CREATE TABLE retentions (
+        volume BLOB PRIMARY KEY REFERENCES volumes (uuid) ON DELETE CASCADE,
+        rules TEXT NOT NULL,
+        due INTEGER NOT NULL CHECK (due IN (0, 1))
+    ) STRICT;
+    """,
 )
 
 VERSION = len(STEPS)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from targetplugin.catalog.database import Database
 from targetplugin.catalog.exports import ExportTables
 from targetplugin.catalog.groups import GroupTables
+from targetplugin.catalog.keeping import KeepingTables
 from targetplugin.catalog.maps import Maps
 from targetplugin.catalog.media import MediaTables
 from targetplugin.catalog.operations import OperationTables
@@ -17,7 +18,14 @@ from targetplugin.catalog.volumes import VolumeTables
 
 
 class Catalog(
-    MediaTables, VolumeTables, SaveTables, ExportTables, ShownTables, OperationTables, GroupTables
+    MediaTables,
+    VolumeTables,
+    SaveTables,
+    KeepingTables,
+    ExportTables,
+    ShownTables,
+    OperationTables,
+    GroupTables,
 ):
     """catalog.db and maps/ in a state directory. Thread-safe; a second process is refused.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
@@ -17,9 +18,11 @@ Name = Annotated[str, Meta(min_length=1, max_length=255)]
 Path = Annotated[str, Meta(min_length=2, max_length=4096)]
 Bytes = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 Number = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
+Count = Annotated[int, Meta(ge=1, le=10_000)]
 Label = Annotated[str, Meta(max_length=32)]
 # 128 random bits in hex: asked again with the same, a verb is the same operation.
 RequestId = Annotated[str, Meta(pattern="^[0-9a-fA-F]{32}$")]
+Date = Annotated[datetime, Meta(tz=True)]
 Format = Literal["qcow2", "raw"]
 Seconds = Annotated[float, Meta(ge=0, le=60)]
 
@@ -203,6 +206,11 @@ class Clone(OfSave):
     request: RequestId | UnsetType | None = UNSET
 
 
+class Diff(OfSave):
+    since: Name | UnsetType | None = UNSET
+    to: Name | UnsetType | None = UNSET
+
+
 class Resync(OfSave):
     preview: bool | UnsetType = UNSET
     request: RequestId | UnsetType | None = UNSET
@@ -225,6 +233,33 @@ class Undo(Params):
     no_undo: bool | UnsetType = UNSET
     preview: bool | UnsetType = UNSET
     request: RequestId | UnsetType | None = UNSET
+
+
+class Hold(OfSave):
+    seconds: Number | UnsetType | None = UNSET
+    until: Date | UnsetType | None = UNSET
+    force: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if (self.seconds in (UNSET, None)) == (self.until in (UNSET, None)):
+            raise ValueError("parameter 'seconds': say for how long or 'until' when, one of them")
+
+
+class Retain(Params):
+    volume: Name
+    last: Count | UnsetType | None = UNSET
+    hourly: Count | UnsetType | None = UNSET
+    daily: Count | UnsetType | None = UNSET
+    weekly: Count | UnsetType | None = UNSET
+    monthly: Count | UnsetType | None = UNSET
+    keep_labelled: bool | UnsetType = UNSET
+    off: bool | UnsetType = UNSET
+    now: bool | UnsetType = UNSET
+    preview: bool | UnsetType = UNSET
+
+
+class Unhold(OfSave):
+    force: bool | UnsetType = UNSET
 
 
 class Restore(Params):
@@ -304,7 +339,7 @@ METHODS: dict[str, Method] = {
     "group.create": Method(GroupCreate, "group_create"),
     "group.delete": Method(GroupDelete, "group_delete"),
     "group.list": Method(Nothing, "group_list"),
-    "diff": Method(OfSave, "diff"),
+    "diff": Method(Diff, "diff"),
     "recover": Method(Recover, "recover"),
     "undo": Method(Undo, "undo"),
     "restore": Method(Restore, "restore"),
@@ -312,6 +347,10 @@ METHODS: dict[str, Method] = {
     "clone": Method(Clone, "clone"),
     "resync": Method(Resync, "resync"),
     "release": Method(TakeBack, "release"),
+    "hold": Method(Hold, "hold"),
+    "unhold": Method(Unhold, "unhold"),
+    "hold.list": Method(OfVolume, "holds"),
+    "retain": Method(Retain, "retain"),
     "abort": Method(OfOperation, "abort"),
     "backup": Method(Backup, "backup"),
     "backup.register": Method(BackupRegister, "backup_register"),

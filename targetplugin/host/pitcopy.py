@@ -176,11 +176,12 @@ def _status(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
         print(f"running: {status.verb} (operation {status.operation}), {status.progress:.0%}")
     rows = [
         (s.generation, s.label or "-", report.when(s.time), s.fill, f"{s.percent}%", s.activity,
-         report.size(s.changed * status.extent_size))
+         report.size(s.changed * status.extent_size), report.when(s.held) if s.held else "-")
         for s in saves
     ]  # fmt: skip
     if rows:
-        report.table(("SAVE", "LABEL", "TAKEN", "FILL", "%", "IN USE FOR", "CHANGED SINCE"), rows)
+        heads = ("SAVE", "LABEL", "TAKEN", "FILL", "%", "IN USE FOR", "CHANGED SINCE", "HELD UNTIL")
+        report.table(heads, rows)
     else:
         print("no saves")
     refused = run.interrupted(disk.path)

@@ -149,7 +149,8 @@ def make_room(disk: Disk) -> None:
     in_sync = sum(state == "in_sync" for state, _ in disk.status().legs)
     if in_sync > 1:
         return
-    old = [s for s in disk.saves() if s.label.startswith(PREFIX) and s.fill == "whole"]
+    ours = [s for s in disk.saves() if s.label.startswith(PREFIX) and not s.held]
+    old = [s for s in ours if s.fill == "whole"]
     if not old or disk.capabilities().rights != "all":
         return
     save = old[-1]

@@ -36,9 +36,10 @@ What IN actions return:
                           differs (1: content)  13-15 reserved
     SAVES, OPERATIONS,    0-3 length of what follows byte 3  4-7 next to start from, FFFFFFFFh at the
     BACKUPS               end  8- descriptors
-    a save, 56            0 slot  1 fill  2 what is done with it  3 percent complete  4-7 generation
-                          8-15 time, seconds since 1970  16-19 extents changed since
-                          20 bit 0: a recover took it, for UNDO  21-23 reserved  24-55 label
+    a save, 56            0 slot  1 fill, bit 7: a recover took it, for UNDO  2 what is done with it
+                          3 percent complete  4-7 generation
+                          8-15 time, seconds since 1970  16-19 extents changed since  20-23 time
+                          before which it can't go, by an operator's word (0: it may)  24-55 label
     an operation, 56      0-7 number  8-23 request identifier  24 verb  25 state  26-27 progress
                           28-31 generation  32-49 result as sense data  50-53 generation of the undo
                           save that it took, 0 none  54-55 reserved
@@ -89,6 +90,7 @@ RIGHTS = ("none", "status", "save", "all")
 VOLUME_STATES = ("serving", "degraded", "recovering", "down", "cloning")
 LEG_STATES = ("in_sync", "syncing", "stale", "missing", "failed")
 FILLS = ("unfilled", "filling", "whole", "broken")
+UNDO_SAVE = 0x80  # bit beside the fill
 ACTIVITIES = ("idle", "recovering", "resyncing", "backing-up", "restoring")
 OPERATION_STATES = ("prepared", "running", "done", "failed", "aborted")
 VERBS = (
@@ -411,6 +413,8 @@ class DifferentialExtents:
 class Save:
     """A save. time: seconds since 1970; percent complete; changed: extents that changed since; undo:
     whether a recover took it, for UNDO.
+
+    held: nothing takes it away before, seconds since 1970; 0: it may go.
     """
 
     slot: int
@@ -422,37 +426,39 @@ class Save:
     changed: int
     label: str
     undo: bool = False
+    held: int = 0
 
     def encode(self) -> bytes:
         return struct.pack(
-            ">BBBBIQIB3x32s",
+            ">BBBBIQII32s",
             self.slot,
-            _index(FILLS, self.fill),
+            _index(FILLS, self.fill) | (UNDO_SAVE if self.undo else 0),
             _index(ACTIVITIES, self.activity),
             self.percent,
             self.generation,
             self.time,
             min(self.changed, END),
-            1 if self.undo else 0,
+            min(self.held, END),
             encode_label(self.label),
         )
 
     @classmethod
     def decode(cls, data: bytes) -> Save:
         _need(data, 56)
-        slot, fill, activity, percent, generation, time, changed, flags, label = struct.unpack(
-            ">BBBBIQIB3x32s", data[:56]
+        slot, fill, activity, percent, generation, time, changed, held, label = struct.unpack(
+            ">BBBBIQII32s", data[:56]
         )
         return cls(
             slot,
             generation,
-            _name(FILLS, fill),
+            _name(FILLS, fill & ~UNDO_SAVE),
             _name(ACTIVITIES, activity),
             percent,
             time,
             changed,
             decode_label(label, 24),
-            bool(flags & 1),
+            bool(fill & UNDO_SAVE),
+            held,
         )
 
 

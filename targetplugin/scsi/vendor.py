@@ -198,6 +198,7 @@ class Vendor:
                 s["changed_extents"],
                 s["label"],
                 s["undo"] is not None,
+                _seconds(s["held_until"]) if s["held_until"] else 0,
             ).encode()
             for s in saves
         ]

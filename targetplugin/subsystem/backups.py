@@ -19,7 +19,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import images, names
-from targetplugin.subsystem.floor import Floor, save_name
+from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.settle import Settle
@@ -188,13 +188,7 @@ class Backups:
         with self._floor.runtime(self._floor.owner(name).uuid).lock:
             volume, save = self._floor.save(name)
             ask.check_rights(volume)
-            require(
-                Verb.BACKUP,
-                save_name(volume, save),
-                self._views.activity(volume, save),
-                self._views.fill(save),
-                progress=self._views.activity_progress(volume, save),
-            )
+            self._views.require(Verb.BACKUP, volume, save)
             _check_path(path, format, force)
             there = [uuid for uuid in save.media if uuid in self._floor.media]
             medium = self._floor.medium(there[0] if there else save.media[0])

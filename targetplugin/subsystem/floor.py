@@ -19,6 +19,7 @@ from targetplugin.media import discover
 from targetplugin.media.medium import Medium
 from targetplugin.media.patience import Patience
 from targetplugin.subsystem import names
+from targetplugin.subsystem.clock import Clock
 from targetplugin.subsystem.extents import count_extents
 from targetplugin.subsystem.ports import Engine, Kernel, Rings
 
@@ -56,8 +57,10 @@ class Floor:
         self.media: dict[bytes, Medium] = {}  # those that are open, by uuid
         self.older: set[bytes] = set()  # volumes of which the media know more than the catalog
         self.patience = Patience()
+        self.clock = Clock()
         self.pool = threading.RLock()  # who holds it may take a free medium; after a volume's lock
-        self.changed = threading.Condition()  # told when an operation changes
+        self.told = 0  # how often an operation has changed
+        self._changed = threading.Condition()  # and whoever waits for that
         self._adding = threading.Lock()  # an event may come before its volume's handle is known
         self._runtimes: dict[bytes, Runtime] = {}
 
@@ -224,8 +227,17 @@ class Floor:
 
     def tell(self) -> None:
         """An operation has changed."""
-        with self.changed:
-            self.changed.notify_all()
+        with self._changed:
+            self.told += 1
+            self._changed.notify_all()
+
+    def wait_told(self, seen: int, seconds: float) -> bool:
+        """Waits until an operation has changed since `told` was `seen`. False: none has.
+
+        Look at the catalog before and after, not meanwhile: who tells may be in a transaction.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: self.told != seen, max(0.0, seconds))
 
 
 def save_name(volume: Volume, save: Save) -> str:

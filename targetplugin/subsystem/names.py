@@ -12,6 +12,7 @@ from targetplugin.errors import Reason, Refused
 
 _VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 LABEL_BYTES = 32
+NOW = "now"  # what the volume is at present, where a save could be named
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ def check_volume(name: str) -> str:
 def check_label(label: str) -> str:
     """The label itself.
 
-    Raises Refused (USAGE) where it is too long, all digits or has odd characters.
+    Raises Refused (USAGE) where it is too long, all digits, `now` or has odd characters.
     """
     if len(label.encode()) > LABEL_BYTES:
         why = f"it is longer than {LABEL_BYTES} bytes"
     elif label.isdigit():
         why = "all digits would look like a generation"
+    elif label == NOW:
+        why = "it means the volume as it is at present"
     elif "@" in label or not label.isprintable() or label != label.strip():
         why = "'@', control characters and blanks at its ends are not allowed"
     else:

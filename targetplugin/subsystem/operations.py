@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from targetplugin.catalog import Operation, Volume
+from targetplugin.catalog import Operation, Volume, maps
 from targetplugin.catalog.rows import RUNNING
 from targetplugin.errors import Reason, Refused
+from targetplugin.subsystem import rates
+from targetplugin.subsystem.extents import byte_count
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.views import Shape, Views, now
 
@@ -110,6 +112,18 @@ class Operations:
             request=ask.request,
         )
         return {"operation": self._views.operation(row), "preview": True}
+
+    def preview_copy(self, ask: Ask, volume: Volume, save: int, bits: bytes) -> Shape:
+        """The same for a verb that copies what differs: with its `bytes`, and an `estimate` of how
+        long, which is None where it can't be told (see rates.py).
+        """
+        made = self.preview(ask, volume, save)
+        changed = maps.count(bits)
+        made["operation"]["extents_changed"] = changed
+        made["operation"]["bytes_total"] = changed * volume.extent_size
+        size = byte_count(bits, volume.extent_size, volume.size)
+        rows = self._catalog.operations(volume.uuid, limit=rates.LOOKED_AT)
+        return {**made, "bytes": size, "estimate": rates.estimate(rows, ask.verb, size)}
 
     def begin(
         self,
@@ -261,12 +275,12 @@ class Operations:
     def wait(self, op: int, timeout: float) -> Shape:
         """The operation when it is over, or as it is after `timeout` seconds."""
         end = time.monotonic() + timeout
-        with self._floor.changed:
-            while self.row(op).state in RUNNING:
-                left = end - time.monotonic()
-                if left <= 0:
-                    break
-                self._floor.changed.wait(left)
+        while True:
+            seen = self._floor.told
+            if self.row(op).state not in RUNNING:
+                break
+            if not self._floor.wait_told(seen, end - time.monotonic()):
+                break
         return self.get(op)
 
     def row(self, op: int) -> Operation:

@@ -12,7 +12,7 @@ from typing import Any
 from targetplugin.catalog import Operation, Save, Volume, maps
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
-from targetplugin.subsystem import extents, names
+from targetplugin.subsystem import names
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.pool import Pool
@@ -241,8 +241,7 @@ class Points:
                 undo = self._undo.choose(volume, save)
             if ask.preview:
                 bits = self._views.changed_since(volume, save)
-                made = self._operations.preview(ask, volume, save.generation)
-                made["operation"]["extents_changed"] = maps.count(bits)
+                made = self._operations.preview_copy(ask, volume, save.generation, bits)
                 on = self._floor.medium_name(undo.medium) if undo.medium else None
                 return {**made, "undo_onto": on, "undo_why": undo.why}
             prepared = {
@@ -356,25 +355,6 @@ class Points:
             if images:
                 return volume, max(images, key=lambda s: s.generation)
         return self._floor.save(name)
-
-    # --- diff --------------------------------------------------------------------------------
-
-    def diff(self, ask: Ask, name: str) -> Shape:
-        """See Subsystem.diff."""
-        with self._floor.runtime(self._floor.owner(name).uuid).lock:
-            volume, save = self._floor.save(name)
-            ask.check_rights(volume)
-            self._require(Verb.DIFF, volume, save)
-            bits = self._views.changed_since(volume, save)
-            return {
-                "volume": volume.name,
-                "from": save_name(volume, save),
-                "to": volume.generation,
-                "extent_size": volume.extent_size,
-                "extents": maps.count(bits),
-                "bytes": extents.byte_count(bits, volume.extent_size, volume.size),
-                "list": extents.byte_runs(bits, volume.extent_size, volume.size),
-            }
 
     # --- what they share ---------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from targetplugin.media.trailer import Role
 from targetplugin.subsystem.backups import Backups
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.operations import Operations
+from targetplugin.subsystem.rates import INTERRUPTED
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
 
@@ -40,6 +41,14 @@ class Prepared:
         self._settle = settle
         self._saves = saves
         self._backups = backups
+
+    def mark_interrupted(self) -> None:
+        """What is not over now can't tell how fast it was: the daemon was away meanwhile."""
+        with left_to_the_next_start("that operations were interrupted"):
+            for row in self._catalog.operations(running=True, limit=1 << 30):
+                if not row.prepared.get(INTERRUPTED):
+                    prepared = {**row.prepared, INTERRUPTED: True}
+                    self._catalog.operation_set(row.id, prepared=prepared)
 
     def drop_images(self) -> None:
         """What read or filled an image when the daemon ended is undone."""

@@ -116,11 +116,10 @@ class Saves:
             self._require(Verb.RESYNC, volume, save)
             specs = [self._floor.medium(uuid).spec() for uuid in save.media]
             pending = self._views.differential(volume, save.generation, volume.parent)
-            changed = maps.count(self._views.changed_since(volume, save))
+            bits = self._views.changed_since(volume, save)
             if ask.preview:
-                made = self._operations.preview(ask, volume, save.generation)
-                made["operation"]["extents_changed"] = changed
-                return made
+                return self._operations.preview_copy(ask, volume, save.generation, bits)
+            changed = maps.count(bits)
             shape = self._views.save(volume, save)
             prepared = {
                 "media": [uuid.hex() for uuid in save.media],

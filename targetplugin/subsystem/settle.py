@@ -95,6 +95,7 @@ class Settle:
             )
         )
         if split:
+            self._catalog.retention_due(volume.uuid, True)
             return {"save": fixed.frozen, "state": "done", "progress": 1.0}
         changes: dict[str, Any] = {"save": fixed.frozen, "state": "running"}
         if "pending" in row.prepared:

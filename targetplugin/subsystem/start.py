@@ -95,6 +95,7 @@ class Start:
             if volume.details.get("creating"):
                 self._volumes.undo_create(volume)
         self._catalog.maps.sweep(self._catalog.map_names())
+        self._prepared.mark_interrupted()
         self._prepared.drop_images()
         for volume in self._catalog.volumes():
             self.try_volume(volume)

@@ -26,6 +26,7 @@ class Verb(Enum):
     REPLACE = "replace"  # a save onto this older save's medium
     EXPORT = "export"  # of a save: to show it to hosts
     CLONE = "clone"
+    HOLD = "hold"
 
 
 class Fill(Enum):
@@ -50,6 +51,13 @@ class Tie(Enum):
 
     SHOWN = "shown"  # hosts see it
     CLONED = "cloned"  # a clone is being copied from it
+
+
+class Hold(Enum):
+    """Whether a user keeps a save from going before a time."""
+
+    NONE = "none"
+    HELD = "held"
 
 
 class Volume(Enum):
@@ -79,7 +87,7 @@ class Rule:
     next: str = ""
 
 
-State = Fill | Activity | Tie | Volume
+State = Fill | Activity | Tie | Hold | Volume
 
 _DONE = Rule(Outcome.DONE)
 
@@ -101,9 +109,13 @@ _IMAGE = _busy("is still being restored from its image", _WAIT + ", or abort it"
 _SHOWN = _no("is shown to hosts", "unexport it first")
 _CLONED = _busy("has a clone that is still being copied", _WAIT + ", or delete the clone")
 _CLONES = _busy("is a clone that is still being copied", _WAIT)
+_HELD = _no("is held", "wait until the hold ends, or end it at the terminal: unhold --force")
 _RECOVERS = _busy("is taking a save back: a recover runs", _WAIT)
 _SAVES_FILL = _busy("has a save that still fills", _WAIT)
 _DOWN = _no("is down: no leg in sync is there", "bring the missing medium back")
+
+# Verbs after which a save, or its medium, is not what it was.
+_TAKES_AWAY = (Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.REPLACE)
 
 # Every pair of a state and a verb stands here; what a state says nothing of is done.
 _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
@@ -120,33 +132,30 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
             Verb.UNDO,
             Verb.EXPORT,
             Verb.CLONE,
+            Verb.HOLD,
         ),
         _BROKEN,
     ),
     Activity.IDLE: {},
-    Activity.RECOVERING: dict.fromkeys(
-        (Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.REPLACE), _SOURCE
-    ),
-    Activity.BACKING_UP: dict.fromkeys(
-        (Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.BACKUP, Verb.REPLACE), _READ
-    ),
+    Activity.RECOVERING: dict.fromkeys(_TAKES_AWAY, _SOURCE),
+    Activity.BACKING_UP: dict.fromkeys((*_TAKES_AWAY, Verb.BACKUP), _READ),
     Activity.RESTORING: dict.fromkeys(
         (
+            *_TAKES_AWAY,
             Verb.DIFF,
             Verb.RECOVER,
-            Verb.SWAP,
-            Verb.RESYNC,
-            Verb.RELEASE,
             Verb.BACKUP,
             Verb.UNDO,
-            Verb.REPLACE,
             Verb.EXPORT,
             Verb.CLONE,
+            Verb.HOLD,
         ),
         _IMAGE,
     ),
-    Tie.SHOWN: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.REPLACE), _SHOWN),
-    Tie.CLONED: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.REPLACE), _CLONED),
+    Tie.SHOWN: dict.fromkeys(_TAKES_AWAY, _SHOWN),
+    Tie.CLONED: dict.fromkeys(_TAKES_AWAY, _CLONED),
+    Hold.NONE: {},
+    Hold.HELD: dict.fromkeys(_TAKES_AWAY, _HELD),
     Volume.SETTLED: {},
     Volume.FILLING: {Verb.SWAP: _SAVES_FILL},
     Volume.RECOVERING: dict.fromkeys(
@@ -159,26 +168,34 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
         (Verb.SAVE, Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.UNDO, Verb.REPLACE), _DOWN
     ),
 }
-ALL_STATES: tuple[State, ...] = (*Fill, *Activity, *Tie, *Volume)
+ALL_STATES: tuple[State, ...] = (*Fill, *Activity, *Tie, *Hold, *Volume)
 
 TABLE: dict[tuple[State, Verb], Rule] = {
     (state, verb): _EXCEPTIONS[state].get(verb, _DONE) for state in ALL_STATES for verb in Verb
 }
 
 
-def require(verb: Verb, name: str, *states: State, progress: float | None = None) -> None:
+def require(
+    verb: Verb,
+    name: str,
+    *states: State,
+    progress: float | None = None,
+    held_until: str | None = None,
+) -> None:
     """Raises Refused unless the table lets the verb be done in all of these states of the object.
 
     Args:
         name: the volume's or save's, for the text.
         progress: of the operation that stands in the way, if one does.
+        held_until: when the hold that stands in the way ends, if one does.
     """
     for state in states:
         rule = TABLE[state, verb]
         if rule.outcome is Outcome.REFUSED:
+            until = f" until {held_until}" if state is Hold.HELD and held_until else ""
             raise Refused(
                 rule.reason,
-                f"{verb.value} is refused: {name} {rule.why}",
+                f"{verb.value} is refused: {name} {rule.why}{until}",
                 object=name,
                 hint=rule.next,
                 progress=progress if rule.reason is Reason.BUSY else None,

@@ -5,19 +5,25 @@ Decides nothing itself.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import targetplugin
 from targetplugin.catalog import Catalog
 from targetplugin.subsystem.backups import Backups
 from targetplugin.subsystem.clones import Clones
 from targetplugin.subsystem.comeback import Comeback
+from targetplugin.subsystem.differentials import Differentials
 from targetplugin.subsystem.exports import Asked, Exports
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.groups import Groups
+from targetplugin.subsystem.holds import Holds
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.points import Points
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Kernel, MakeEngine, Rings
 from targetplugin.subsystem.prepared import Prepared
+from targetplugin.subsystem.retain import Retain
+from targetplugin.subsystem.retention import Rules
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.shown import Shown
@@ -36,7 +42,7 @@ class Subsystem:
 
     A save is named `ledger@night` (label), `ledger@3` (generation) or `ledger` (its newest).
     Verbs return {"operation": Operation, ...}; a verb with `preview` answers as the real one
-    would, and does nothing.
+    would, and does nothing; where it copies what differs, with `bytes` and an `estimate` (rates.py).
     The shapes of what is returned are described in views.py.
 
     Args:
@@ -58,8 +64,11 @@ class Subsystem:
         self._settle = settle = Settle(floor)
         self._operations = operations = Operations(floor, views)
         self._pool = pool = Pool(floor, views)
-        self._volumes = Volumes(floor, views, pool, settle)
+        self._holds = Holds(floor, views, operations)
+        self._volumes = Volumes(floor, views, pool, settle, self._holds)
+        self._differentials = Differentials(floor, views)
         self._saves = Saves(floor, views, operations, settle)
+        self._retain = Retain(floor, views, self._saves)
         superseded = self._saves.release_superseded
         self._points = Points(floor, views, operations, pool, settle, superseded)
         self._groups = Groups(floor)
@@ -98,8 +107,10 @@ class Subsystem:
         """
         self._floor.engine.start()
         self._transfers.start()
+        self._holds.count_anew()
         self._comeback.start()
         self._start.everything()
+        self._retain.start()
         self._comeback.lost()
 
     def restore_exports(self) -> bool:
@@ -115,6 +126,7 @@ class Subsystem:
         Exports stay: hosts wait.
         """
         self._comeback.stop()
+        self._retain.stop()
         self._backups.stop()
         for volume in self._floor.catalog.volumes():
             with self._floor.runtime(volume.uuid).lock:
@@ -152,8 +164,11 @@ class Subsystem:
         return row.name if row else self._shown.name_of(runtime.uuid)
 
     def settled(self) -> None:
-        """Waits until the events that the engine has told so far are handled."""
+        """Waits until the events that the engine has told so far are handled, and what they
+        brought about is done.
+        """
         self._transfers.settled()
+        self._retain.settled()
 
     def _lost(self) -> None:
         self._comeback.lost()
@@ -208,7 +223,9 @@ class Subsystem:
         return self._volumes.create(name, size, mirror, media, extent_size, policy, rights)
 
     def volume_delete(self, name: str, *, force: bool = False) -> Shape:
-        """Deletes a volume that is not exported, with its saves. `force`: although data is lost."""
+        """Deletes a volume that is not exported and of which no save is held, with its saves.
+        `force`: although data is lost.
+        """
         shape = self._volumes.delete(name, force)
         self._together.decide()  # what it did with others ends without it
         return shape
@@ -348,9 +365,22 @@ class Subsystem:
         ask = Ask("recover", {"saves": saves, "deadline": deadline_ms}, door, request, preview)
         return self._taken_back.recover(ask, saves, force, deadline_ms)
 
-    def diff(self, save: str, *, door: str = "terminal") -> Shape:
-        """What changed since a save, as a count, in bytes and as a list of runs."""
-        return self._points.diff(Ask("diff", door=door), save)
+    def diff(
+        self,
+        save: str,
+        *,
+        since: str | None = None,
+        to: str | None = None,
+        door: str = "terminal",
+    ) -> Shape:
+        """What differs between two points, as a count, in bytes and as a list of runs: exact or
+        larger, never smaller.
+
+        Args:
+            save: the save to begin at; or with `since` the volume alone.
+            since, to: a label, a generation or "now", which `to` is where it is not given.
+        """
+        return self._differentials.diff(Ask("diff", door=door), save, since, to)
 
     def recover(
         self,
@@ -461,6 +491,66 @@ class Subsystem:
         """Gives a save up: its medium is free. `force`: although its medium is missing."""
         ask = Ask("release", {"save": save}, door, request, preview)
         return self._saves.release(ask, save, force)
+
+    def hold(
+        self,
+        save: str,
+        *,
+        seconds: int | None = None,
+        until: datetime | None = None,
+        force: bool = False,
+    ) -> Shape:
+        """Keeps a save from being released, resynced, swapped away or overwritten, and its volume
+        from being deleted, by anyone before a time. Returns {"save"}.
+
+        Args:
+            seconds, until: one of them; `until` with its time zone.
+            force: although it is held for longer now.
+        """
+        return self._holds.hold(save, seconds, until, force)
+
+    def unhold(self, save: str, *, force: bool = False) -> Shape:
+        """Ends a hold; one that is not over only with `force`. Returns {"save"}."""
+        return self._holds.unhold(save, force)
+
+    def holds(self, volume: str | None = None) -> list[Shape]:
+        """The saves that are held."""
+        return self._holds.all(volume)
+
+    def retain(
+        self,
+        volume: str,
+        *,
+        last: int | None = None,
+        hourly: int | None = None,
+        daily: int | None = None,
+        weekly: int | None = None,
+        monthly: int | None = None,
+        keep_labelled: bool = False,
+        off: bool = False,
+        now: bool = False,
+        preview: bool = False,
+    ) -> Shape:
+        """Sets which saves of a volume stay; the others are released after the next save that is
+        whole, and each one then. Without rules, `off` or `now` shows them.
+
+        Args:
+            last, hourly, daily, weekly, monthly: how many of each; they replace all that were set.
+            keep_labelled: what has a label stays too.
+            off: takes the rules away.
+            now: release at once what they do not keep.
+            preview: say what these rules, or those that are set, keep, and do nothing.
+        """
+        counts = {
+            "last": last,
+            "hourly": hourly,
+            "daily": daily,
+            "weekly": weekly,
+            "monthly": monthly,
+        }
+        given = {name: count for name, count in counts.items() if count}
+        rules = Rules(**given, keep_labelled=keep_labelled) if given or keep_labelled else None
+        return self._retain.retain(volume, rules, off, now, preview)
 
     def abort(self, op: int) -> Shape:
         """Stops an operation: a restore's, save's or resync's medium is free then; a backup's image

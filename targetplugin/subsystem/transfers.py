@@ -181,6 +181,7 @@ class Transfers:
             return
         with self._floor.catalog.transaction():
             self._floor.catalog.save_set(volume.uuid, save.generation, fill="whole")
+            self._floor.catalog.retention_due(volume.uuid, True)
             for row in self._operations.running(volume.uuid, "save"):
                 if row.save == save.generation:
                     self._end(row, row.prepared.get("pending", self._floor.extents(volume)))

@@ -15,9 +15,9 @@ from targetplugin.catalog import Export as ExportRow
 from targetplugin.catalog.tree import Tree, differential
 from targetplugin.errors import Refused
 from targetplugin.media.trailer import Role
-from targetplugin.subsystem import extents
+from targetplugin.subsystem import clock, extents
 from targetplugin.subsystem.floor import Floor, save_name
-from targetplugin.subsystem.states import Activity, Fill, Tie, Verb, require
+from targetplugin.subsystem.states import Activity, Fill, Hold, Tie, Verb, require
 from targetplugin.subsystem.states import Volume as VolumeState
 
 BLOCK_SIZE = 512
@@ -160,13 +160,16 @@ class Views:
 
     def require(self, verb: Verb, volume: Volume, save: Save) -> None:
         """Raises Refused unless the table lets the verb be done in the save's states."""
+        held = self.held_until(save)
         require(
             verb,
             save_name(volume, save),
             self.activity(volume, save),
             self.fill(save),
             *self.ties(volume, save),
+            Hold.HELD if held else Hold.NONE,
             progress=self.activity_progress(volume, save),
+            held_until=held,
         )
 
     def may_go(self, volume: Volume, save: Save) -> bool:
@@ -183,6 +186,12 @@ class Views:
             if row.save == save.generation:
                 return self.progress(row)[0]
         return None
+
+    def held_until(self, save: Save) -> str | None:
+        """When the save's hold ends; None: it has none, or that is over."""
+        row = self._floor.catalog.hold_get(save.volume, save.generation)
+        ends = clock.end(self._floor.clock, row) if row else None
+        return rows.text_of(ends) if ends else None
 
     def changed_since(self, volume: Volume, save: Save) -> bytes:
         """The map of what differs between the save and now."""
@@ -206,7 +215,8 @@ class Views:
 
     def save(self, volume: Volume, save: Save) -> Shape:
         """name, volume, generation, label, created, fill, activity, media, percent, changes since
-        it, origin, slot, the operation that it undoes, export, clones that are being copied from it.
+        it, origin, slot, the operation that it undoes, export, clones that are being copied from it,
+        held_until.
         """
         status = self._floor.status(volume)
         percent = 100.0
@@ -236,6 +246,7 @@ class Views:
             "undo": save.undo or None,
             "export": self.export(save_name(volume, save), shown.export) if shown else None,
             "clones": [clone.name for clone in self.clones(volume, save)],
+            "held_until": self.held_until(save),
         }
 
     # --- volumes -----------------------------------------------------------------------------
@@ -274,7 +285,7 @@ class Views:
 
     def volume(self, volume: Volume) -> Shape:
         """name, id, naa, sizes, generation, parent, state, rights, policy, legs, saves, operation,
-        export, clone_of: the save that it was made of.
+        export, clone_of: the save that it was made of, retention.
         """
         status = self._floor.status(volume)
         legs = self.legs(volume, status)
@@ -289,6 +300,7 @@ class Views:
             state = "serving"
         running = self.running_shape(volume)
         export = self._floor.catalog.export_get(volume.uuid)
+        retention = self._floor.catalog.retention_get(volume.uuid)
         return {
             "name": volume.name,
             "id": volume.uuid.hex(),
@@ -309,6 +321,7 @@ class Views:
             "changed_extents": status["changed"] if status else 0,
             "operation": running,
             "export": self.export(volume.name, export) if export else None,
+            "retention": retention.rules if retention else None,
         }
 
     def running_shape(self, volume: Volume) -> Shape | None:

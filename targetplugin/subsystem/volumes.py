@@ -10,6 +10,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import names
 from targetplugin.subsystem.floor import Floor, save_name
+from targetplugin.subsystem.holds import Holds
 from targetplugin.subsystem.operations import RIGHTS
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.settle import Settle
@@ -32,8 +33,11 @@ def naa(uuid: bytes) -> str:
 class Volumes:
     """See the module."""
 
-    def __init__(self, floor: Floor, views: Views, pool: Pool, settle: Settle) -> None:
+    def __init__(
+        self, floor: Floor, views: Views, pool: Pool, settle: Settle, holds: Holds
+    ) -> None:
         self._floor = floor
+        self._holds = holds
         self._views = views
         self._pool = pool
         self._settle = settle
@@ -161,6 +165,7 @@ class Volumes:
                     hint="wait until it is done, or abort it",
                     progress=self._views.progress(busy)[0],
                 )
+            self._holds.check_none(volume)
             self._check_lost(volume, force)
             shape = self._views.volume(volume)
             media = [leg.medium for leg in self._floor.catalog.legs(volume.uuid)]

@@ -14,7 +14,7 @@ from targetplugin.control.client import ControlError
 from targetplugin.terminal import grammar
 from targetplugin.terminal.session import Session
 
-KINDS = ("volume", "save", "medium", "operation", "backup", "group")
+KINDS = ("volume", "save", "point", "medium", "operation", "backup", "group")
 
 _SCRIPT = r"""# bash completion for targetplugin; made by: targetplugin completion bash
 # Put it into /etc/bash_completion.d/targetplugin, or: source <(targetplugin completion bash)
@@ -110,7 +110,9 @@ def names(session: Session, kind: str) -> set[str]:
     if kind == "operation":
         return {str(one["id"]) for one in status["operations"]}
     found = {one["name"] for one in volumes}
-    if kind == "save":
+    if kind == "point":
+        found = {"now"}
+    if kind in ("save", "point"):
         for one in volumes:
             found |= {save["name"] for save in one["saves"]}
             found |= {f"{one['name']}@{s['label']}" for s in one["saves"] if s.get("label")}

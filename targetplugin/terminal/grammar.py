@@ -94,7 +94,7 @@ def force(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--force", action="store_true", default=None, help=what)
 
 
-def preview(parser: argparse.ArgumentParser) -> None:
+def preview(parser: argparse._ActionsContainer) -> None:
     text = "say what would be done, and do nothing"
     parser.add_argument("--preview", action="store_true", default=None, help=text)
 

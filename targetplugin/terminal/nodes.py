@@ -147,9 +147,10 @@ class Volume(Offered):
         """Keeps the volume as it is now: save label=before-night-run"""
         self.run("save", self.name, label=label, policy=policy, onto=onto, wait=wait)
 
-    def ui_command_diff(self) -> None:
-        """Shows what changed since the newest save."""
-        self.run("diff", self.name)
+    def ui_command_diff(self, since: str | None = None, to: str | None = None) -> None:
+        """Shows what changed since the newest save, or between two: diff since=monday to=now"""
+        options = {"from": since, "to": to}
+        self.run("diff", self.name, **options)
 
     def ui_command_recover(self, force: str = "no", wait: str = "no") -> None:
         """Takes the newest save's content back."""
@@ -162,6 +163,27 @@ class Volume(Offered):
     def ui_command_swap(self, force: str = "no", wait: str = "no") -> None:
         """Makes the newest save's medium the volume's data."""
         self.run("swap", self.name, force=force, wait=wait)
+
+    def ui_command_retain(
+        self,
+        last: str | None = None,
+        hourly: str | None = None,
+        daily: str | None = None,
+        weekly: str | None = None,
+        monthly: str | None = None,
+        off: str = "no",
+        now: str = "no",
+        preview: str = "no",
+    ) -> None:
+        """Sets which saves are kept: retain last=3 daily=7. Shows it: retain. Ends it: retain off=yes"""
+        rules = {
+            "last": last,
+            "hourly": hourly,
+            "daily": daily,
+            "weekly": weekly,
+            "monthly": monthly,
+        }
+        self.run("retain", self.name, **rules, off=off, now=now, preview=preview)
 
     def ui_command_restore(
         self, image: str | None = None, backup: str | None = None, onto: str | None = None
@@ -192,6 +214,7 @@ class Save(Offered):
         save = self.facts
         what = [printable(save.get("label") or ""), save["fill"]]
         what += [results.uses(save)] if results.uses(save) != "idle" else []
+        what += ["held"] if save.get("held_until") else []
         return (", ".join(part for part in what if part), save["fill"] != "broken")
 
     def ui_command_diff(self) -> None:
@@ -213,6 +236,17 @@ class Save(Offered):
     def ui_command_resync(self, wait: str = "no") -> None:
         """Gives this save up and makes its medium a leg again."""
         self.run("resync", self.name, wait=wait)
+
+    def ui_command_hold(
+        self, time: str | None = None, until: str | None = None, force: str = "no"
+    ) -> None:
+        """Keeps this save from going before a time: hold 14d, or hold until=2026-12-01"""
+        options = {"for": time, "until": until, "force": force}
+        self.run("hold", self.name, **options)
+
+    def ui_command_unhold(self, force: str = "no") -> None:
+        """Ends the hold of this save; force=yes before it is over."""
+        self.run("unhold", self.name, force=force)
 
     def ui_command_release(self, force: str = "no") -> None:
         """Gives this save up and frees its medium."""

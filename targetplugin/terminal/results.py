@@ -53,7 +53,10 @@ def would(verb: str, name: str, result: Fields) -> None:
     onto = f" onto {result['onto']} ({result['kind']})" if result.get("onto") else ""
     say(f"{verb} {operation.get('save') or name}{onto} would be done; nothing was done now.")
     if operation["verb"] in _DIFFERENTIAL and operation.get("extents_changed") is not None:
-        say(f"{operation['extents_changed']} extents differ.")
+        size = f" ({format_size(result['bytes'])})" if "bytes" in result else ""
+        say(f"{operation['extents_changed']} extents differ{size} and would be copied.")
+        if operation["extents_changed"]:
+            say(how_long(result.get("estimate")))
     if result.get("undo_onto"):
         say(f"An undo save would be taken on {result['undo_onto']}.")
     elif result.get("undo_why"):
@@ -70,6 +73,27 @@ def tell_undo(result: Fields) -> None:
         )
     elif result.get("undo_why"):
         say(f"No undo save was taken, and this can't be undone: {result['undo_why']}.")
+
+
+def how_long(estimate: Fields | None) -> str:
+    """How long a copy may take, and by what that is judged."""
+    if estimate is None:
+        return "How long that takes is not known: no copy of this volume was measured yet."
+    seconds, number = estimate["seconds"], estimate["copies"]
+    took = f"{seconds:.2g} s" if seconds < 10 else _clock(seconds)
+    copies = f"last {estimate['verb']}" if number == 1 else f"last {number} {estimate['verb']}s"
+    rate = format_size(estimate["rate"])
+    return f"That takes about {took}, as fast as the {copies} of this volume ({rate} a second)."
+
+
+def _clock(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def tell_effect(sentence: str, operation: Fields | None) -> None:
@@ -151,7 +175,8 @@ def uses(save: Fields) -> str:
 
 
 def saves(found: Sequence[Fields]) -> None:
-    heads = ("save", "label", "taken", "fill", "%", "in use for", "changed since", "medium", "from")
+    heads = ["save", "label", "taken", "fill", "%", "in use for", "changed since", "medium", "from"]
+    heads += ["held until"] if any(save.get("held_until") for save in found) else []
     rows = [
         [
             save["name"],
@@ -163,7 +188,8 @@ def saves(found: Sequence[Fields]) -> None:
             format_size(save.get("changed_bytes")),
             ", ".join(save["media"]),
             f"undo of {save['undo']}" if save.get("undo") else save.get("origin"),
-        ]
+            when(save.get("held_until")),
+        ][: len(heads)]
         for save in found
     ]
     draw("Saves", heads, rows)
@@ -252,6 +278,12 @@ def backups(found: Sequence[Fields]) -> None:
     draw("Backups", heads, rows)
 
 
+def rules(found: Fields) -> str:
+    """`last 3, daily 7, all that are labelled`."""
+    parts = [f"{name} {count}" for name, count in found.items() if name != "keep_labelled"]
+    return ", ".join(parts + ["all that are labelled"] * bool(found.get("keep_labelled")))
+
+
 def volume_in_full(one: Fields) -> None:
     """One volume with all that belongs to it."""
     volumes([one])
@@ -261,6 +293,8 @@ def volume_in_full(one: Fields) -> None:
     )
     if one.get("clone_of"):
         say(f"{one['name']} was made of {one['clone_of']}")
+    if one.get("retention"):
+        say(f"{one['name']} keeps of its saves: {rules(one['retention'])}")
     if one.get("why"):
         say(f"{one['name']} is {one['state']}: {one['why']}")
     say("")

@@ -55,11 +55,29 @@ def declare(verbs: grammar.Verbs) -> None:
         verbs,
         "diff",
         _diff,
-        "show what changed since a save",
-        more="Exact or larger, never smaller.",
-        examples=["diff ledger", "diff ledger@before-night-run --json"],
+        "show what changed since a save, or between two",
+        more=(
+            "Exact or larger, never smaller, after any mix of saves, recovers and swaps; only to or\n"
+            "from a restored image everything differs.\n\n"
+            "With --from or --to, --json prints a list in the shape of `rbd diff --format json`:\n"
+            '[{"offset": BYTES, "length": BYTES, "exists": "true"}]. A run that "exists" is to be\n'
+            "read from the later point; all do, for a save knows of no holes: what a host zeroed is\n"
+            "data. Without them --json prints an object with the list in it."
+        ),
+        examples=[
+            "diff ledger",
+            "diff ledger@before-night-run --json",
+            "diff ledger --from monday --to tuesday",
+            "diff ledger --from 3 --to now --json",
+        ],
     )
     grammar.save(diff)
+    since = diff.add_argument(
+        "--from", dest="since", metavar="POINT", help="a save by its label or generation, or now"
+    )
+    to = diff.add_argument("--to", metavar="POINT", help="the same; now where it is not given")
+    for point in (since, to):
+        grammar.completed(point, "point")
 
     recover = _take_back(
         verbs,
@@ -71,12 +89,16 @@ def declare(verbs: grammar.Verbs) -> None:
             "copied, in the background. The save stays. Hosts should have unmounted the volume.\n"
             "Where there is a spare, what the volume was is kept on it, and `undo` takes the recover back.\n"
             "\n"
+            "--preview tells how much would be copied, and how long that takes at the rate at which\n"
+            "earlier copies of this volume were measured; with none it says that it is not known.\n"
+            "\n"
             "Several volumes are recovered at one instant, all or none, as save does it; without undo saves."
         ),
         examples=[
             "recover ledger",
             "recover ledger@before-night-run --wait",
             "recover ledger@night journal@night",
+            "recover ledger@before-night-run --preview",
         ],
         risk="recover though hosts of more than one name are logged in",
         waiting="wait until all that differs is copied back",
@@ -263,13 +285,17 @@ def _diff(session: Session, args: argparse.Namespace) -> None:
             [run["offset"], run["length"], format_size(run["length"])] for run in result["list"]
         ]
         draw("", ("offset", "length", "size"), rows)
+        first, last = result["between"]
         say(
             f"{result['extents']} extents of {format_size(result['extent_size'])} of"
             f" {result['volume']} ({format_size(result['bytes'])}) changed"
-            f" from {result['from']} to generation {result['to']}."
+            f" from {first} to {last}."
         )
 
-    session.show(session.call("diff", save=args.save), tell)
+    result = session.call("diff", save=args.save, since=args.since, to=args.to)
+    if session.as_json and (args.since or args.to):
+        result = [{**run, "exists": "true"} for run in result["list"]]
+    session.show(result, tell)
 
 
 def _ask_of_save(session: Session, args: argparse.Namespace, verb: str, done: str) -> None:

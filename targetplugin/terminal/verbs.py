@@ -13,6 +13,7 @@ from targetplugin.terminal import (
     exports,
     grammar,
     groups,
+    keeping,
     media,
     operations,
     saves,
@@ -49,7 +50,7 @@ def build_parser() -> grammar.Parser:
     parser.set_defaults(run=None, json=False)
     verbs = parser.add_subparsers(metavar="VERB", title="verbs")
     operations.declare_status(verbs)
-    for part in (media, volumes, exports, saves, groups, backups, operations):
+    for part in (media, volumes, exports, saves, keeping, groups, backups, operations):
         part.declare(verbs)
     completion.declare(verbs, parser)
     return parser

@@ -52,6 +52,7 @@ def a_save(**changed: Any) -> dict[str, Any]:
         "changed_bytes": 40 * 65536,
         "origin": "host",
         "slot": 1,
+        "held_until": None,
         **changed,
     }
 
@@ -85,6 +86,7 @@ def a_volume(**changed: Any) -> dict[str, Any]:
         "changed_extents": 40,
         "operation": None,
         "export": an_export(),
+        "retention": None,
         **changed,
     }
 
@@ -161,6 +163,7 @@ class FakeSubsystem:
                 "volume": "ledger",
                 "from": "ledger@3",
                 "to": 4,
+                "between": ["ledger@3", "now"],
                 "extent_size": 65536,
                 "extents": 3,
                 "bytes": 3 * 65536,
@@ -188,6 +191,31 @@ class FakeSubsystem:
             },
             "resync": {"operation": an_operation(verb="resync"), "save": a_save()},
             "release": {"operation": an_operation(verb="release"), "save": a_save()},
+            "hold": {"save": a_save(held_until="2026-12-01T00:00:00.000Z")},
+            "unhold": {"save": a_save()},
+            "holds": [a_save(held_until="2026-12-01T00:00:00.000Z")],
+            "retain": {
+                "volume": "ledger",
+                "rules": {"last": 1, "daily": 7, "keep_labelled": True},
+                "kept": [
+                    {
+                        "name": "ledger@3",
+                        "label": "night",
+                        "created": "2026-01-05T22:00:00.000Z",
+                        "why": ["last 1 of 1", "daily 2026-01-05"],
+                    }
+                ],
+                "released": [
+                    {
+                        "name": "ledger@2",
+                        "label": "",
+                        "created": "2026-01-05T21:00:00.000Z",
+                        "why": [],
+                    }
+                ],
+                "refused": [],
+                "done": False,
+            },
             "abort": {"operation": an_operation(state="aborted")},
             "backup": {"operation": an_operation(verb="backup"), "save": a_save()},
             "backup_register": a_backup(),

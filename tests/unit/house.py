@@ -46,6 +46,7 @@ class House:
         what was open.
         """
         self.subsystem._comeback.stop()
+        self.subsystem._retain.stop()
         for medium in list(self.floor.media.values()):
             medium.close()
         self.floor.media.clear()

@@ -1,6 +1,8 @@
 """Differentials across a tree of generations: exact or larger, never smaller."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from targetplugin.catalog.maps import full
 from targetplugin.catalog.rows import ALL, LIVE, Generation
@@ -83,3 +85,43 @@ def test_a_ring_of_generations_ends():
     ring = Tree([Generation(VOLUME, 1, 2, "1"), Generation(VOLUME, 2, 1, "2")])
     with pytest.raises(Refused):
         ring.path(1, 2)
+
+
+# A volume's life without media: points are fixed, taken back and swapped in, and images come from
+# outside. Beside it each point's content, as the number of each extent's last write.
+LIFE = st.lists(
+    st.tuples(st.sampled_from(["write", "write", "save", "back", "image"]), st.integers(0, 99)),
+    max_size=60,
+)
+
+
+@given(LIFE)
+def test_points_differ_at_most_where_their_maps_say_whatever_came_between(life):
+    rows, maps, content = [], {}, {0: [0] * EXTENTS}
+    live, parent, written, now = 1, 0, set(), [0] * EXTENTS
+    for number, (what, which) in enumerate(life, start=1):
+        if what == "write":
+            written.add(which % EXTENTS)
+            now[which % EXTENTS] = number
+            continue
+        if what == "image":
+            rows.append(Generation(VOLUME, 1000 + number, 0, ALL))
+            content[1000 + number] = [-number] * EXTENTS
+            continue
+        rows.append(Generation(VOLUME, live, parent, f"{live}"))
+        maps[f"{live}"] = sum(1 << extent for extent in written).to_bytes(2, "little")
+        content[live] = list(now)
+        parent = live if what == "save" else sorted(content)[1:][which % (len(content) - 1)]
+        now, written, live = list(content[parent]), set(), live + 1
+    tree = Tree([*rows, Generation(VOLUME, live, parent, LIVE)])
+    content[live] = now
+    marks = {live: sum(1 << extent for extent in written).to_bytes(2, "little")}
+    for one in content:
+        for other in content:
+            bits = differential(tree, one, other, EXTENTS, maps.__getitem__, marks)
+            told = int.from_bytes(bits, "little")
+            differ = sum(1 << e for e in range(EXTENTS) if content[one][e] != content[other][e])
+            assert told & differ == differ
+            assert one != other or not told
+            if ALL not in [edge.map for edge in tree.path(one, other)]:
+                assert told.bit_count() < EXTENTS or len(life) >= EXTENTS

@@ -158,6 +158,19 @@ def test_a_save_is_taken_onto_an_older_one_s_medium(house: House) -> None:
     assert (save["name"], save["label"], save["media"]) == ("ledger@2", "night", ["b"])
 
 
+def test_a_run_s_save_that_is_held_is_shown_and_stays(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", DISK, "--", "true"]) == 0
+    (first,) = house.saves()
+    house.subsystem.hold(first, seconds=3600)
+    assert main(["status", DISK]) == 0
+    assert "HELD UNTIL" in out(capsys)
+    assert main(["release", DISK, "--save", first.partition("@")[2]]) == 1
+    main(["run", DISK, "--", "true"])
+    assert first in house.saves()
+
+
 def test_verbs_speak_json(house: House, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["save", DISK, "--label", "night", "--json"]) == 0
     assert json.loads(out(capsys))["label"] == "night"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,6 +210,21 @@ def test_a_save_in_band_onto_an_older_one_needs_the_right_to_end_it(host: Host) 
     assert [(save.generation, save.label) for save in host.saves()] == [(2, "night")]
     assert host.house.on_medium("b", 3) == "n"
     assert host.refused(*again) == (LIST, 8)
+
+
+@pytest.mark.parametrize("action", [OutAction.SWAP, OutAction.RESYNC, OutAction.RELEASE])
+def test_a_host_sees_a_hold_and_takes_nothing_away(host: Host, action: OutAction) -> None:
+    host.send(*host.ask(OutAction.SAVE, Parameters(label="night")))
+    assert host.saves()[0].held == 0
+    host.house.subsystem.hold("ledger@night", seconds=3600)
+    (save,) = host.saves()
+    assert 3500 < save.held - time.time() <= 3600
+    parameters = Parameters(generation=save.generation)
+    for preview in (True, False):
+        assert host.refused(*host.ask(action, parameters, preview=preview)) == (STATE, None)
+    assert host.saves() == [save]
+    host.house.subsystem.unhold("ledger@night", force=True)
+    host.send(*host.ask(action, parameters))
 
 
 def test_a_differential_goes_on_where_the_answer_ends(host: Host) -> None:

@@ -103,6 +103,7 @@ def test_a_slot_goes_with_differential_extents_alone() -> None:
         PairStatus(7, 65536, 12, "serving", ()),
         DifferentialExtents(65536, 3, 7, ((0, 128), (2**40, 256)), 99),
         Save(1, 1000000005, "whole", "idle", 100, 1795000000, 12, "night"),
+        Save(1, 5, "whole", "idle", 100, 1795000000, 12, "night", True, 1796000000),
         Operation(12, bytes(range(16)), "save", "done", 1.0, 3),
         Backup(3, "sunday", 1795000000, 2**40, True),
     ],

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 import string
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,28 +30,38 @@ class Model:
         self.house.volume()
         self.now: Content = {}
         self.saves: dict[str, Content] = {}
+        self.held: set[str] = set()
+        self.last = 0  # how many saves the rules keep; 0: there are none
         self.done: dict[str, int] = {}
         self.undos: list[str] = []  # saves that recovers took
 
-    def run(self, steps: int) -> None:
+    def run(self, steps: int, kinds: list[Callable[[], None]] | None = None) -> None:
+        kinds = kinds or (
+            [self.write] * 6
+            + [
+                self.save,
+                self.save,
+                self.recover,
+                self.undo,
+                self.replace,
+                self.swap,
+                self.resync,
+                self.release,
+                self.restore,
+            ]
+            + [self.finish, self.finish, self.restart, self.hold, self.lose_leg]
+            + [self.keep, self.let_go]
+        )
         for _ in range(steps):
-            step = self.random.choice(
-                [self.write] * 6
-                + [
-                    self.save,
-                    self.save,
-                    self.recover,
-                    self.undo,
-                    self.replace,
-                    self.swap,
-                    self.resync,
-                    self.release,
-                    self.restore,
-                ]
-                + [self.finish, self.finish, self.restart, self.hold, self.lose_leg]
-            )
+            step = self.random.choice(kinds)
             before = len(self.saves)
             step()
+            self.house.subsystem.settled()
+            for old in self.undos[:-1]:
+                if old not in self.house.saves():  # a newer one has ended it
+                    self.undos.remove(old)
+                    self.saves.pop(old, None)
+            self.released()
             name = step.__name__
             self.done[name] = self.done.get(name, 0) + 1
             for old in self.undos[:-1]:
@@ -58,6 +69,7 @@ class Model:
                     self.undos.remove(old)
                     self.saves.pop(old, None)
             assert set(self.house.saves()) == set(self.saves), (name, before)
+            assert self.held <= set(self.saves), name
             self.check()
         self.finish()
         assert len([save for save in self.house.show()["saves"] if save["undo"]]) <= 1
@@ -156,6 +168,43 @@ class Model:
         assert self.house.wait(answer)["state"] == "done"
         self.saves[answer["save"]["name"]] = dict(enumerate(letters))
 
+    def retain(self) -> None:
+        """Other rules from here on; they do nothing before the next save."""
+        self.last = self.random.randint(1, 3)
+        self.house.subsystem.retain("ledger", last=self.last)
+
+    def released(self) -> None:
+        """What rules let go is neither held nor an image nor one of the newest that are whole."""
+        there = {save["name"]: save for save in self.house.show()["saves"]}
+        gone = [name for name in self.saves if name not in there]
+        if not gone:
+            return
+        doors = [(o["save"], o["door"]) for o in self.house.subsystem.operations(limit=200)]
+        whole = [n for n, s in there.items() if s["fill"] == "whole" and s["origin"] == "host"]
+        for name in gone:
+            assert self.last, name
+            assert (name, "policy") in doors
+            assert name not in self.held
+            assert int(name.partition("@")[2]) < 1_000_000_000
+            newer = [n for n in whole if int(n.partition("@")[2]) > int(name.partition("@")[2])]
+            assert len(newer) >= self.last, name
+            del self.saves[name]
+            self.done["released by rules"] = self.done.get("released by rules", 0) + 1
+
+    def keep(self) -> None:
+        """A user holds a save: from then on it stays, whatever comes."""
+        name = self.random.choice(sorted(self.saves) or ["ledger@999"])
+        try:
+            self.house.subsystem.hold(name, seconds=3600)
+        except Refused as refused:
+            assert refused.reason in EXPECTED, refused.message  # noqa: PT017
+        else:
+            self.held.add(name)
+
+    def let_go(self) -> None:
+        if self.held:
+            self.house.subsystem.unhold(self.held.pop(), force=True)
+
     def chosen(self) -> str:
         return self.random.choice([*self.saves, "ledger@999"])
 
@@ -212,3 +261,20 @@ def test_the_volume_and_its_saves_hold_what_they_must_through_anything(
     tmp_path: Path, seed: int
 ) -> None:
     Model(tmp_path, seed).run(50)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rules_release_what_they_do_not_keep_and_nothing_else_through_anything(
+    tmp_path: Path, seed: int
+) -> None:
+    model = Model(tmp_path, seed)
+    model.retain()
+    model.run(
+        40,
+        [model.write] * 2
+        + [model.save] * 5
+        + [model.recover, model.swap, model.retain, model.keep, model.let_go, model.let_go]
+        + [model.finish] * 4
+        + [model.restart, model.hold],
+    )
+    assert model.done["released by rules"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import pytest
 
 from targetplugin.engine import Event
@@ -238,3 +241,33 @@ def test_the_end_of_an_earlier_recover_is_not_a_later_one_s(house: House) -> Non
     assert house.subsystem.operation(recover)["state"] == "running"
     house.finish()
     assert house.subsystem.operation(recover)["state"] == "done"
+
+
+def test_whoever_waits_for_an_operation_does_not_stop_the_one_who_ends_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.engine.hold_copies = True
+    op = house.subsystem.save("ledger", policy="copy")["operation"]["id"]
+    looking, ended = threading.Event(), threading.Event()
+    operation_get = house.catalog.operation_get
+
+    def slow(id: int) -> Any:  # as the catalog is while the other is in a transaction
+        if threading.current_thread().name == "waits":
+            looking.set()
+            assert ended.wait(10)
+        return operation_get(id)
+
+    monkeypatch.setattr(house.catalog, "operation_get", slow)
+    waits = threading.Thread(target=house.subsystem.operation_wait, args=(op, 30.0), name="waits")
+    waits.start()
+    assert looking.wait(10)
+    ends = threading.Thread(target=house.floor.tell)
+    ends.start()
+    ends.join(5)
+    held_up = ends.is_alive()
+    ended.set()
+    ends.join()
+    house.finish()
+    waits.join(30)
+    assert not waits.is_alive()
+    assert not held_up

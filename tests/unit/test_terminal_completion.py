@@ -63,7 +63,7 @@ def complete(scene: Path, line: str, breaks: str = BREAKS) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("targetplugin re", ["recover", "release", "restore", "resync"]),
+        ("targetplugin re", ["recover", "release", "restore", "resync", "retain"]),
         ("targetplugin volume ", ["create", "delete", "list", "show"]),
         ("targetplugin volume create led --ex", ["--extent-size"]),
         ("targetplugin save ", ["ledger"]),
@@ -73,6 +73,10 @@ def complete(scene: Path, line: str, breaks: str = BREAKS) -> list[str]:
         ("targetplugin recover l", ["ledger", "ledger@3", "ledger@before-night-run"]),
         ("targetplugin --socket s recover ledger@", ["3", "before-night-run"]),
         ("targetplugin restore ledger --from im", ["image.qcow2"]),
+        (
+            "targetplugin diff ledger --from ",
+            ["ledger@3", "ledger@before-night-run", "now"],
+        ),
         ("targetplugin backups forget ", ["1"]),
         ("targetplugin export ledger --initiator ", []),
         ("targetplugin nonsense ", []),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,32 @@ def run(place: Path, tmp_path: Path) -> Run:
         ),
         ("resync ledger@3", ("resync", ("ledger@3",), DOOR)),
         ("release ledger@3", ("release", ("ledger@3",), DOOR)),
+        ("hold ledger@3 --for 1w2d", ("hold", ("ledger@3",), {"seconds": 9 * 86400})),
+        (
+            "hold ledger@night --until 2026-12-01T01:00+01:00 --force",
+            (
+                "hold",
+                ("ledger@night",),
+                {"until": datetime(2026, 12, 1, tzinfo=UTC), "force": True},
+            ),
+        ),
+        ("unhold ledger@3 --force", ("unhold", ("ledger@3",), {"force": True})),
+        (
+            "retain ledger --last 3 --daily 7 --weekly 4 --keep-labelled",
+            (
+                "retain",
+                ("ledger",),
+                {"last": 3, "daily": 7, "weekly": 4, "keep_labelled": True},
+            ),
+        ),
+        (
+            "retain ledger --hourly 24 --monthly 6 --preview",
+            ("retain", ("ledger",), {"hourly": 24, "monthly": 6, "preview": True}),
+        ),
+        ("retain ledger --show", ("retain", ("ledger",), {})),
+        ("retain ledger --off", ("retain", ("ledger",), {"off": True})),
+        ("retain ledger --now", ("retain", ("ledger",), {"now": True})),
+        ("holds ledger", ("holds", (), {"volume": "ledger"})),
         ("abort 12", ("abort", (12,), {})),
         (
             "backup ledger@3 --to /b.raw --format raw --label m",
@@ -187,6 +214,73 @@ def test_a_verb_is_one_call_told_in_words_or_as_its_result(
     as_json = run(*line.split(), "--json")
     assert as_json.returncode == 0
     assert json.loads(as_json.stdout) == fake.answers[call[0]]
+
+
+def test_a_differential_between_two_points_is_told_as_rbd_tells_it(
+    run: Run, fake: FakeSubsystem
+) -> None:
+    fake.answers["diff"]["between"] = ["ledger@3", "ledger@5"]
+    words = ("diff", "ledger", "--from", "night", "--to", "5")
+    told = run(*words)
+    assert "from ledger@3 to ledger@5" in told.stdout
+    assert fake.calls == [("diff", ("ledger",), {"since": "night", "to": "5"})]
+    as_json = run(*words, "--json")
+    assert json.loads(as_json.stdout) == [
+        {"offset": 0, "length": 65536, "exists": "true"},
+        {"offset": 1 << 20, "length": 2 * 65536, "exists": "true"},
+    ]
+    fake.answers["diff"]["list"] = []
+    assert json.loads(run(*words, "--json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("estimate", "told"),
+    [
+        (None, "not known: no copy of this volume was measured"),
+        (
+            {"seconds": 4.21, "rate": 50 << 20, "copies": 3, "verb": "recover"},
+            "about 4.2 s, as fast as the last 3 recovers of this volume (50 MiB a second)",
+        ),
+        ({"seconds": 200.4, "rate": 1 << 20, "copies": 1, "verb": "save"}, "about 3 min 20 s, as"),
+        ({"seconds": 7500, "rate": 1 << 20, "copies": 1, "verb": "resync"}, "the last resync of"),
+    ],
+)
+def test_a_preview_tells_how_much_and_how_long(
+    run: Run, fake: FakeSubsystem, estimate: dict[str, Any] | None, told: str
+) -> None:
+    fake.answers["recover"] = {
+        "operation": an_operation(verb="recover", extents_changed=40),
+        "preview": True,
+        "bytes": 40 * 65536,
+        "estimate": estimate,
+    }
+    done = run("recover", "ledger", "--preview")
+    assert "40 extents differ (2.5 MiB)" in done.stdout
+    assert told in done.stdout
+
+
+def test_a_hold_is_shown_with_its_save(run: Run, fake: FakeSubsystem) -> None:
+    assert "held until 2026-12-01 00:00:00Z" in run("hold", "ledger@3", "--for", "14d").stdout
+    assert "HELD UNTIL" not in run("status").stdout
+    save = a_save(held_until="2026-12-01T00:00:00.000Z")
+    fake.answers["status"]["volumes"] = [a_volume(saves=[save])]
+    assert "HELD UNTIL" in run("status").stdout
+    assert "2026-12-01 00:00:00Z" in run("status").stdout
+
+
+def test_what_rules_keep_and_what_goes_is_told_with_why(run: Run, fake: FakeSubsystem) -> None:
+    told = run("retain", "ledger").stdout
+    assert "ledger keeps of its saves: last 1, daily 7, all that are labelled." in told
+    assert "last 1 of 1, daily 2026-01-05" in told
+    assert "Not kept:" in told
+    assert "targetplugin retain ledger --now" in told
+    assert "1 would be released; nothing was done" in run("retain", "ledger", "--preview").stdout
+    fake.answers["retain"] |= {"done": True, "refused": [{"name": "ledger@1", "why": "it is away"}]}
+    told = run("retain", "ledger", "--now").stdout
+    assert "Released:" in told
+    assert "ledger@1 was not released: it is away" in told
+    fake.answers["volume_show"] = a_volume(retention={"last": 3})
+    assert "ledger keeps of its saves: last 3" in run("volume", "show", "ledger").stdout
 
 
 def test_without_a_daemon_it_says_how_to_start_it(run: Run, tmp_path: Path) -> None:
@@ -237,6 +331,15 @@ def test_a_refusal_is_an_object_with_json(run: Run, fake: FakeSubsystem) -> None
         "restore ledger --from /i --backup 1",
         "export ledger --initiator not-an-iqn",
         "abort twelve",
+        "hold ledger@3",
+        "retain ledger --last 0",
+        "retain ledger --last 10001",
+        "retain ledger --off --now",
+        "retain ledger --show --last 3",
+        "hold ledger@3 --for 14",
+        "hold ledger@3 --for 0d",
+        "hold ledger@3 --until tomorrow",
+        "hold ledger@3 --for 14d --until 2026-12-01",
         "save ledger --label a-label-of-more-than-thirty-two-bytes",
         "volume create notes --size 1G --mirror 9",
         "export ledger --initiator iqn.2026-01.a:b --chap-password-file /none/such",

@@ -107,6 +107,22 @@ def test_the_tree_shows_all_there_is(shell: Shell, fake: FakeSubsystem) -> None:
             ("save", ("ledger",), {"label": "night", "policy": "split", "onto": "vdc", **DOOR}),
         ),
         ("/volumes/ledger diff", ("diff", ("ledger",), {})),
+        (
+            "/volumes/ledger retain last=3 daily=7 preview=yes",
+            ("retain", ("ledger",), {"last": 3, "daily": 7, "preview": True}),
+        ),
+        (
+            "/volumes/ledger/saves/before-night-run hold 14d",
+            ("hold", ("ledger@3",), {"seconds": 14 * 86400}),
+        ),
+        (
+            "/volumes/ledger/saves/before-night-run unhold force=yes",
+            ("unhold", ("ledger@3",), {"force": True}),
+        ),
+        (
+            "/volumes/ledger diff since=monday to=now",
+            ("diff", ("ledger",), {"since": "monday", "to": "now"}),
+        ),
         ("/volumes/ledger recover force=yes", ("recover", ("ledger",), {"force": True, **DOOR})),
         ("/volumes/ledger swap", ("swap", ("ledger",), DOOR)),
         ("/volumes/ledger restore /i.raw", ("restore", ("ledger",), {"image": "/i.raw", **DOOR})),

@@ -1,0 +1,34 @@
+"""Times as people type them: how long, and until when."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from datetime import UTC, datetime
+
+_SECONDS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
+_DURATION = re.compile(r"(?:\d{1,9}[wdhms])+", re.ASCII)
+
+
+def parse_duration(text: str) -> int:
+    """Seconds of `14d`, `36h`, `1w2d` or `90m`. An argparse type."""
+    if not _DURATION.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time such as 14d, 36h or 1d12h (w, d, h, m for minutes, s)"
+        )
+    parts = re.findall(r"(\d+)([wdhms])", text)
+    seconds = sum(int(number) * _SECONDS[unit] for number, unit in parts)
+    if not seconds:
+        raise argparse.ArgumentTypeError("that is no time at all")
+    return seconds
+
+
+def parse_date(text: str) -> str:
+    """A date as the daemon takes it, with its zone. An argparse type."""
+    try:
+        date = datetime.fromisoformat(text)
+        return date.astimezone(UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no date such as 2026-12-01 or 2026-12-01T00:00Z"
+        ) from None
