@@ -78,10 +78,11 @@ def machine() -> str:
 
 
 def write(name: str, text: str, order: Sequence[str]) -> None:
-    """Puts a group's section into the page, in the order of the groups."""
+    """Puts a group's section into the page, in the order of the groups; what was written by hand last."""
     page = PAGE.read_text() if PAGE.exists() else HEAD
     parts = re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]
     sections = {part.split("\n")[0].removeprefix("## "): part.strip() + "\n" for part in parts}
     sections[name] = text.strip() + "\n"
     there = [group for group in order if group in sections]
+    there += [section for section in sections if section not in order]
     PAGE.write_text("\n".join([HEAD, *(sections[group] for group in there)]))

@@ -37,7 +37,8 @@ class Volume:
         return self._ask("save", "--policy", policy, *more, wait=wait)
 
     def recover(self, *, wait: bool = True) -> dict[str, Any]:
-        return self._ask("recover", wait=wait)
+        # Without an undo save, which another free medium would make of it: measured is the copying back.
+        return self._ask("recover", "--no-undo", wait=wait)
 
     def resync(self, *, wait: bool = True) -> dict[str, Any]:
         return self._ask("resync", wait=wait)

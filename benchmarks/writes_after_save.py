@@ -26,7 +26,7 @@ STRIDE_KIB = 128
 FILLED_MIB = 8  # what a save that fills has first
 LVM_MIB = 256
 SNAPSHOT_MIB = 96  # room for what a run touches
-SETTLE = "ramp_time=400ms"  # not counted: the first writes in a region wait for its note in the log
+SETTLE = "400ms"  # not counted: the first writes in a region wait for its note in the log
 LONGEST = 2  # seconds of a load beside a copy, which must outlast it
 BUSY, ALONE = Load("randwrite", "4k", 8), Load("randwrite", "4k", 1)
 
@@ -76,7 +76,7 @@ class Bench:
                 self._seconds,
                 area.mib,
                 area.first_mib,
-                (f"blockalign={area.align_kib}k",),
+                (f"ramp_time={SETTLE}", area.option()),
             )
             for _, load, area in parts
         ]

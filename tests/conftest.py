@@ -9,11 +9,40 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.sim.slice import Slice
+
 TOLD = pytest.StashKey[list[str]]()
+SLICE = pytest.StashKey[Slice]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TOLD] = []
+    config.stash[SLICE] = Slice()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[SLICE].stop()
+
+
+def _asks_for_slice(item: pytest.Item) -> bool:
+    return "simulated" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_asks_for_slice)  # last, so that the lab's tests come before it
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The simulator's slice runs while the lab's machines wait, if a test asks for what comes of it."""
+    if item.get_closest_marker("vm") and _asks_for_slice(item.session.items[-1]):
+        item.config.stash[SLICE].begin()
+
+
+@pytest.fixture
+def simulated(request: pytest.FixtureRequest) -> Slice:
+    """A slice of the simulator, begun or not."""
+    return request.config.stash[SLICE]
 
 
 @pytest.fixture

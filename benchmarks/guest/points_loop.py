@@ -29,7 +29,7 @@ def main(volume: str, count: int) -> None:
     with Client.connect() as client:
         for _ in range(count):
             save = act("save", volume=volume, policy="split")["save"]
-            act("recover", save=save)
+            act("recover", save=save, no_undo=True)
             act("resync", save=save)
     print(json.dumps(told))
 

@@ -18,7 +18,7 @@ def main(volume: str, disk: str) -> None:
     block = mmap.mmap(-1, 4096)
     with Client.connect() as client:
         began = time.monotonic()
-        operation = client.call("recover", save=volume)["operation"]
+        operation = client.call("recover", save=volume, no_undo=True)["operation"]
         descriptor = os.open(disk, os.O_RDONLY | os.O_DIRECT)
         os.preadv(descriptor, [block], 0)
         readable = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -57,6 +58,17 @@ class OperationTables(Tables):
             limit,
         )
         return [make(Operation, row, json_in=_JSON) for row in rows]
+
+    def operation_last(self, volume: bytes, verbs: Iterable[str]) -> Operation | None:
+        """The newest of these verbs on a volume that is, or was, in force."""
+        named = tuple(verbs)
+        row = self._db.one(
+            f"SELECT * FROM operations WHERE volume = ? AND verb IN ({', '.join('?' * len(named))})"
+            " AND in_force IS NOT NULL ORDER BY id DESC LIMIT 1",
+            volume,
+            *named,
+        )
+        return make(Operation, row, json_in=_JSON) if row else None
 
     # --- requests (rule 22) --------------------------------------------------------------------
 

@@ -91,6 +91,7 @@ class Save:
     Attributes:
         origin: "host", or "image" for a restored one.
         slot: 1 to 255, a short handle that is used again; given by Catalog.save_add where it is 0.
+        undo: the operation before which it was taken, so that it can be undone; 0: someone asked for it.
     """
 
     volume: bytes
@@ -102,6 +103,7 @@ class Save:
     door: str = "terminal"
     slot: int = 0
     media: tuple[bytes, ...] = ()
+    undo: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,15 @@ class Shown:
     volume: bytes
     generation: int
     export: Export
+
+
+@dataclass(frozen=True)
+class Group:
+    """Volumes that hosts may name together; a volume that is deleted is in none any more."""
+
+    name: str
+    created: str = ""
+    volumes: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)

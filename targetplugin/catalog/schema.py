@@ -142,6 +142,21 @@ STEPS = (
     ALTER TABLE operations ADD COLUMN pause_work_us INTEGER;
     """,
     """
+    ALTER TABLE saves ADD COLUMN undo INTEGER NOT NULL DEFAULT 0;
+    """,
+    """
+    CREATE TABLE volume_groups (
+        name TEXT PRIMARY KEY,
+        created TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE group_members (
+        name TEXT NOT NULL REFERENCES volume_groups (name) ON DELETE CASCADE,
+        volume BLOB NOT NULL REFERENCES volumes (uuid) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        PRIMARY KEY (name, volume)
+    ) STRICT;
+    """,
+    """
     CREATE TABLE shown (
         identity BLOB PRIMARY KEY CHECK (length(identity) = 16),
         volume BLOB NOT NULL,

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 
 from targetplugin.catalog.database import Database
 from targetplugin.catalog.exports import ExportTables
+from targetplugin.catalog.groups import GroupTables
 from targetplugin.catalog.maps import Maps
 from targetplugin.catalog.media import MediaTables
 from targetplugin.catalog.operations import OperationTables
@@ -15,7 +16,9 @@ from targetplugin.catalog.shown import ShownTables
 from targetplugin.catalog.volumes import VolumeTables
 
 
-class Catalog(MediaTables, VolumeTables, SaveTables, ExportTables, ShownTables, OperationTables):
+class Catalog(
+    MediaTables, VolumeTables, SaveTables, ExportTables, ShownTables, OperationTables, GroupTables
+):
     """catalog.db and maps/ in a state directory. Thread-safe; a second process is refused.
 
     Every method is a transaction of its own, or part of the one around it. Of rows that are not

@@ -159,8 +159,35 @@ class Save(Params):
     label: Label | UnsetType = UNSET
     policy: Literal["split", "copy"] | UnsetType | None = UNSET
     onto: Name | UnsetType | None = UNSET
+    replace: Name | UnsetType | None = UNSET
     preview: bool | UnsetType = UNSET
     request: RequestId | UnsetType | None = UNSET
+
+
+class SaveGroup(Params):
+    volumes: Annotated[list[Name], Meta(min_length=1, max_length=64)]
+    label: Label | UnsetType = UNSET
+    policy: Literal["split", "copy"] | UnsetType | None = UNSET
+    deadline_ms: Annotated[int, Meta(ge=1, le=5000)] | UnsetType | None = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
+class RecoverGroup(Params):
+    saves: Annotated[list[Name], Meta(min_length=1, max_length=64)]
+    deadline_ms: Annotated[int, Meta(ge=1, le=5000)] | UnsetType | None = UNSET
+    force: bool | UnsetType = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
+class GroupCreate(Params):
+    name: Name
+    volumes: Annotated[list[Name], Meta(min_length=1, max_length=64)]
+
+
+class GroupDelete(Params):
+    name: Name
 
 
 class OfSave(Params):
@@ -183,6 +210,19 @@ class Resync(OfSave):
 
 class TakeBack(OfSave):
     force: bool | UnsetType = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
+class Recover(TakeBack):
+    no_undo: bool | UnsetType = UNSET
+
+
+class Undo(Params):
+    volume: Name
+    op: Number | UnsetType | None = UNSET
+    force: bool | UnsetType = UNSET
+    no_undo: bool | UnsetType = UNSET
     preview: bool | UnsetType = UNSET
     request: RequestId | UnsetType | None = UNSET
 
@@ -259,8 +299,14 @@ METHODS: dict[str, Method] = {
     "export": Method(ExportVolume, "export"),
     "unexport": Method(UnexportVolume, "unexport"),
     "save": Method(Save, "save"),
+    "group.save": Method(SaveGroup, "save_group"),
+    "group.recover": Method(RecoverGroup, "recover_group"),
+    "group.create": Method(GroupCreate, "group_create"),
+    "group.delete": Method(GroupDelete, "group_delete"),
+    "group.list": Method(Nothing, "group_list"),
     "diff": Method(OfSave, "diff"),
-    "recover": Method(TakeBack, "recover"),
+    "recover": Method(Recover, "recover"),
+    "undo": Method(Undo, "undo"),
     "restore": Method(Restore, "restore"),
     "swap": Method(TakeBack, "swap"),
     "clone": Method(Clone, "clone"),

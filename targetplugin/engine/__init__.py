@@ -4,6 +4,7 @@ LIO, and makes no policy.
 
 from targetplugin.engine.core import decode_map_slot, decode_record
 from targetplugin.engine.engine import Engine
+from targetplugin.engine.group import CalledOff
 from targetplugin.engine.record import LegRecord, LegState, Record, SaveRecord, SaveState
 from targetplugin.engine.values import (
     Command,
@@ -11,11 +12,14 @@ from targetplugin.engine.values import (
     MediumSpec,
     Pause,
     Point,
+    RecoverMember,
+    SaveMember,
     ViewSpec,
     VolumeSpec,
 )
 
 __all__ = [
+    "CalledOff",
     "Command",
     "Engine",
     "Event",
@@ -25,6 +29,8 @@ __all__ = [
     "Pause",
     "Point",
     "Record",
+    "RecoverMember",
+    "SaveMember",
     "SaveRecord",
     "SaveState",
     "ViewSpec",

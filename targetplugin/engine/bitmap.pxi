@@ -82,6 +82,14 @@ cdef void map_or_word(map_t *m, uint64_t index, uint64_t word) noexcept nogil:
         m.dirty[(index << 6) // SLOT_BITS] = 1
 
 
+cdef void map_put_word(map_t *m, uint64_t index, uint64_t word) noexcept nogil:
+    if m.words[index] != word:
+        m.count += <uint64_t>__builtin_popcountll(word)
+        m.count -= <uint64_t>__builtin_popcountll(m.words[index])
+        m.words[index] = word
+        m.dirty[(index << 6) // SLOT_BITS] = 1
+
+
 cdef void map_or(map_t *m, const uint64_t *words) noexcept nogil:
     """ORs another map's words, of the same number of bits, in."""
     cdef uint64_t index

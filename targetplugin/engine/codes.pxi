@@ -72,6 +72,7 @@ cdef enum:
     STEP_DONE = 13
     STEP_REVERTED = 14
     STEP_TOLD = 15
+    STEP_HELD = 16
 
 cdef enum:
     Q_NONE = 0
@@ -85,6 +86,7 @@ cdef enum:
     Q_BUFFER = 8
     Q_TASK = 9  # until tasks are free
     Q_DRAIN = 10
+    Q_POINT = 11  # a point that waits for others
 
 cdef enum:
     FLAG_FAILED = 2

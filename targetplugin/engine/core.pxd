@@ -55,6 +55,8 @@ cdef enum:
     EVENT_PAUSED = 7  # host commands are held from here on; for whoever measures the pause
     EVENT_RESUMED = 8
     EVENT_DRAINED = 9  # those that were under way are over
+    EVENT_READY = 10  # a point that waits for others may hold hosts now
+    EVENT_HELD = 11  # and now it may be switched
 
 ctypedef struct action_t:
     uint8_t kind  # ACT_*
@@ -86,6 +88,15 @@ cdef enum:
     POINT_COPY = 2
     POINT_RECOVER = 3
     POINT_SWAP = 4
+
+# How far a point is that waits for others.
+cdef enum:
+    STAGE_NONE = 0  # there is no such point
+    STAGE_PREPARING = 1
+    STAGE_READY = 2  # it waits for point_pause()
+    STAGE_DRAINING = 3
+    STAGE_HELD = 4  # it waits for point_go()
+    STAGE_SWITCHED = 5
 
 # A map of extents and how much of it is on disk.
 ctypedef struct map_t:
@@ -177,7 +188,14 @@ cdef class Core:
     # Requests; each is over when ACT_DONE with its number comes. 0, or a negative errno at once (then no ACT_DONE comes).
     cdef int medium_add(self, const medium_spec_t *spec) noexcept nogil  # its index, or -errno
     cdef int find(self, const uint8_t *uuid) noexcept nogil  # its index, or -1
-    cdef int point(self, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t source_generation, const uint8_t *base, uint64_t op) noexcept nogil
+    cdef int point(self, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t source_generation, const uint8_t *base, uint64_t op,
+                   uint32_t save, const uint8_t *lacks, int waits) noexcept nogil
+    # A point that waits: hosts may be held for it; it may be switched; or it is called off, and hosts go on at once.
+    # 0, or -EAGAIN before its time (not so far, or no such point), -EBUSY where it is switched already.
+    cdef int point_pause(self) noexcept nogil
+    cdef int point_go(self) noexcept nogil
+    cdef int point_cancel(self) noexcept nogil
+    cdef int point_stage(self) noexcept nogil  # STAGE_*
     cdef int sync(self, uint32_t request, uint32_t medium, const uint8_t *pending) noexcept nogil
     cdef int drop(self, uint32_t request, uint32_t medium) noexcept nogil
     cdef int checkpoint(self, uint32_t request, int close) noexcept nogil
@@ -275,11 +293,18 @@ cdef class Core:
     # points
     cdef int32_t point_task
     cdef uint8_t point_kind
+    cdef uint8_t point_waits  # for point_pause(), then for point_go()
+    cdef uint8_t point_may_pause
+    cdef uint8_t point_switched
+    cdef uint8_t point_cancelled
     cdef uint32_t point_mask
     cdef uint32_t point_source
     cdef uint32_t point_generation
     cdef uint64_t point_op
     cdef const uint8_t *point_base
+    cdef uint32_t point_save  # the medium that is a filling save from the point on, or NO_BUFFER
+    cdef const uint8_t *point_lacks  # NULL: all; else what differs from the older save that it holds
+    cdef uint8_t point_failed  # that medium can't be written
     cdef uint8_t before_role[16]  # what a point that can't be recorded goes back to
     cdef uint8_t before_state[16]
     cdef uint32_t before_parent

@@ -6,7 +6,7 @@ out. Whoever performs them (the executor on io_uring, or a model) gives each one
 here, once, and are named by number where they are kept; docs/explanation.md lists them.
 """
 
-from libc.errno cimport EBUSY, EINVAL, EIO, ENOENT, ENOMEM, ENOSPC
+from libc.errno cimport EAGAIN, EBUSY, EINVAL, EIO, ENOENT, ENOMEM, ENOSPC
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport abort, calloc, free
 from libc.string cimport memcmp, memcpy, memset
@@ -39,6 +39,7 @@ include "commands.pxi"
 include "overwrite.pxi"
 include "copies.pxi"
 include "points.pxi"
+include "held.pxi"
 include "start.pxi"
 
 
@@ -111,6 +112,7 @@ cdef class Core:
         self.buffers_free = (<uint32_t>1 << COPY_BUFFERS) - 1
         self.slot_free = (<uint32_t>1 << MAX_SLOT_BUFFERS) - 1
         self.point_task = -1
+        self.point_save = NO_BUFFER
         self.recover_source = NO_BUFFER
         self.copies_allowed = COPIES_ALLOWED
         self.booting = 1
@@ -230,14 +232,17 @@ cdef class Core:
         return -1
 
     cdef int point(self, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t source_generation,
-                   const uint8_t *base, uint64_t op) noexcept nogil:
-        cdef int error = -EINVAL if self.view else point_check(self, kind, mask, source)
+                   const uint8_t *base, uint64_t op, uint32_t save, const uint8_t *lacks, int waits) noexcept nogil:
+        cdef int error
         cdef task_t *t
+        if kind == POINT_COPY:
+            save = source
+        error = -EINVAL if self.view else point_check(self, kind, mask, source, save)
         if error:
             return error
-        if kind == POINT_COPY:
-            map_free(&self.media[source].map)
-            if map_make(&self.media[source].map, self.extents, AREA_HAS, self.generation):
+        if save < MAX_MEDIA:
+            map_free(&self.media[save].map)
+            if map_make(&self.media[save].map, self.extents, AREA_HAS, self.generation):
                 return -ENOMEM
         t = task_new(self, TASK_POINT, STEP_BEGIN)
         if t == NULL:
@@ -250,8 +255,25 @@ cdef class Core:
         self.point_generation = source_generation
         self.point_base = base
         self.point_op = op
+        self.point_save = save
+        self.point_lacks = lacks if save < MAX_MEDIA else NULL
+        self.point_failed = 0
+        self.point_waits = 1 if waits else 0
+        self.point_may_pause = self.point_switched = self.point_cancelled = 0
         ready(self, t)
         return 0
+
+    cdef int point_stage(self) noexcept nogil:
+        return point_stage_of(self)
+
+    cdef int point_pause(self) noexcept nogil:
+        return point_may_pause(self)
+
+    cdef int point_go(self) noexcept nogil:
+        return point_may_go(self)
+
+    cdef int point_cancel(self) noexcept nogil:
+        return point_call_off(self)
 
     cdef int sync(self, uint32_t request, uint32_t medium, const uint8_t *pending) noexcept nogil:
         cdef medium_t *m
@@ -487,6 +509,22 @@ cdef class Core:
     def allowed(self, uint32_t copies):
         self.allow(copies)
 
+    def stage(self):
+        """How far a point is that waits for others: none, preparing, ready, draining, held or switched."""
+        return ("none", "preparing", "ready", "draining", "held", "switched")[self.point_stage()]
+
+    def may_pause(self):
+        """Lets a point that is ready hold hosts. False where there is none."""
+        return self.point_pause() == 0
+
+    def go(self):
+        """Lets a point that is held be switched. False where there is none."""
+        return self.point_go() == 0
+
+    def call_off(self):
+        """Ends a point that waits with ECANCELED; hosts go on at once. False where it is in force already, or none."""
+        return self.point_cancel() == 0
+
     def take(self):
         """Drives the core and takes its actions: a list of dicts, in order."""
         cdef action_t *a
@@ -505,14 +543,23 @@ cdef class Core:
             })
 
     def request(self, str verb, uint32_t number, *, uint32_t medium=0, uint32_t mask=0, uint32_t generation=0,
-                bytes base=None, uint64_t op=0):
-        """Starts a request; returns 0 or a negative errno. `base` must live until the request is done."""
+                bytes base=None, uint64_t op=0, save=None, bytes lacks=None, bint waits=False):
+        """Starts a request; returns 0 or a negative errno. `base` and `lacks` must live until the request is done.
+
+        Args:
+            save: of a recover: a medium that gets, by copy before write, what the volume was up to it.
+            lacks: what that medium, or a copy's, lacks of the point when the live generation begins, as it holds an
+                older save; None: everything.
+            waits: a point that waits, ready, for may_pause(), and then, with hosts held, for go().
+        """
         cdef const uint8_t *data = NULL if base is None else <const uint8_t *>base
+        cdef const uint8_t *lacking = NULL if lacks is None else <const uint8_t *>lacks
         kinds = {"split": POINT_SPLIT, "copy": POINT_COPY, "recover": POINT_RECOVER, "swap": POINT_SWAP}
-        if base is not None and <uint64_t>len(base) < (self.extents + 7) >> 3:
+        if any(bits is not None and len(bits) < (self.extents + 7) >> 3 for bits in (base, lacks)):
             raise ValueError("the map is too short")
         if verb in kinds:
-            return self.point(number, kinds[verb], mask, medium, generation, data, op)
+            return self.point(number, kinds[verb], mask, medium, generation, data, op,
+                              NO_BUFFER if save is None else save, lacking, waits)
         if verb == "sync":
             return self.sync(number, medium, data)
         if verb == "drop":

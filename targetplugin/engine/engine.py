@@ -15,6 +15,7 @@ from typing import Any
 
 from targetplugin.engine.core import Core
 from targetplugin.engine.executor import Reactor
+from targetplugin.engine.group import Group
 from targetplugin.engine.served import Answerer, Served
 from targetplugin.engine.values import (
     Command,
@@ -22,6 +23,8 @@ from targetplugin.engine.values import (
     MediumSpec,
     Pause,
     Point,
+    RecoverMember,
+    SaveMember,
     ViewSpec,
     VolumeSpec,
 )
@@ -281,14 +284,52 @@ class Engine:
             self._drop_unused(served)
             return point
 
-    def save_copy(self, handle: int, save: MediumSpec, op: int) -> Point:
-        """A medium gets what the volume is now, by copy before write, and fills in the background."""
+    def save_copy(
+        self, handle: int, save: MediumSpec, op: int, *, lacks: bytes | None = None
+    ) -> Point:
+        """A medium gets what the volume is now, by copy before write, and fills in the background.
+
+        Args:
+            lacks: what it lacks of the content at the start of the live generation, as it holds an older
+                save; None: all.
+        """
         served = self._at(handle)
         with served.verb, self._attached(served, save) as index:
-            return self._point(served, "copy", op=op, medium=index)
+            return self._point(served, "copy", op=op, medium=index, lacks=lacks)
+
+    def save_group(self, members: list[SaveMember], deadline: int) -> list[Point | Refused]:
+        """Saves volumes as they are at one instant, all or none.
+
+        Args:
+            deadline: milliseconds that hosts of any may be held for it; it is called off then.
+        Returns:
+            For each member, in order, its point; or, where nothing was saved, why: CalledOff for
+            those that were not at fault. Both come together only where a volume's disks failed in
+            the moment of the switch: then what the others have is to be given up.
+        """
+        return Group(self, members).run(deadline)
+
+    def recover_group(
+        self, members: list[RecoverMember], deadline: int, commit: Callable[[], None]
+    ) -> list[Point | Refused]:
+        """The same of recovers.
+
+        Args:
+            commit: is called while hosts of all are held, before any volume is switched; what it
+                raises calls all off.
+        """
+        return Group(self, members).run(deadline, commit)
 
     def recover(
-        self, handle: int, source: MediumSpec | bytes, generation: int, base: bytes, op: int
+        self,
+        handle: int,
+        source: MediumSpec | bytes,
+        generation: int,
+        base: bytes,
+        op: int,
+        *,
+        undo: MediumSpec | None = None,
+        lacks: bytes | None = None,
     ) -> Point:
         """The volume reads as the save from here on; what differs is copied back meanwhile.
 
@@ -296,18 +337,25 @@ class Engine:
             source: the save's medium, or the uuid of one that still fills.
             generation: the save's.
             base: what differs between the save and the start of the live generation.
+            undo: a medium that gets what the volume was up to then, as one by save_copy. lacks: as there.
         """
         served = self._at(handle)
-        with served.verb:
+        with served.verb, contextlib.ExitStack() as stack:
             if isinstance(source, bytes):
                 index = self._index(served, source)
-                return self._point(
-                    served, "recover", op=op, medium=index, generation=generation, base=base
-                )
-            with self._attached(served, source) as index:
-                return self._point(
-                    served, "recover", op=op, medium=index, generation=generation, base=base
-                )
+            else:
+                index = stack.enter_context(self._attached(served, source))
+            save = None if undo is None else stack.enter_context(self._attached(served, undo))
+            return self._point(
+                served,
+                "recover",
+                op=op,
+                medium=index,
+                generation=generation,
+                base=base,
+                save=save,
+                lacks=lacks,
+            )
 
     def swap(self, handle: int, legs: list[MediumSpec], generation: int, op: int) -> Point:
         """Other media are the volume from here on; point.left names those that were it."""
@@ -398,13 +446,22 @@ class Engine:
         else:
             error = reactor.request_wait(number)
         if error:
-            reason, why, hint = REFUSALS.get(
-                -error, (Reason.ENVIRONMENT, os.strerror(-error), "look at the volume's status")
-            )
-            raise Refused(reason, f"{verb} is refused: {why}", hint=hint)
+            raise self.refusal(verb, error)
+
+    @staticmethod
+    def refusal(verb: str, error: int) -> Refused:
+        """What a negative errno of the core's means."""
+        reason, why, hint = REFUSALS.get(
+            -error, (Reason.ENVIRONMENT, os.strerror(-error), "look at the volume's status")
+        )
+        return Refused(reason, f"{verb} is refused: {why}", hint=hint)
 
     def _point(self, served: Served, kind: str, **arguments: Any) -> Point:
         self._ask(served, kind, **arguments)
+        return self._made(served, kind)
+
+    def _made(self, served: Served, kind: str) -> Point:
+        """The point that has just come in force."""
         with served:
             core = served.core
             status = core.status()

@@ -12,7 +12,8 @@ from libc.string cimport memcmp, memcpy, memset
 
 from targetplugin.engine.core cimport (
     ACT_ANSWER, ACT_DONE, ACT_DURABLE, ACT_EVENT, ACT_FLUSH, ACT_READ, ACT_UNMAP, ACT_WRITE, ACT_ZERO, BUFFER_COPY,
-    BUFFER_HOST, BUFFER_JOINED, BUFFER_META, COPY_BUFFERS, COPY_BYTES, EVENT_DRAINED, EVENT_PAUSED, EVENT_RESUMED, HOST_FLUSH, HOST_FUA, HOST_READ,
+    BUFFER_HOST, BUFFER_JOINED, BUFFER_META, COPY_BUFFERS, COPY_BYTES, EVENT_DRAINED, EVENT_HELD, EVENT_PAUSED, EVENT_READY,
+    EVENT_RESUMED, HOST_FLUSH, HOST_FUA, HOST_READ,
     HOST_UNMAP, HOST_WRITE, HOST_ZERO, MAX_HOST, MAX_MEDIA, SLOT_BYTES, STATUS_GOOD, STATUS_PROTECTED, STATUS_READ_ERROR,
     STATUS_WRITE_ERROR, Core, action_t, medium_spec_t,
 )
@@ -21,11 +22,16 @@ cdef extern from *:
     int __atomic_load_n(int *at, int order) nogil
     void __atomic_store_n(int *at, int value, int order) nogil
 
+cdef extern from *:
+    uint64_t __atomic_load_n64 "__atomic_load_n" (uint64_t *at, int order) nogil
+    int __atomic_compare_exchange_n(uint64_t *at, uint64_t *expected, uint64_t value, int weak, int one, int other) nogil
+
 include "system.pxi"
 include "pace.pxi"
 include "ring.pxi"
 include "lent.pxi"
 include "provision.pxi"
+include "together.pxi"
 include "perform.pxi"
 include "silence.pxi"
 include "loop.pxi"

@@ -187,6 +187,9 @@ cdef bint serve(reactor_t *r, volume_t *v, uint64_t *look_at) noexcept nogil:
     due = pace(r, v)
     if due and due < look_at[0]:
         look_at[0] = due
+    due = together_serve(v)
+    if due and due < look_at[0]:
+        look_at[0] = due
     if v.touched:
         volume_drive(r, v)
     ring_kick(v)

@@ -20,8 +20,10 @@ cdef double SHARE_LEAST = 0.03  # of the time, so that every transfer ends
 cdef double SHARE_MOST = 0.9  # so that it stays known what hosts do without copies
 cdef double SHARE_FIRST = 0.15  # while too little is known
 cdef double SHARE_GROWS = 1.5  # times, from one turn to the next at most: a few commands say little
-cdef double ENOUGH = 25  # commands in both kinds of phases
-cdef double FORGET = 0.85  # what is left of older turns' weight after one more
+cdef double ENOUGH = 10  # commands in both kinds of phases
+# What is left of older turns' weight after one more. Little: a host that goes from many commands at once to one at a time
+# loses far more to the same copies, and has waited long enough after three or four turns.
+cdef double FORGET = 0.6
 
 ctypedef struct pace_t:
     uint8_t phase  # PACE_*

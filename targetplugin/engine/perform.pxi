@@ -292,15 +292,19 @@ cdef void perform(reactor_t *r, volume_t *v, action_t *a) noexcept nogil:
         elif a.number < MAX_REQUESTS:
             r.status[a.number] = a.status
             sem_post(&r.done[a.number])
+            together_changed(v)
     elif a.kind == ACT_EVENT:
         if a.number == EVENT_PAUSED:
             v.pausing = 1
             v.paused_at = microseconds()
+            together_paused(v)
         elif a.number == EVENT_DRAINED:
             v.last_drain = microseconds() - v.paused_at
             v.pause_work = 0
         elif a.number == EVENT_RESUMED:
             v.pausing = 0
             v.last_pause = microseconds() - v.paused_at
+        elif a.number == EVENT_READY or a.number == EVENT_HELD:
+            together_changed(v)
         else:
             post_event(r, v, a.number, a.medium)

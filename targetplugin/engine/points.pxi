@@ -43,7 +43,7 @@ cdef void drains_check(Core c) noexcept nogil:
 
 # --- points -------------------------------------------------------------------------------------
 
-cdef int point_check(Core c, int kind, uint32_t mask, uint32_t source) noexcept nogil:
+cdef int point_check(Core c, int kind, uint32_t mask, uint32_t source, uint32_t save) noexcept nogil:
     """0, or the errno for which this point can't be: -EBUSY, -EINVAL."""
     cdef uint32_t sync = legs_in_sync(c)
     cdef uint32_t i
@@ -64,9 +64,14 @@ cdef int point_check(Core c, int kind, uint32_t mask, uint32_t source) noexcept 
         return 0
     if source >= MAX_MEDIA or not c.media[source].used or c.media[source].role == ROLE_LEG:
         return -EINVAL
+    if save < MAX_MEDIA:
+        if not c.media[save].used or c.media[save].role != ROLE_NONE or c.media[save].syncing != SYNC_NO:
+            return -EINVAL
     if kind == POINT_COPY:
-        return 0 if c.media[source].role == ROLE_NONE else -EINVAL
+        return 0
     if kind == POINT_RECOVER:
+        if save == source:
+            return -EINVAL
         return -EINVAL if c.media[source].role == ROLE_SAVE and c.media[source].state == SAVE_BROKEN else 0
     return -EINVAL
 
@@ -91,9 +96,43 @@ cdef void pending_collect(Core c) noexcept nogil:
             map_or_word(&c.pending, index, word)
 
 
+cdef void has_begin(Core c) noexcept nogil:
+    """Rule 11: what a medium has of the point because it holds an older save is on it before the record makes it valid. An
+    attempt that came to nothing left slots of the same tag there: all are written, and with numbers above theirs."""
+    cdef map_t *m = &c.media[c.point_save].map
+    cdef uint32_t slot
+    for slot in range(m.slots):
+        m.sequence[slot] = <uint32_t>(c.events << 3)
+        m.dirty[slot] = 1
+
+
+cdef void has_collect(Core c) noexcept nogil:
+    """All but what differs from the older save. Shrinks only, so it may be collected twice."""
+    cdef map_t *m = &c.media[c.point_save].map
+    cdef uint64_t index, word, base
+    cdef uint64_t size = (c.extents + 7) >> 3
+    cdef uint64_t room
+    for index in range((c.extents + 63) >> 6):
+        base = 0
+        room = size - (index << 3)
+        memcpy(&base, c.point_lacks + (index << 3), 8 if room > 8 else room)
+        word = ~(base | c.live.words[index])
+        if (index + 1) << 6 > c.extents:
+            word &= (<uint64_t>1 << (c.extents & 63)) - 1
+        map_put_word(m, index, word)
+
+
+cdef void point_collect(Core c) noexcept nogil:
+    if c.point_kind == POINT_RECOVER:
+        pending_collect(c)
+    if c.point_lacks != NULL:
+        has_collect(c)
+
+
 cdef void point_switch(Core c) noexcept nogil:
     cdef uint32_t i
     cdef medium_t *m
+    c.point_switched = 1
     for i in range(MAX_MEDIA):
         c.before_role[i] = c.media[i].role
         c.before_state[i] = c.media[i].state
@@ -110,17 +149,17 @@ cdef void point_switch(Core c) noexcept nogil:
     while c.region_count:
         log_forget(c, c.region_count - 1)
     map_reset(&c.live, AREA_LIVE_EVEN if c.generation % 2 == 0 else AREA_LIVE_ODD, c.generation)
+    if c.point_save < MAX_MEDIA:
+        m = &c.media[c.point_save]
+        m.role = ROLE_SAVE
+        m.state = SAVE_FILLING
+        m.generation = c.frozen_generation
+        m.cursor = 0
     if c.point_kind == POINT_SPLIT:
         c.record_extra = c.point_mask
         for i in range(MAX_MEDIA):
             if (c.point_mask >> i) & 1:
                 c.media[i].role = ROLE_NONE
-    elif c.point_kind == POINT_COPY:
-        m = &c.media[c.point_source]
-        m.role = ROLE_SAVE
-        m.state = SAVE_FILLING
-        m.generation = c.frozen_generation
-        m.cursor = 0
     elif c.point_kind == POINT_RECOVER:
         c.parent = c.point_generation
         c.recovering = 1
@@ -173,13 +212,18 @@ cdef void point_revert(Core c) noexcept nogil:
 
 cdef void point_advance(Core c, task_t *t) noexcept nogil:
     cdef uint8_t classes = CLASS_MARKS
-    if c.point_kind == POINT_RECOVER:
+    if c.point_cancelled:
+        point_over(c, t, -ECANCELED)
+        return
+    if c.point_kind == POINT_RECOVER or c.point_lacks != NULL:
         classes |= CLASS_COPIES
     if t.step == STEP_BEGIN:
-        if c.point_kind == POINT_RECOVER:
+        if classes & CLASS_COPIES:
             # Rule 13: a map without its commit is void, so its tag is never used again: a durable record is past it.
             c.events += 1
             map_reset(&c.pending, AREA_PENDING, <uint32_t>c.events)
+            if c.point_lacks != NULL:
+                has_begin(c)
             if wait_record(c, t, record_want(c), STEP_RECORDED):
                 return
         t.step = STEP_RECORDED
@@ -190,13 +234,15 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
         flush(c, t, legs_written(c), STEP_FLUSHED)
         return
     if t.step == STEP_FLUSHED:
-        if c.point_kind == POINT_RECOVER:
-            pending_collect(c)
+        point_collect(c)
         round_wait(c, t, classes, STEP_PREPARED)
         return
     if t.step == STEP_PREPARED:
         if t.status:
             point_over(c, t, t.status)
+            return
+        if c.point_waits and not c.point_may_pause:
+            point_wait(c, t, STEP_PREPARED, EVENT_READY)
             return
         hosts_pause(c)
         t.step = STEP_DRAINED
@@ -210,14 +256,19 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
     if t.step == STEP_FLUSHED_AGAIN:
         if point_lost(c, t):
             return
-        if c.point_kind == POINT_RECOVER:
-            pending_collect(c)
+        point_collect(c)
         round_wait(c, t, classes, STEP_DURABLE)
         return
     if t.step == STEP_DURABLE:
         if t.status:
             point_over(c, t, t.status)
             return
+        if c.point_waits:
+            # Rule 21. What fails meanwhile was flushed before, and hosts write nothing: no more has to be made durable.
+            point_wait(c, t, STEP_HELD, EVENT_HELD)
+            return
+        t.step = STEP_HELD
+    if t.step == STEP_HELD:
         if point_lost(c, t):
             return
         point_switch(c)
@@ -244,29 +295,37 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
     point_over(c, t, -EIO)
 
 
-cdef bint point_lost(Core c, task_t *t) noexcept nogil:
-    """Ends a point whose legs failed in the meantime, before anything was switched."""
+cdef bint point_is_lost(Core c, task_t *t) noexcept nogil:
+    """Whether legs that the point rests on failed in the meantime."""
     cdef uint32_t sync = legs_in_sync(c)
-    if not sync & ~t.failed:
-        point_over(c, t, -EIO)
+    if not sync & ~t.failed or c.point_failed:
         return True
     if c.point_kind == POINT_RECOVER and c.media[c.point_source].role == ROLE_SAVE and c.media[c.point_source].state == SAVE_BROKEN:
-        point_over(c, t, -EIO)
         return True
-    if c.point_kind == POINT_SPLIT and ((c.point_mask & sync) != c.point_mask or not sync & ~c.point_mask):
-        point_over(c, t, -EIO)
-        return True
-    return False
+    return c.point_kind == POINT_SPLIT and ((c.point_mask & sync) != c.point_mask or not sync & ~c.point_mask)
+
+
+cdef bint point_lost(Core c, task_t *t) noexcept nogil:
+    """Ends a point that is lost, before anything was switched."""
+    if not point_is_lost(c, t):
+        return False
+    point_over(c, t, -EIO)
+    return True
+
+
+cdef void hosts_resume(Core c) noexcept nogil:
+    if c.paused:
+        c.paused = False
+        emit_event(c, EVENT_RESUMED, 0)
+    hosts_release(c)
 
 
 cdef void point_over(Core c, task_t *t, int32_t status) noexcept nogil:
-    cdef bint paused = c.paused
     c.point_task = -1
     c.point_base = NULL
-    c.paused = False
-    if paused:
-        emit_event(c, EVENT_RESUMED, 0)
-    hosts_release(c)
+    c.point_lacks = NULL
+    c.point_save = NO_BUFFER
+    hosts_resume(c)
     emit_done(c, t.number, status)
     task_end(c, t)
 

@@ -244,6 +244,12 @@ cdef class Reactor:
     def ring_polled(self, uint32_t volume):
         return bool(self.at(volume).polling)
 
+    def saved_with(self, uint32_t volume, Together together):
+        """The volume's next point shares this clock; None: it has its own time again."""
+        cdef volume_t *v = self.at(volume)
+        v.together = together.g if together is not None else NULL
+        v.called_off = 0
+
     def attention(self, uint32_t volume, uint16_t code):
         """The next command gets CHECK CONDITION, UNIT ATTENTION with this additional sense code and qualifier."""
         self.at(volume).attention = code

@@ -14,6 +14,7 @@ ctypedef struct io_t
 ctypedef struct buffer_t
 ctypedef struct mapping_t
 ctypedef struct kept_t
+ctypedef struct together_t
 
 # A host command under way.
 ctypedef struct slot_t:
@@ -74,6 +75,8 @@ ctypedef struct volume_t:
     uint8_t dirty
     uint8_t touched
     uint8_t pausing
+    uint8_t called_off  # its time with others is over
+    together_t *together  # those that it is saved with, or NULL
     uint64_t paused_at
     uint64_t last_pause  # microseconds that hosts were held, all in all
     uint64_t last_drain  # of those: until what was under way was over

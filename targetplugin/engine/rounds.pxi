@@ -2,7 +2,7 @@
 # each of which writes all slots of the maps that differ from what is on disk.
 #
 # A slot of a map on disk: 0 magic  4 crc32  8 area u8  9 version u8  12 slot u32  16 tag (a generation) u32  20 sequence u32
-# 24 first 8 bytes of the volume's uuid  32 the bits. Copy sequence & 1 of two is the one that is written (rule 2).
+# 24 first 8 bytes of the volume's uuid (of a save's map: XOR those of its medium's)  32 the bits. Copy sequence & 1 of two is the one that is written (rule 2).
 
 
 cdef void flush(Core c, task_t *t, uint32_t mask, uint8_t step) noexcept nogil:
@@ -96,7 +96,11 @@ cdef map_t *round_current(Core c) noexcept nogil:
     if c.round_map == 1:
         return &c.missed if c.missed_tag else NULL
     m = &c.media[c.round_map - 2]
-    if c.round_class & CLASS_COPIES and m.used and m.role == ROLE_SAVE and m.state == SAVE_FILLING:
+    if not c.round_class & CLASS_COPIES or not m.used:
+        return NULL
+    if m.role == ROLE_SAVE and m.state == SAVE_FILLING:
+        return &m.map
+    if c.point_lacks != NULL and c.round_map - 2 == c.point_save:
         return &m.map
     return NULL
 
@@ -138,6 +142,15 @@ cdef void round_go(Core c) noexcept nogil:
         c.round_slot += 1
 
 
+cdef void slot_owner(Core c, uint8_t area, uint32_t medium, uint8_t *owner) noexcept nogil:
+    """Whose a slot is. A save's map counts on its own medium alone: as a leg, it may have one of the same tag for nothing."""
+    cdef uint32_t i
+    memcpy(owner, c.uuid, 8)
+    if area == AREA_HAS:
+        for i in range(8):
+            owner[i] ^= c.media[medium].spec.uuid[i]
+
+
 cdef void slot_write(Core c, map_t *m, uint32_t slot, uint32_t mask) noexcept nogil:
     cdef uint32_t buffer = <uint32_t>__builtin_ctz(c.slot_free)
     cdef uint8_t *b = c.slot_memory + buffer * SLOT_BYTES
@@ -152,7 +165,7 @@ cdef void slot_write(Core c, map_t *m, uint32_t slot, uint32_t mask) noexcept no
     put32(b + 12, slot)
     put32(b + 16, m.tag)
     put32(b + 20, m.sequence[slot])
-    memcpy(b + 24, c.uuid, 8)
+    slot_owner(c, m.area, <uint32_t>__builtin_ctz(mask) if mask else 0, b + 24)
     memcpy(b + 32, m.words + <uint64_t>slot * SLOT_WORDS, SLOT_WORDS * 8)
     put32(b + 4, <uint32_t>crc32(0, b, SLOT_BYTES))
     c.slot_free &= ~(<uint32_t>1 << buffer)
@@ -188,6 +201,8 @@ cdef void slot_again(Core c, const uint8_t *b) noexcept nogil:
 
 cdef void slot_written(Core c, uint32_t buffer, uint32_t medium, int32_t result) noexcept nogil:
     if result < 0:
+        if c.point_task >= 0 and medium == c.point_save:
+            c.point_failed = 1
         if c.media[medium].role == ROLE_LEG and legs_in_sync(c) == <uint32_t>1 << medium:
             c.round_failed = 1  # the last leg: nobody may believe that it is durable
             slot_again(c, c.slot_memory + buffer * SLOT_BYTES)

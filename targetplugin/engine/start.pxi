@@ -120,13 +120,16 @@ cdef load_slots(Core c, slots, int copies):
     """Takes up the newest of each slot. One that is not on all `copies` legs is written again: it was damaged there."""
     cdef map_t *m
     cdef int i
+    cdef uint8_t owner[8]
     found = {}  # (area, slot): (sequence, how often)
     for block in slots:
         decoded = decode_map_slot(block)
-        if decoded is None or block[24:32] != c.uuid[:8]:
+        if decoded is None:
             continue
         area, slot, tag, sequence, payload = decoded
         m = NULL
+        if area != AREA_HAS and block[24:32] != c.uuid[:8]:
+            continue
         if area == c.live.area and tag == c.live.tag:
             m = &c.live
         elif area == AREA_MISSED and tag == c.missed_tag and tag:
@@ -137,6 +140,10 @@ cdef load_slots(Core c, slots, int copies):
             for i in range(MAX_MEDIA):
                 if (c.media[i].used and c.media[i].role == ROLE_SAVE and c.media[i].map.words != NULL
                         and c.media[i].generation == tag):
+                    slot_owner(c, AREA_HAS, i, owner)
+                    # An earlier version wrote the volume's alone.
+                    if block[24:32] not in (owner[:8], c.uuid[:8]):
+                        continue
                     m = &c.media[i].map
         if m == NULL or slot >= m.slots:
             continue

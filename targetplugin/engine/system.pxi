@@ -99,6 +99,8 @@ cdef extern from "semaphore.h" nogil:
     int sem_destroy(sem_t *sem)
     int sem_post(sem_t *sem)
     int sem_wait(sem_t *sem)
+    int sem_trywait(sem_t *sem)
+    int sem_clockwait(sem_t *sem, int clock, const clock_time_t *end)
 
 cdef extern from "pthread.h" nogil:
     ctypedef struct pthread_mutex_t:
@@ -131,12 +133,13 @@ ctypedef void (*submit_f)(void *core, uint32_t tag, uint8_t op, uint64_t offset,
 ctypedef void (*complete_f)(void *core, uint64_t tag, int32_t result) noexcept nogil
 ctypedef void (*drive_f)(void *core) noexcept nogil
 ctypedef action_t *(*next_f)(void *core) noexcept nogil
-ctypedef int (*point_f)(void *core, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t generation, const uint8_t *base, uint64_t op) noexcept nogil
+ctypedef int (*point_f)(void *core, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t generation, const uint8_t *base, uint64_t op, uint32_t save, const uint8_t *lacks, int waits) noexcept nogil
 ctypedef int (*sync_f)(void *core, uint32_t request, uint32_t medium, const uint8_t *pending) noexcept nogil
 ctypedef int (*drop_f)(void *core, uint32_t request, uint32_t medium) noexcept nogil
 ctypedef void (*allow_f)(void *core, uint32_t copies) noexcept nogil
 ctypedef uint32_t (*count_f)(void *core) noexcept nogil
 ctypedef int (*uuid_f)(void *core, uint32_t medium, uint8_t *uuid) noexcept nogil
+ctypedef int (*cancel_f)(void *core) noexcept nogil
 ctypedef int (*give_up_f)(void *core, uint32_t medium) noexcept nogil
 ctypedef int (*checkpoint_f)(void *core, uint32_t request, int close) noexcept nogil
 
@@ -157,8 +160,8 @@ cdef action_t *_next(Core c) noexcept nogil:
     return c.next_action()
 
 
-cdef int _point(Core c, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t generation, const uint8_t *base, uint64_t op) noexcept nogil:
-    return c.point(request, kind, mask, source, generation, base, op)
+cdef int _point(Core c, uint32_t request, int kind, uint32_t mask, uint32_t source, uint32_t generation, const uint8_t *base, uint64_t op, uint32_t save, const uint8_t *lacks, int waits) noexcept nogil:
+    return c.point(request, kind, mask, source, generation, base, op, save, lacks, waits)
 
 
 cdef int _sync(Core c, uint32_t request, uint32_t medium, const uint8_t *pending) noexcept nogil:
@@ -175,6 +178,10 @@ cdef int _checkpoint(Core c, uint32_t request, int close) noexcept nogil:
 
 cdef int _give_up(Core c, uint32_t medium) noexcept nogil:
     return c.give_up(medium)
+
+
+cdef int _point_cancel(Core c) noexcept nogil:
+    return c.point_cancel()
 
 
 cdef void _allow(Core c, uint32_t copies) noexcept nogil:
@@ -205,6 +212,7 @@ cdef point_f core_point = <point_f>_point
 cdef sync_f core_sync = <sync_f>_sync
 cdef drop_f core_drop = <drop_f>_drop
 cdef checkpoint_f core_checkpoint = <checkpoint_f>_checkpoint
+cdef cancel_f core_point_cancel = <cancel_f>_point_cancel
 cdef give_up_f core_give_up = <give_up_f>_give_up
 cdef allow_f core_allow = <allow_f>_allow
 cdef count_f core_copying = <count_f>_copying

@@ -88,6 +88,32 @@ class Point:
 
 
 @dataclass(frozen=True)
+class SaveMember:
+    """A volume that is saved together with others.
+
+    Attributes:
+        handle: the volume's. op: the operation's number, for its record.
+        leaving: uuids of the legs that are split; none: `save` is the medium that gets it by copy.
+    """
+
+    handle: int
+    op: int
+    leaving: tuple[bytes, ...] = ()
+    save: MediumSpec | None = None
+
+
+@dataclass(frozen=True)
+class RecoverMember:
+    """A volume that is recovered together with others; see Engine.recover."""
+
+    handle: int
+    op: int
+    source: MediumSpec | bytes
+    generation: int
+    base: bytes
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that happened to a volume: its handle, a kind, the medium's uuid.
 

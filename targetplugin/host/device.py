@@ -7,12 +7,20 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from targetplugin.host import sgio
 from targetplugin.host.errors import Busy, Refused, Usage
 from targetplugin.scsi import pitcopy, sense
-from targetplugin.scsi.pitcopy import InAction, InRequest, OutAction, OutRequest, Parameters
+from targetplugin.scsi.pitcopy import (
+    Designator,
+    InAction,
+    InRequest,
+    OutAction,
+    OutRequest,
+    Parameters,
+)
 
 VENDOR_PAGE = 0xC0
 SIGNATURE = b"PITCOPY\0"
@@ -58,6 +66,20 @@ class Disk:
                 "is it a volume of targetplugin? lsscsi shows TGTPLUG as its vendor",
             )
 
+    def naa(self) -> bytes:
+        """The disk's NAA designator (SPC-4, 7.8.6.6), 16 bytes: what it is called by others."""
+        try:
+            page = sgio.execute(self.path, bytes([0x12, 1, 0x83, 0, 252, 0]), data_in=252)
+        except sgio.Checked as checked:
+            raise self._refused("INQUIRY", checked.value) from None
+        at = 4
+        while at + 4 <= len(page):
+            kind, length = page[at + 1], page[at + 3]
+            if kind & 0x3F == 3 and length == 16:  # of the logical unit, NAA
+                return page[at + 4 : at + 20]
+            at += 4 + length
+        raise Refused(f"{self.path} has no NAA designator", "sg_inq -p 0x83 shows what it has")
+
     # --- PIT COPY IN ----------------------------------------------------------------------------
 
     def _ask(self, action: InAction, *, start: int = 0, slot: int = 0) -> bytes:
@@ -96,11 +118,12 @@ class Disk:
         return [pitcopy.Backup.decode(item) for item in self._list(InAction.BACKUPS)]
 
     def save_named(self, name: str | None) -> pitcopy.Save:
-        """The save of a label or generation; the newest where none is named."""
+        """The save of a label or generation; where none is named the newest that someone asked for."""
         saves = self.saves()
         if name is None:
-            if saves:
-                return saves[-1]
+            asked_for = [save for save in saves if not save.undo]
+            if asked_for:
+                return asked_for[-1]
             raise Refused(f"{self.path} has no save", f"pitcopy save {self.path}")
         number = int(name) if name.isdigit() else -1
         for save in reversed(saves):
@@ -125,19 +148,41 @@ class Disk:
     # --- PIT COPY OUT ---------------------------------------------------------------------------
 
     def request(
-        self, action: OutAction, *, generation: int = 0, label: str = "", backup: int = 0
+        self,
+        action: OutAction,
+        *,
+        generation: int = 0,
+        label: str = "",
+        backup: int = 0,
+        no_undo: bool = False,
+        preview: bool = False,
+        others: Sequence[Disk] = (),
+        deadline_ms: int = 0,
     ) -> bytes:
         """Asks for a verb; in force when this returns. Returns the request's identifier.
+
+        Args:
+            preview: only asks whether it would be done.
+            others: disks that take part, so that it is done to all at one instant, or to none.
+            deadline_ms: how long writes of all may be paused for that; 0: as the target has it.
 
         Raises:
             Busy: another operation forbids it for now. Refused: it can't be.
         """
         identifier = secrets.token_bytes(16)
         try:
-            data = Parameters(generation, identifier, label, backup).encode()
+            data = Parameters(
+                generation,
+                identifier,
+                label,
+                backup,
+                no_undo,
+                deadline_ms=deadline_ms,
+                designators=tuple(Designator(other.naa(), 0) for other in others),
+            ).encode()
         except ValueError as error:
             raise Usage(str(error)) from None
-        cdb = OutRequest(action, len(data)).encode()
+        cdb = OutRequest(action, len(data), preview=preview).encode()
         try:
             sgio.execute(self.path, cdb, data_out=data)
         except sgio.Checked as checked:

@@ -4,8 +4,10 @@ examples:
   pitcopy status /dev/sdb
   pitcopy run /dev/sdb -- /usr/local/bin/night-job   if it fails, the disk is as before
   pitcopy save /dev/sdb --label before-upgrade
+  pitcopy save /dev/sdb /dev/sdc --label night       both at one instant, or none
   pitcopy diff /dev/sdb --save before-upgrade
   pitcopy recover /dev/sdb --save before-upgrade     unmounts, recovers, mounts again
+  pitcopy undo /dev/sdb                              takes that back, in the same way
   pitcopy restore /dev/sdb --backup 3 --wait; pitcopy swap /dev/sdb
 
 Exit status: 0 done, 1 refused, 2 wrong usage; of `run`, the command's own. Needs root (CAP_SYS_RAWIO).
@@ -17,13 +19,14 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
 from targetplugin.host import journal, report, ritual, run
 from targetplugin.host.device import Disk, whole_disk
 from targetplugin.host.errors import Refused, Usage
-from targetplugin.scsi.pitcopy import OutAction
+from targetplugin.scsi.pitcopy import MAX_DEADLINE, Operation, OutAction
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,10 +40,15 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name: str, text: str, *, save: bool = False, wait: bool = False) -> Any:
+    def verb(
+        name: str, text: str, *, save: bool = False, wait: bool = False, many: bool = False
+    ) -> Any:
         one = verbs.add_parser(name, help=text, description=text)
         one.add_argument(
-            "device", metavar="DEVICE", help="the disk, as in /dev/sdb or /dev/disk/by-id/..."
+            "device",
+            metavar="DEVICE",
+            nargs="+" if many else None,
+            help="the disk, as in /dev/sdb or /dev/disk/by-id/...",
         )
         one.add_argument("--json", action="store_true", help="print JSON for programs")
         if save:
@@ -56,15 +64,35 @@ def parser() -> argparse.ArgumentParser:
         return one
 
     verb("status", "show the volume, its legs, saves, and an interrupted run")
-    one = verb("save", "save the disk as it is now, at once", wait=True)
+    one = verb(
+        "save",
+        "save the disk as it is now, at once; several disks at one instant, all or none",
+        wait=True,
+        many=True,
+    )
+    one.add_argument(
+        "--deadline",
+        type=int,
+        default=0,
+        metavar="MS",
+        help="of several disks: how long writes may be paused for it, 1 to 5000 ms",
+    )
     one.add_argument("--label", default="", help="at most 32 bytes, not all digits")
+    one.add_argument(
+        "--replace",
+        metavar="LABEL|GENERATION",
+        help="an older save, which is given up: only what differs is copied to its medium",
+    )
     verb("diff", "list what changed since a save", save=True)
-    verb(
+    one = verb(
         "recover",
         "take the disk back to a save: unmount, recover, mount again",
         save=True,
         wait=True,
     )
+    one.add_argument("--no-undo", action="store_true", help="keep nothing for `pitcopy undo`")
+    one = verb("undo", "take the last recover back: unmount, undo, mount again", wait=True)
+    one.add_argument("--no-undo", action="store_true", help="keep nothing for a second undo")
     one = verb("restore", "restore a backup onto a spare while work goes on; then swap", wait=True)
     one.add_argument(
         "--backup", type=int, metavar="N", help="its number; the newest where none is given"
@@ -106,6 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run.run(Disk(options.device), command, label)
         if options.verb == "keep":
             return _keep(options)
+        if options.verb == "save":
+            options.others = options.device[1:]
+            options.device = options.device[0]
         result = VERBS[options.verb](Disk(options.device), options)
         if options.json:
             report.show(result)
@@ -218,13 +249,22 @@ def checked(label: str) -> str:
 # --- verbs --------------------------------------------------------------------------------------
 
 
-def _save(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+def _save(disk: Disk, options: argparse.Namespace) -> dict[str, Any] | list[dict[str, Any]]:
     label = checked(options.label)
+    if options.others:
+        return _save_together([disk, *map(Disk, options.others)], label, options)
+    if options.deadline:
+        raise Usage(
+            "--deadline is for several disks", "pitcopy save DEVICE DEVICE... --deadline MS"
+        )
     before = {save.generation for save in disk.saves()}
+    older = disk.save_named(options.replace) if options.replace else None
+    replaced = older.generation if older else 0
+    label = label or (older.label if older else "")
 
     def ask() -> None:
         with ritual.frozen(disk.path):
-            disk.request(OutAction.SAVE, label=label)
+            disk.request(OutAction.SAVE, label=label, generation=replaced)
 
     report.patiently("waiting for the volume", ask) if options.wait else ask()
     save = next(save for save in disk.saves() if save.generation not in before)
@@ -235,10 +275,50 @@ def _save(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
     return asdict(save)
 
 
+def _save_together(
+    disks: list[Disk], label: str, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    paths = [disk.path for disk in disks]
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice:
+        raise Usage(f"{twice} is named twice", "name each disk once")
+    if not 0 <= options.deadline <= MAX_DEADLINE:
+        raise Usage("a deadline is 1 to 5000 ms", "leave it out for the target's")
+    most = disks[0].capabilities().group
+    if most < len(disks):
+        raise Refused(
+            f"{paths[0]} belongs to no group of {len(disks)} disks",
+            "the operator declares which belong together: targetplugin group create",
+        )
+    before = [{save.generation for save in disk.saves()} for disk in disks]
+
+    def ask() -> None:
+        with ExitStack() as stack:
+            for path in paths:
+                stack.enter_context(ritual.frozen(path))
+            disks[0].request(
+                OutAction.SAVE, label=label, others=disks[1:], deadline_ms=options.deadline
+            )
+
+    report.patiently("waiting for the volumes", ask) if options.wait else ask()
+    found = []
+    for disk, known in zip(disks, before, strict=True):
+        save = next(save for save in disk.saves() if save.generation not in known)
+        found.append({"device": disk.path, **asdict(save)})
+        if not options.json:
+            name = label or save.generation
+            print(f"{disk.path} is saved as {name} (generation {save.generation})")
+    for disk in disks if options.wait else []:
+        _wait(disk, "save", options)
+    return found
+
+
 def _recover(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
     save = disk.save_named(options.save)
     entry = journal.read(disk.path)
-    changed, seconds = run.recover(disk, save, entry.mounts if entry else None)
+    changed, seconds = run.recover(
+        disk, save, entry.mounts if entry else None, no_undo=options.no_undo
+    )
     if entry and not entry.alive():
         entry.remove()
     if not options.json:
@@ -246,9 +326,61 @@ def _recover(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
             f"{disk.path} is back at {save.label or save.generation}: {changed} extents differed, "
             f"in force after {seconds:.2f} s"
         )
+        _tell_undo(disk)
     if options.wait:
         _wait(disk, "recover", options)
     return {"save": asdict(save), "extents_changed": changed, "seconds_in_force": seconds}
+
+
+def _undo(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+    last = _last(disk)
+    if last is None:
+        raise Refused(f"{disk.path} was not recovered, so there is nothing to undo")
+    save = next((s for s in disk.saves() if s.undo and s.generation == last.undo), None)
+    if save is None:
+        raise Refused(
+            f"{disk.path}: the {last.verb} (operation {last.number}) can't be undone: "
+            + ("its undo save was given up" if last.undo else "it took no undo save"),
+            f"pitcopy status {disk.path} lists the saves that it can be taken back to",
+        )
+    # One that still copies is waited for while the file systems are at work.
+    report.patiently(
+        "waiting for the volume",
+        lambda: disk.request(
+            OutAction.UNDO, generation=last.number, no_undo=options.no_undo, preview=True
+        ),
+    )
+    changed, seconds = run.recover(
+        disk, save, action=OutAction.UNDO, number=last.number, no_undo=options.no_undo
+    )
+    if not options.json:
+        print(
+            f"{disk.path} is as it was before operation {last.number}: {changed} extents differed, "
+            f"in force after {seconds:.2f} s"
+        )
+        _tell_undo(disk)
+    if options.wait:
+        _wait(disk, "undo", options)
+    return {
+        "undone": last.number,
+        "save": asdict(save),
+        "extents_changed": changed,
+        "seconds_in_force": seconds,
+    }
+
+
+def _last(disk: Disk) -> Operation | None:
+    """What replaced the disk's content last, and may be undone."""
+    done = (o for o in disk.operations() if o.state in ("running", "done"))
+    return next((o for o in done if o.verb in ("recover", "undo")), None)
+
+
+def _tell_undo(disk: Disk) -> None:
+    last = _last(disk)
+    if last is not None and last.undo:
+        print(f"what it was is kept (generation {last.undo}); back to it: pitcopy undo {disk.path}")
+    else:
+        print("no undo save was taken: this can't be undone")
 
 
 def _restore(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
@@ -324,6 +456,7 @@ VERBS = {
     "save": _save,
     "diff": _diff,
     "recover": _recover,
+    "undo": _undo,
     "restore": _restore,
     "swap": _swap,
     "resync": _give_up,

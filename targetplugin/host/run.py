@@ -77,7 +77,8 @@ def run(disk: Disk, command: Sequence[str], label: str) -> int:
     entry.phase = "recovering"
     entry.write()
     try:
-        changed, seconds = recover(disk, save, entry.mounts)
+        # What a job that failed has left is not to be had back, and the spare is for the next save.
+        changed, seconds = recover(disk, save, entry.mounts, no_undo=True)
     except Refused as refused:
         entry.phase = "left"
         entry.write()
@@ -109,9 +110,20 @@ def save_frozen(disk: Disk, label: str) -> pitcopy.Save:
 
 
 def recover(
-    disk: Disk, save: pitcopy.Save, remembered: list[mounts.Mount] | None = None
+    disk: Disk,
+    save: pitcopy.Save,
+    remembered: list[mounts.Mount] | None = None,
+    *,
+    action: OutAction = OutAction.RECOVER,
+    number: int | None = None,
+    no_undo: bool = False,
 ) -> tuple[int, float]:
-    """The whole ritual. Returns how many extents differed, and the seconds until it was in force."""
+    """The whole ritual. Returns how many extents differed, and the seconds until it was in force.
+
+    Args:
+        action: or UNDO, with the number of the operation that is taken back; then `save` is its undo save.
+    """
+    meant = save.generation if number is None else number
     took = 0.0
     changed = 0
 
@@ -121,7 +133,7 @@ def recover(
         begin = time.monotonic()
         report.patiently(
             "waiting for the volume",
-            lambda: disk.request(OutAction.RECOVER, generation=save.generation),
+            lambda: disk.request(action, generation=meant, no_undo=no_undo),
         )
         took = time.monotonic() - begin
 

@@ -104,6 +104,7 @@ COMMANDS: tuple[Command, ...] = (
             (0x04, "RESYNC"),
             (0x05, "RELEASE"),
             (0x06, "ABORT"),
+            (0x07, "UNDO"),
         )
     ),
 )

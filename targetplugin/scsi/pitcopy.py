@@ -37,10 +37,11 @@ What IN actions return:
     SAVES, OPERATIONS,    0-3 length of what follows byte 3  4-7 next to start from, FFFFFFFFh at the
     BACKUPS               end  8- descriptors
     a save, 56            0 slot  1 fill  2 what is done with it  3 percent complete  4-7 generation
-                          8-15 time, seconds since 1970  16-19 extents changed since  20-23 reserved
-                          24-55 label
+                          8-15 time, seconds since 1970  16-19 extents changed since
+                          20 bit 0: a recover took it, for UNDO  21-23 reserved  24-55 label
     an operation, 56      0-7 number  8-23 request identifier  24 verb  25 state  26-27 progress
-                          28-31 generation  32-49 result as sense data  50-55 reserved
+                          28-31 generation  32-49 result as sense data  50-53 generation of the undo
+                          save that it took, 0 none  54-55 reserved
     a backup, 56          0-3 number  4 whether it fits  5-7 reserved  8-15 time  16-23 size
                           24-55 label
 """
@@ -408,7 +409,9 @@ class DifferentialExtents:
 
 @dataclass(frozen=True)
 class Save:
-    """A save. time: seconds since 1970; percent complete; changed: extents that changed since."""
+    """A save. time: seconds since 1970; percent complete; changed: extents that changed since; undo:
+    whether a recover took it, for UNDO.
+    """
 
     slot: int
     generation: int
@@ -418,10 +421,11 @@ class Save:
     time: int
     changed: int
     label: str
+    undo: bool = False
 
     def encode(self) -> bytes:
         return struct.pack(
-            ">BBBBIQI4x32s",
+            ">BBBBIQIB3x32s",
             self.slot,
             _index(FILLS, self.fill),
             _index(ACTIVITIES, self.activity),
@@ -429,14 +433,15 @@ class Save:
             self.generation,
             self.time,
             min(self.changed, END),
+            1 if self.undo else 0,
             encode_label(self.label),
         )
 
     @classmethod
     def decode(cls, data: bytes) -> Save:
         _need(data, 56)
-        slot, fill, activity, percent, generation, time, changed, label = struct.unpack(
-            ">BBBBIQI4x32s", data[:56]
+        slot, fill, activity, percent, generation, time, changed, flags, label = struct.unpack(
+            ">BBBBIQIB3x32s", data[:56]
         )
         return cls(
             slot,
@@ -447,12 +452,15 @@ class Save:
             time,
             changed,
             decode_label(label, 24),
+            bool(flags & 1),
         )
 
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation. progress: 0.0 to 1.0; sense: its result, empty while it runs or when good."""
+    """An operation. progress: 0.0 to 1.0; sense: its result, empty while it runs or when good; undo: the
+    generation of the save by which it can be undone, 0: none was taken.
+    """
 
     number: int
     request: bytes
@@ -461,10 +469,11 @@ class Operation:
     progress: float
     generation: int
     sense: bytes = b""
+    undo: int = 0
 
     def encode(self) -> bytes:
         return struct.pack(
-            ">Q16sBBHI18s6x",
+            ">Q16sBBHI18sI2x",
             self.number,
             self.request,
             _index(VERBS, self.verb),
@@ -472,13 +481,14 @@ class Operation:
             round(self.progress * 0xFFFF),
             self.generation,
             self.sense[:18],
+            self.undo,
         )
 
     @classmethod
     def decode(cls, data: bytes) -> Operation:
         _need(data, 56)
-        number, request, verb, state, progress, generation, sense = struct.unpack(
-            ">Q16sBBHI18s6x", data[:56]
+        number, request, verb, state, progress, generation, sense, undo = struct.unpack(
+            ">Q16sBBHI18sI2x", data[:56]
         )
         return cls(
             number,
@@ -488,6 +498,7 @@ class Operation:
             progress / 0xFFFF,
             generation,
             sense if any(sense) else b"",
+            undo,
         )
 
 

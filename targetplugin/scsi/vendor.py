@@ -47,10 +47,12 @@ OUT_ACTIONS = (
     OutAction.RESYNC,
     OutAction.RELEASE,
     OutAction.ABORT,
+    OutAction.UNDO,
 )
+BY_OPERATION = (OutAction.ABORT, OutAction.UNDO)  # the generation's field has an operation's number
 ON_A_SAVE = (OutAction.RECOVER, OutAction.SWAP, OutAction.RESYNC, OutAction.RELEASE)
 # Bytes of the parameter list, for field pointers.
-DESIGNATORS, DEADLINE, GENERATION, REQUEST, BACKUP, LABEL = 2, 4, 8, 16, 32, 40
+FLAGS, DESIGNATORS, DEADLINE, GENERATION, REQUEST, BACKUP, LABEL = 1, 2, 4, 8, 16, 32, 40
 OPERATIONS_AT_MOST = 200
 MAX_NUMBER = 2**63 - 1  # of generations and operations
 
@@ -137,7 +139,11 @@ class Vendor:
 
     def _capabilities(self, request: InRequest, shown: dict[str, Any]) -> bytes:
         return pitcopy.Capabilities(
-            shown["rights"], shown["extent_size"], tuple(InAction), OUT_ACTIONS
+            shown["rights"],
+            shown["extent_size"],
+            tuple(InAction),
+            OUT_ACTIONS,
+            group=self._subsystem.group_limit(self._volume),
         ).encode()
 
     def _pair_status(self, request: InRequest, shown: dict[str, Any]) -> bytes:
@@ -191,6 +197,7 @@ class Vendor:
                 _seconds(s["created"]),
                 s["changed_extents"],
                 s["label"],
+                s["undo"] is not None,
             ).encode()
             for s in saves
         ]
@@ -208,6 +215,7 @@ class Vendor:
                 o["progress"],
                 int(o["save"].rpartition("@")[2]) if o["save"] else 0,
                 sense.COMMAND_SEQUENCE_ERROR.encode() if o["state"] == "failed" else b"",
+                int(o["undo"].rpartition("@")[2]) if o["undo"] else 0,
             ).encode()
             for o in found
         ]
@@ -245,7 +253,17 @@ class Vendor:
             "request": identifier,
             "preview": request.preview,
         }
-        if request.action is OutAction.SAVE:
+        if request.action is OutAction.SAVE and asked.designators:
+            names = self._subsystem.group_reach(
+                self._volume, [one.naa.hex() for one in asked.designators]
+            )
+            deadline = asked.deadline_ms or None
+            with _at_fault(Reason.USAGE, LABEL):
+                self._subsystem.save_group(names, label=asked.label, deadline_ms=deadline, **common)
+        elif request.action is OutAction.SAVE:
+            if asked.generation:
+                older = self._subsystem.resolve(self._volume, asked.generation)
+                common["replace"] = older
             with _at_fault(Reason.USAGE, LABEL):
                 self._subsystem.save(self._volume, label=asked.label, **common)
         elif request.action is OutAction.RESTORE:
@@ -253,19 +271,30 @@ class Vendor:
                 self._subsystem.restore(self._volume, backup=asked.backup, **common)
         elif request.action is OutAction.ABORT:
             self._abort(asked.generation, preview=request.preview)
+        elif request.action is OutAction.UNDO:
+            self._subsystem.undo(self._volume, op=asked.generation, no_undo=asked.no_undo, **common)
         else:
+            if request.action is OutAction.RECOVER:
+                common["no_undo"] = asked.no_undo
             verb = getattr(self._subsystem, request.action.name.lower())
             verb(self._subsystem.resolve(self._volume, asked.generation), **common)
         return b""
 
     def _check(self, action: OutAction, asked: Parameters) -> None:
         """Fields that must, or must not, be given with this action."""
-        if asked.designators:
+        if asked.designators and action is not OutAction.SAVE:
             raise in_list(DESIGNATORS)
-        if asked.deadline_ms:
+        for number, one in enumerate(asked.designators):
+            if one.generation:  # a new save is taken of each
+                at = pitcopy.LIST_LENGTH + number * pitcopy.DESIGNATOR_LENGTH
+                raise in_list(at + len(one.naa))
+        if asked.deadline_ms and not asked.designators:
             raise in_list(DEADLINE)
-        named = action in ON_A_SAVE or action is OutAction.ABORT
-        if named != bool(asked.generation) or asked.generation > MAX_NUMBER:
+        if asked.no_undo and action not in (OutAction.RECOVER, OutAction.UNDO):
+            raise in_list(FLAGS)
+        named = action in ON_A_SAVE or action in BY_OPERATION
+        either = action is OutAction.SAVE  # a new one, or onto an older one's medium
+        if (named != bool(asked.generation) and not either) or asked.generation > MAX_NUMBER:
             raise in_list(GENERATION)
         if (action is OutAction.RESTORE) != bool(asked.backup):
             raise in_list(BACKUP)

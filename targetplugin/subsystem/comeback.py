@@ -86,19 +86,22 @@ class Comeback:
         """Takes up what is there. True when nothing is missing."""
         self._give_up_dead()
         came = self._start.open_media(0.0)
-        complete = True
+        complete, started = True, False
         for volume in self._floor.catalog.volumes():
             if volume.details.get("creating"):
                 continue
             runtime = self._floor.runtime(volume.uuid)
             if runtime.handle is None:
-                complete = self._start.try_volume(volume) and complete
+                up = self._start.try_volume(volume)
+                complete, started = up and complete, up or started
                 continue
             with runtime.lock:
                 complete = self._legs(volume) and complete
                 complete = self._shown.begin_all(volume, self._start.held) and complete
                 if came:
                     self._settle.trailers(volume.uuid, 0)
+        if started:
+            self._start.decide()
         return complete and all(r.uuid in self._floor.media for r in self._floor.catalog.media())
 
     def _give_up_dead(self) -> None:

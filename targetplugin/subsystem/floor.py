@@ -148,8 +148,11 @@ class Floor:
         return self.volume(names.parse(name).volume)
 
     def newest(self, volume: Volume) -> Save | None:
-        """The save that was taken last; images that were restored and not swapped in are none."""
-        taken = [s for s in self.catalog.saves(volume.uuid) if s.origin == "host"]
+        """The save that was taken last; images that were restored and not swapped in are none, nor is
+        what a recover took for an undo.
+        """
+        saves = self.catalog.saves(volume.uuid)
+        taken = [s for s in saves if s.origin == "host" and not s.undo]
         return taken[-1] if taken else None
 
     def _no_save(self, volume: Volume, name: str) -> NoReturn:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from targetplugin.catalog import Operation, Volume
@@ -46,6 +47,8 @@ class Ask:
     def check_rights(self, volume: Volume) -> None:
         """Raises Refused (RIGHTS) where a host may not ask for this."""
         needed = NEEDED.get(self.verb, "all")
+        if self.body.get("replace"):
+            needed = "all"  # it ends a save
         if self.door == "in-band" and RIGHTS[volume.rights] < RIGHTS[needed]:
             raise Refused(
                 Reason.RIGHTS,
@@ -152,7 +155,7 @@ class Operations:
 
     def answer(self, row: Operation, made: Shape) -> Shape:
         """The verb's answer, durable as the request's result before it is given."""
-        row = self._row(row.id)
+        row = self.row(row.id)
         answer = {"operation": self._views.operation(row), **made}
         if row.request is not None:
             self._catalog.request_end(row.request, answer)
@@ -171,8 +174,73 @@ class Operations:
         changes.setdefault("state", "done")
         if changes["state"] == "done":
             changes.setdefault("progress", 1.0)
-        self._catalog.operation_set(row.id, **changes)
+        with self._catalog.transaction():
+            self._catalog.operation_set(row.id, **changes)
+            if "group" in row.prepared:
+                self.end_group(row.prepared["group"])
         self._floor.tell()
+
+    # --- several volumes as one ----------------------------------------------------------------
+
+    def begin_group(
+        self, ask: Ask, parts: Sequence[tuple[Volume, int | None, dict[str, Any], int]]
+    ) -> tuple[Operation, list[Operation]]:
+        """Makes an operation of several volumes durable as prepared, and one of each as its parts.
+
+        Args:
+            parts: for each volume, what `save`, `prepared` and `bytes_total` are in begin().
+        """
+        for volume, _, _, _ in parts:
+            self.check_recorded(volume)
+        names = ", ".join(volume.name for volume, _, _, _ in parts)
+        with self._catalog.transaction():
+            whole = self._catalog.operation_add(
+                ask.verb, volume_name=names, door=ask.door, request=ask.request, started=now()
+            )
+            plain = replace(ask, request=None)
+            mark: dict[str, Any] = {"group": whole.id}
+            if ask.request is not None:
+                mark["request"] = ask.request.hex()  # so that each volume's host finds it
+            rows = [
+                self.begin(plain, volume, save, {**prepared, **mark}, bytes_total=total)
+                for volume, save, prepared, total in parts
+            ]
+            whole = self._catalog.operation_set(
+                whole.id,
+                prepared={"members": [row.id for row in rows]},
+                bytes_total=sum(row.bytes_total for row in rows),
+            )
+            if ask.request is not None:
+                self._catalog.request_begin(ask.request, ask.body_hash(), whole.id)
+        return whole, rows
+
+    def committed(self, part: Operation) -> bool:
+        """Whether the operation of several volumes that this is a part of is in force."""
+        op = part.prepared.get("group")
+        whole = self._catalog.operation_get(op) if op is not None else None
+        return whole is not None and whole.state == "running"
+
+    def parts(self, whole: Operation) -> list[Operation]:
+        """The operations of a group's volumes."""
+        found = [self._catalog.operation_get(op) for op in whole.prepared["members"]]
+        return [row for row in found if row is not None]
+
+    def end_group(self, op: int) -> None:
+        """An operation of several volumes that is in force is over when all its parts are."""
+        whole = self.row(op)
+        parts = self.parts(whole)
+        if whole.state != "running" or any(row.state in RUNNING for row in parts):
+            return
+        bad = next((row for row in parts if row.state != "done"), None)
+        copied = {
+            "extents_copied": sum(row.extents_copied for row in parts),
+            "bytes_copied": sum(row.bytes_copied for row in parts),
+        }
+        if bad is None:
+            self._catalog.operation_set(op, state="done", progress=1.0, **copied)
+        else:
+            why = f"{bad.volume_name}: {bad.error or bad.state}"
+            self._catalog.operation_set(op, state=bad.state, error=why, **copied)
 
     def running(self, volume: bytes | None, verb: str) -> list[Operation]:
         """The operations of that verb that are in force and not over."""
@@ -183,7 +251,7 @@ class Operations:
 
     def get(self, op: int) -> Shape:
         """Raises Refused (NOT_FOUND)."""
-        return self._views.operation(self._row(op))
+        return self._views.operation(self.row(op))
 
     def all(self, volume: str | None, limit: int) -> list[Shape]:
         """Newest first."""
@@ -194,14 +262,15 @@ class Operations:
         """The operation when it is over, or as it is after `timeout` seconds."""
         end = time.monotonic() + timeout
         with self._floor.changed:
-            while self._row(op).state in RUNNING:
+            while self.row(op).state in RUNNING:
                 left = end - time.monotonic()
                 if left <= 0:
                     break
                 self._floor.changed.wait(left)
         return self.get(op)
 
-    def _row(self, op: int) -> Operation:
+    def row(self, op: int) -> Operation:
+        """Raises Refused (NOT_FOUND)."""
         row = self._catalog.operation_get(op)
         if row is None:
             raise Refused(

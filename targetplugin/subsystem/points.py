@@ -1,11 +1,12 @@
-"""Save, recover and swap: prepare durably, let the engine fix the point, then settle.
+"""Save, recover, undo and swap: prepare durably, let the engine fix the point, then settle.
 
 See settle.py for what follows.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 from targetplugin.catalog import Operation, Save, Volume, maps
@@ -18,27 +19,57 @@ from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Point
 from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
 from targetplugin.subsystem.states import Verb, require
+from targetplugin.subsystem.undo import Undo, UndoSave
 from targetplugin.subsystem.views import Shape, Views
 
 MEDIUM_CHANGED = (0x28, 0x00)  # SPC-5: NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED
 
 
+@dataclass(frozen=True)
+class ToRecover:
+    """A save that is to be recovered from: its medium, and what differs up to the live generation's start."""
+
+    volume: Volume
+    save: Save
+    handle: int
+    medium: bytes
+    base: bytes
+
+
 class Points:
-    """The verbs that fix a point. Each holds the volume's lock from its checks to its answer."""
+    """The verbs that fix a point. Each holds the volume's lock from its checks to its answer.
+
+    Args:
+        superseded: is called when a recover has taken an undo save: an older one may go.
+    """
 
     def __init__(
-        self, floor: Floor, views: Views, operations: Operations, pool: Pool, settle: Settle
+        self,
+        floor: Floor,
+        views: Views,
+        operations: Operations,
+        pool: Pool,
+        settle: Settle,
+        superseded: Callable[[Volume], None],
     ) -> None:
         self._floor = floor
         self._views = views
         self._operations = operations
         self._pool = pool
         self._settle = settle
+        self._undo = Undo(floor, views, pool, settle)
+        self._superseded = superseded
 
     # --- save --------------------------------------------------------------------------------
 
     def save(
-        self, ask: Ask, volume_name: str, label: str, policy: str | None, onto: str | None
+        self,
+        ask: Ask,
+        volume_name: str,
+        label: str,
+        policy: str | None,
+        onto: str | None,
+        replace: str | None = None,
     ) -> Shape:
         """See Subsystem.save."""
         volume = self._floor.volume(volume_name)
@@ -47,26 +78,34 @@ class Points:
             ask.check_rights(volume)
             if (known := self._operations.again(ask)) is not None:
                 return known
-            self._check_label(volume, names.check_label(label))
-            handle = self._floor.handle(volume)
-            require(
-                Verb.SAVE,
-                volume.name,
-                self._views.volume_state(volume),
-                progress=self._progress(volume),
-            )
+            older = self._older(volume, replace, policy or onto) if replace else None
+            label = names.check_label(label) or (older.label if older else "")
+            handle = self.check_save(volume, label, older)
             with self._floor.pool:
-                kind, medium = self._choose(volume, policy or volume.policy, onto)
+                lacks = None
+                if older is not None:
+                    kind, medium = "copy", self._source(volume, older)
+                    self._floor.check_over([medium])
+                    if older.fill == "whole":
+                        lacks = self._views.differential(volume, older.generation, volume.parent)
+                else:
+                    kind, medium = self.choose(volume, policy or volume.policy, onto)
                 if ask.preview:
                     made = self._operations.preview(ask, volume, volume.generation)
-                    return {**made, "onto": self._floor.medium_name(medium), "kind": kind}
-                prepared = {
+                    made = {**made, "onto": self._floor.medium_name(medium), "kind": kind}
+                    return {**made, **self._replaced(volume, older)}
+                prepared: dict[str, Any] = {
                     "kind": kind,
                     "label": label,
                     "medium": medium.hex(),
                     "frozen": volume.generation,
                 }
                 total = 0 if kind == "split" else volume.size
+                if older is not None:
+                    prepared["replaces"] = older.generation
+                if lacks is not None and older is not None:
+                    prepared["pending"] = maps.count(self._views.changed_since(volume, older))
+                    total = min(total, prepared["pending"] * volume.extent_size)
                 row = self._operations.begin(ask, volume, None, prepared, bytes_total=total)
                 claimed = [medium] if kind == "copy" else []
                 with self._undone(row, claimed):
@@ -77,14 +116,48 @@ class Points:
                     point = self._floor.engine.save_split(handle, [medium], row.id)
                 else:
                     spec = self._floor.medium(medium).spec()
-                    point = self._floor.engine.save_copy(handle, spec, row.id)
-            row = self._settle.point(row, self._fixed(handle, point))
+                    point = self._floor.engine.save_copy(handle, spec, row.id, lacks=lacks)
+            row = self._settle.point(row, self.fixed(handle, point))
             self._floor.tell()
-            return self._answer(row, volume, point.frozen)
+            return self._answer(row, volume, point.frozen, self._replaced(volume, older))
 
-    def _check_label(self, volume: Volume, label: str) -> None:
+    def check_save(self, volume: Volume, label: str, ends: Save | None = None) -> int:
+        """The engine's number of a volume that can be saved now. Raises Refused.
+
+        Args:
+            ends: a save that ends with it, whose label may be taken over.
+        """
+        self._check_label(volume, names.check_label(label), ends)
+        handle = self._floor.handle(volume)
+        require(
+            Verb.SAVE,
+            volume.name,
+            self._views.volume_state(volume),
+            progress=self._progress(volume),
+        )
+        return handle
+
+    def _older(self, volume: Volume, name: str, elsewhere: str | None) -> Save:
+        """The save whose medium the new one takes."""
+        owner, older = self._floor.save(name)
+        if owner.uuid != volume.uuid or elsewhere:
+            raise Refused(
+                Reason.USAGE,
+                f"{save_name(owner, older)} is no save of {volume.name}"
+                if owner.uuid != volume.uuid
+                else "a save that replaces another takes that one's medium: no policy, no other medium",
+                object=save_name(owner, older),
+                hint=f"status {volume.name} shows its saves",
+            )
+        self._require(Verb.REPLACE, volume, older)
+        return older
+
+    def _replaced(self, volume: Volume, older: Save | None) -> Shape:
+        return {"replaced": save_name(volume, older)} if older else {}
+
+    def _check_label(self, volume: Volume, label: str, ends: Save | None = None) -> None:
         taken = self._floor.catalog.save_by_label(volume.uuid, label) if label else None
-        if taken is not None:
+        if taken is not None and (ends is None or taken.generation != ends.generation):
             raise Refused(
                 Reason.EXISTS,
                 f"{volume.name} has a save that is called {label!r}: {save_name(volume, taken)}",
@@ -92,8 +165,10 @@ class Points:
                 hint="use another label, or release that save",
             )
 
-    def _choose(self, volume: Volume, policy: str, onto: str | None) -> tuple[str, bytes]:
-        """What the save takes: "split", a leg, or "copy", a free medium.
+    def choose(
+        self, volume: Volume, policy: str, onto: str | None, without: Collection[bytes] = ()
+    ) -> tuple[str, bytes]:
+        """What the save takes: "split", a leg, or "copy", a free medium other than `without`.
 
         Call it with the pool's lock.
         """
@@ -118,11 +193,11 @@ class Points:
             return "split", named.uuid
         if policy == "split" and len(in_sync) > 1:
             return "split", in_sync[-1]
-        return "copy", self._pool.take(volume)
+        return "copy", self._pool.take(volume, without=without)
 
     # --- recover -----------------------------------------------------------------------------
 
-    def recover(self, ask: Ask, name: str, force: bool) -> Shape:
+    def recover(self, ask: Ask, name: str, force: bool, no_undo: bool) -> Shape:
         """See Subsystem.recover."""
         volume = self._floor.owner(name)
         with self._floor.runtime(volume.uuid).lock:
@@ -131,37 +206,94 @@ class Points:
             if (known := self._operations.again(ask)) is not None:
                 return known
             volume, save = self._floor.save(name)
-            handle = self._floor.handle(volume)
-            self._require(Verb.RECOVER, volume, save)
-            self._check_hosts(volume, force)
-            medium = self._source(volume, save)
-            base = self._views.differential(volume, save.generation, volume.parent)
+            return self._take_back(ask, Verb.RECOVER, volume, save, force, no_undo)
+
+    def undo(self, ask: Ask, volume_name: str, op: int | None, force: bool, no_undo: bool) -> Shape:
+        """See Subsystem.undo."""
+        volume = self._floor.volume(volume_name)
+        with self._floor.runtime(volume.uuid).lock:
+            volume = self._floor.volume(volume_name)
+            ask.check_rights(volume)
+            ask.check_force(force)
+            if (known := self._operations.again(ask)) is not None:
+                return known
+            undone, save = self._undo.meant(volume, op)
+            return self._take_back(ask, Verb.UNDO, volume, save, force, no_undo, undone.id)
+
+    def _take_back(
+        self,
+        ask: Ask,
+        verb: Verb,
+        volume: Volume,
+        save: Save,
+        force: bool,
+        no_undo: bool,
+        undone: int | None = None,
+    ) -> Shape:
+        """The volume is the save from here on, and what it was is kept where there is room: both in
+        force with one record, or neither. No recover is refused for want of an undo save.
+        """
+        found = self.check_recover(verb, volume, save, force)
+        handle = found.handle
+        with self._floor.pool:
+            undo = UndoSave(None, why="none was asked for")
+            if not no_undo:
+                undo = self._undo.choose(volume, save)
             if ask.preview:
                 bits = self._views.changed_since(volume, save)
                 made = self._operations.preview(ask, volume, save.generation)
                 made["operation"]["extents_changed"] = maps.count(bits)
-                return made
+                on = self._floor.medium_name(undo.medium) if undo.medium else None
+                return {**made, "undo_onto": on, "undo_why": undo.why}
             prepared = {
                 "frozen": volume.generation,
-                "medium": medium.hex(),
-                "pending": maps.count(base),
+                "medium": found.medium.hex(),
+                "pending": maps.count(found.base),
             }
+            if undone is not None:
+                prepared["undone"] = undone
             row = self._operations.begin(ask, volume, save.generation, prepared)
             with self._undone(row, []):
-                source: Any = medium
-                if medium not in self._floor.engine.status(handle)["saves"]:
-                    source = self._floor.medium(medium).spec()
-                point = self._floor.engine.recover(handle, source, save.generation, base, row.id)
-            fixed = self._fixed(handle, point)
-            if isinstance(source, bytes) or fixed.pending:
-                pending = fixed.pending
-            else:  # it may be over already, and is told then as none
-                bits = maps.either([base, point.frozen_map], self._floor.extents(volume))
-                pending = maps.count(bits)
-            row = self._settle.point(row, replace(fixed, pending=pending))
-            self._floor.engine.set_sense_ua(handle, *MEDIUM_CHANGED)
-            self._floor.tell()
-            return self._answer(row, volume, save.generation)
+                row, undo = self._undo.claim(row, volume, undo)
+        with self._undone(row, []):
+            source = self.source_spec(found)
+            row, undo, point = self._undo.recover(row, handle, source, found.base, undo)
+        row = self._settle.point(row, self.recovered(found, source, point))
+        self._floor.engine.set_sense_ua(handle, *MEDIUM_CHANGED)
+        if undo.medium is not None:
+            self._superseded(volume)
+        self._floor.tell()
+        more: Shape = {"undo": self._undo.taken(row), "undo_why": undo.why}
+        if undone is not None:
+            more["undone"] = undone
+        return self._answer(row, volume, save.generation, more)
+
+    def check_recover(self, verb: Verb, volume: Volume, save: Save, force: bool) -> ToRecover:
+        """What a recover from this save takes, if it can be done now. Raises Refused."""
+        handle = self._floor.handle(volume)
+        self._require(verb, volume, save)
+        self._check_hosts(volume, force)
+        return self.to_recover(volume, save, handle)
+
+    def to_recover(self, volume: Volume, save: Save, handle: int) -> ToRecover:
+        """The same whatever the table says. Raises Refused where no medium of the save is there."""
+        base = self._views.differential(volume, save.generation, volume.parent)
+        return ToRecover(volume, save, handle, self._source(volume, save), base)
+
+    def source_spec(self, found: ToRecover) -> Any:
+        """The save's medium for the engine: its uuid where it still fills, and is known there."""
+        if found.medium in self._floor.engine.status(found.handle)["saves"]:
+            return found.medium
+        return self._floor.medium(found.medium).spec()
+
+    def recovered(self, found: ToRecover, source: Any, point: Point) -> Fixed:
+        """A recover's point, as it is settled."""
+        fixed = self.fixed(found.handle, point)
+        if isinstance(source, bytes) or fixed.pending:
+            return fixed
+        # It may be over already, and is told then as none.
+        size = self._floor.extents(found.volume)
+        return replace(fixed, pending=maps.count(maps.either([found.base, point.frozen_map], size)))
 
     def _source(self, volume: Volume, save: Save) -> bytes:
         for uuid in save.media:
@@ -208,7 +340,7 @@ class Points:
             with self._undone(row, []):
                 specs = [self._floor.medium(uuid).spec() for uuid in legs]
                 point = self._floor.engine.swap(handle, specs, save.generation, row.id)
-            row = self._settle.point(row, self._fixed(handle, point))
+            row = self._settle.point(row, self.fixed(handle, point))
             self._floor.engine.set_sense_ua(handle, *MEDIUM_CHANGED)
             self._floor.tell()
             return self._answer(row, volume, point.frozen)
@@ -275,7 +407,8 @@ class Points:
                 hint="log all but one out, or use --force at the terminal",
             )
 
-    def _fixed(self, handle: int, point: Point) -> Fixed:
+    def fixed(self, handle: int, point: Point) -> Fixed:
+        """A point of the engine's, as it is settled."""
         return Fixed(
             frozen=point.frozen,
             frozen_map=point.frozen_map,
@@ -288,11 +421,14 @@ class Points:
     def _undone(self, row: Operation, claimed: list[bytes]) -> _Undone:
         return _Undone(self._operations, self._settle, row, claimed)
 
-    def _answer(self, row: Operation, volume: Volume, generation: int) -> Shape:
+    def _answer(
+        self, row: Operation, volume: Volume, generation: int, more: Shape | None = None
+    ) -> Shape:
         volume = self._floor.volume(volume.name)
         save = self._floor.catalog.save_get(volume.uuid, generation)
         assert save is not None
-        return self._operations.answer(row, {"save": self._views.save(volume, save)})
+        made = {"save": self._views.save(volume, save), **(more or {})}
+        return self._operations.answer(row, made)
 
 
 class _Undone:
@@ -313,9 +449,15 @@ class _Undone:
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
         if not isinstance(error, (Refused, OSError)):
             return
-        for uuid in self._claimed:
+        # As it is now: what it prepared may have changed on the way.
+        self._row = self._operations.row(self._row.id)
+        claimed = [*self._claimed]
+        if self._row.prepared.get("undo"):
+            claimed.append(bytes.fromhex(self._row.prepared["undo"]))
+        for uuid in claimed:
             with left_to_the_next_start("the trailer of a medium that was claimed"):
-                self._settle.free(uuid, self._row.id)
+                assert self._row.volume is not None
+                self._settle.unclaim(uuid, self._row.volume, self._row.id)
         why = error.message if isinstance(error, Refused) else str(error)
         self._operations.drop(self._row, why)
         if isinstance(error, OSError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
 
 from targetplugin.catalog import MediumRow, Volume
 from targetplugin.errors import Reason, Refused
@@ -183,23 +184,34 @@ class Pool:
         trailer = self._floor.media[uuid].trailer
         return trailer is not None and trailer.role is Role.FREE
 
-    def take(self, volume: Volume, *, onto: str | None = None) -> bytes:
+    def take(
+        self, volume: Volume, *, onto: str | None = None, without: Collection[bytes] = ()
+    ) -> bytes:
         """The medium that is to be used: the one named, else the smallest that fits.
 
         Hold the pool's lock.
 
+        Args:
+            without: media that the same operation has taken already.
+
         Raises:
             Refused: NO_MEDIUM, NOT_FOUND, or STATE where the one named is not free or too small.
         """
-        return self.choose(volume.size, 1, [onto] if onto else None, volume.name)[0].uuid
+        named = [onto] if onto else None
+        return self.choose(volume.size, 1, named, volume.name, without)[0].uuid
 
     def choose(
-        self, size: int, number: int, named: list[str] | None, what_for: str
+        self,
+        size: int,
+        number: int,
+        named: list[str] | None,
+        what_for: str,
+        without: Collection[bytes] = (),
     ) -> list[MediumRow]:
         """So many free media that a volume of `size` bytes fits on; the named ones, or the
         smallest.
         """
-        free = self.free()
+        free = [row for row in self.free() if row.uuid not in without]
         if named is not None:
             return [self._named(name, size, free) for name in named]
         fitting = [row for row in free if row.data_size >= size]
@@ -211,9 +223,21 @@ class Pool:
                 f" or more, and there {'is' if len(fitting) == 1 else 'are'} {len(fitting)}",
                 object=what_for,
                 hint="add one with media add"
-                + (f"; the largest free one holds {told(room)}" if room else ""),
+                + (f"; the largest free one holds {told(room)}" if room else "")
+                + self._kept_for_undo(size),
             )
         return fitting[:number]
+
+    def _kept_for_undo(self, size: int) -> str:
+        """Which saves a recover took for an undo, and could be done without."""
+        catalog = self._floor.catalog
+        for save in catalog.saves():
+            sizes = [row.data_size for row in catalog.media() if row.uuid in save.media]
+            volume = catalog.volume_get(save.volume)
+            if save.undo and volume is not None and max(sizes, default=0) >= size:
+                name = f"{volume.name}@{save.generation}"
+                return f"; or release {name}, which is there for undo {volume.name} alone"
+        return ""
 
     def _named(self, name: str, size: int, free: list[MediumRow]) -> MediumRow:
         row = self._floor.medium_row(name)

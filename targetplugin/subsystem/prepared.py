@@ -5,6 +5,7 @@ finished; of the others nothing is left (rule 7).
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from targetplugin.catalog import Operation, maps
 from targetplugin.engine import Record, decode_map_slot, decode_record
@@ -19,7 +20,7 @@ from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
 
 log = logging.getLogger(__name__)
-POINTS = ("save", "recover", "swap")
+POINTS = ("save", "recover", "undo", "swap")
 
 
 class Prepared:
@@ -57,10 +58,16 @@ class Prepared:
         if row.verb in POINTS:
             if record.op == row.id:
                 log.info("%s %d of %s is in force", row.verb, row.id, row.volume_name)
+                if "group" in row.prepared:  # its label comes when all the others are, too
+                    row = replace(row, prepared={**row.prepared, "label": ""})
                 self._settle.point(row, self._found(row, record))
                 return
+            if row.verb == "recover" and self._operations.committed(row):
+                return  # those of other volumes are in force: it is done before hosts are served
             if row.verb == "save" and row.prepared["kind"] == "copy":
                 self._free(bytes.fromhex(row.prepared["medium"]), row)
+            if row.prepared.get("undo"):
+                self._free(bytes.fromhex(row.prepared["undo"]), row)
         elif row.verb == "resync":
             came = [u for u in map(bytes.fromhex, row.prepared["media"]) if u in legs]
             if came:

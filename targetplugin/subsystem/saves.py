@@ -9,8 +9,8 @@ from targetplugin.catalog import Operation, Save, Volume, maps
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.operations import Ask, Operations
-from targetplugin.subsystem.settle import Settle
-from targetplugin.subsystem.states import Verb, require
+from targetplugin.subsystem.settle import Settle, left_to_the_next_start
+from targetplugin.subsystem.states import Activity, Verb, require
 from targetplugin.subsystem.views import Shape, Views, now
 
 
@@ -81,6 +81,29 @@ class Saves:
                 self._floor.catalog.save_remove(row.volume, row.save)
             self._operations.end(row, in_force=now())
 
+    def release_superseded(self, volume: Volume) -> None:
+        """Of the saves that recovers took for an undo only the newest is kept: the others go as soon as
+        nothing reads them. Call it with the volume's lock. What can't be done now is left to the next
+        time.
+        """
+        taken = [save for save in self._floor.catalog.saves(volume.uuid) if save.undo]
+        newest = max((save.undo for save in taken), default=0)
+        for save in taken:
+            idle = self._views.activity(volume, save) is Activity.IDLE
+            idle = idle and not self._views.ties(volume, save)
+            if save.undo != newest and idle:
+                with left_to_the_next_start(f"the release of {save_name(volume, save)}"):
+                    self._give_up(volume, save, "a newer recover took an undo save", 0)
+
+    def _give_up(self, volume: Volume, save: Save, why: str, op: int) -> None:
+        """Takes a save out of the engine and the catalog, and frees its media."""
+        if save.fill == "filling":
+            # A start takes what the record has no more for whole.
+            self._floor.catalog.save_set(volume.uuid, save.generation, fill="broken")
+        self._end_fill(volume, save, why)
+        self._floor.catalog.save_remove(volume.uuid, save.generation)
+        self._settle.trailers(volume.uuid, op)
+
     # --- resync ------------------------------------------------------------------------------
 
     def resync(self, ask: Ask, name: str) -> Shape:
@@ -146,6 +169,10 @@ class Saves:
         """See Subsystem.abort."""
         shape = self._operations.get(op)
         row = self._floor.catalog.operation_get(op)
+        if row is not None and row.state == "running" and "members" in row.prepared:
+            for part in self._operations.parts(row):
+                self.abort(part.id)
+            return {"operation": self._operations.get(op)}
         if row is None or row.volume is None or row.state != "running":
             return {"operation": shape}
         runtime = self._floor.runtime(row.volume)
@@ -165,12 +192,7 @@ class Saves:
             save = self._floor.catalog.save_get(volume.uuid, row.save)
             if save is not None:
                 self._require(Verb.RELEASE, volume, save)
-                if save.fill == "filling":
-                    # A start takes what the record has no more for whole.
-                    self._floor.catalog.save_set(volume.uuid, save.generation, fill="broken")
-                self._end_fill(volume, save, "the save was aborted")
-                self._floor.catalog.save_remove(volume.uuid, save.generation)
-                self._settle.trailers(volume.uuid, row.id)
+                self._give_up(volume, save, "the save was aborted", row.id)
             return
         if row.verb == "resync":
             handle = self._floor.handle(volume)
@@ -194,7 +216,7 @@ class Saves:
             )
         raise Refused(
             Reason.STATE,
-            f"a {row.verb} can't be aborted: hosts read what it gave them",
+            f"{row.verb} {row.id} can't be aborted: hosts read what it gave them",
             object=str(row.id),
             hint="wait until it is done; recover from another save, if that is what you want",
             progress=self._views.progress(row)[0],

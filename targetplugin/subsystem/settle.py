@@ -48,6 +48,13 @@ class Settle:
 
         Returns the operation.
         """
+        row = self.commit(row, fixed)
+        assert row.volume is not None
+        self.trailers(row.volume, row.id)
+        return row
+
+    def commit(self, row: Operation, fixed: Fixed) -> Operation:
+        """The catalog's part of it, which may be part of a larger transaction; trailers follow."""
         assert row.volume is not None
         volume = self._catalog.volume_get(row.volume)
         assert volume is not None
@@ -55,7 +62,7 @@ class Settle:
         with self._catalog.transaction():
             if row.verb == "save":
                 changes = self._saved(row, volume, fixed, name)
-            elif row.verb == "recover":
+            elif row.verb in ("recover", "undo"):
                 changes = self._recovered(row, volume, fixed, name)
             else:
                 changes = self._swapped(row, volume, fixed, name)
@@ -66,9 +73,7 @@ class Settle:
                 changes["pause_us"] = fixed.pause.whole
                 changes["drain_us"] = fixed.pause.drain
                 changes["pause_work_us"] = fixed.pause.work
-            row = self._catalog.operation_set(row.id, in_force=now(), **changes)
-        self.trailers(volume.uuid, row.id)
-        return row
+            return self._catalog.operation_set(row.id, in_force=now(), **changes)
 
     def _saved(self, row: Operation, volume: Volume, fixed: Fixed, name: str) -> dict[str, Any]:
         split = row.prepared["kind"] == "split"
@@ -77,6 +82,7 @@ class Settle:
         if split:
             stay = [g.medium for g in self._catalog.legs(volume.uuid) if g.medium != medium]
             self._catalog.legs_set(volume.uuid, stay)
+        self._replaced(row, volume)
         self._catalog.save_add(
             Save(
                 volume.uuid,
@@ -90,17 +96,40 @@ class Settle:
         )
         if split:
             return {"save": fixed.frozen, "state": "done", "progress": 1.0}
-        return {"save": fixed.frozen, "state": "running"}
+        changes: dict[str, Any] = {"save": fixed.frozen, "state": "running"}
+        if "pending" in row.prepared:
+            changes["extents_changed"] = row.prepared["pending"]
+        return changes
 
     def _recovered(self, row: Operation, volume: Volume, fixed: Fixed, name: str) -> dict[str, Any]:
         self._catalog.advance(volume.uuid, name, parent=row.save)
         prepared = {**row.prepared, "pending": fixed.pending}
+        self._replaced(row, volume)
+        if row.prepared.get("undo"):
+            self._catalog.save_add(
+                Save(
+                    volume.uuid,
+                    fixed.frozen,
+                    label=row.prepared["undo_label"],
+                    fill="filling",
+                    created=row.started,
+                    door=row.door,
+                    media=(bytes.fromhex(row.prepared["undo"]),),
+                    undo=row.id,
+                )
+            )
         return {
             "state": "running",
             "extents_changed": fixed.pending,
             "bytes_total": fixed.pending * volume.extent_size,
             "prepared": prepared,
         }
+
+    def _replaced(self, row: Operation, volume: Volume) -> None:
+        """Rule 11: the save that was taken onto an older save's medium ends that one."""
+        old = row.prepared.get("replaces")
+        if old and self._catalog.save_get(volume.uuid, old) is not None:
+            self._catalog.save_remove(volume.uuid, old)
 
     def _swapped(self, row: Operation, volume: Volume, fixed: Fixed, name: str) -> dict[str, Any]:
         assert row.save is not None
@@ -176,7 +205,8 @@ class Settle:
             medium.write_trailer(replace(trailer, op=op))
 
     def claim(self, uuid: bytes, role: Role, volume: Volume, op: int) -> None:
-        """Rule 11: says what a free medium will be, before its first byte is overwritten.
+        """Rule 11: says what a free medium, or that of an older save, will be, before its first byte is
+        overwritten.
 
         Raises:
             Refused: STATE where it is missing, ENVIRONMENT where it can't be written.
@@ -190,6 +220,8 @@ class Settle:
             volume_name=volume.name,
             volume_size=volume.size,
             extent_shift=volume.extent_size.bit_length() - 1,
+            generation=0,
+            label="",
             op=op,
         )
         try:
@@ -202,6 +234,13 @@ class Settle:
                 object=name,
                 hint="look at its disk, or name another medium",
             ) from error
+
+    def unclaim(self, uuid: bytes, volume: bytes, op: int) -> None:
+        """Nothing came of it: a medium is free again, or that of the save that it holds."""
+        if self._catalog.save_on(uuid) is None:
+            self.free(uuid, op)
+        else:
+            self.trailers(volume, op, free_others=False)
 
     def free(self, uuid: bytes, op: int) -> None:
         """Says durably that a medium holds nothing; its old records and maps are wiped."""

@@ -30,8 +30,11 @@ from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.prepared import Prepared
+from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.shown import Shown
+from targetplugin.subsystem.taken_back import TakenBack
+from targetplugin.subsystem.together import Together
 from targetplugin.subsystem.transfers import Transfers
 from targetplugin.subsystem.volumes import Volumes
 
@@ -64,6 +67,9 @@ class Start:
         transfers: Transfers,
         exports: Exports,
         shown: Shown,
+        saves: Saves,
+        together: Together,
+        taken_back: TakenBack,
     ) -> None:
         self._floor = floor
         self._catalog = floor.catalog
@@ -75,6 +81,9 @@ class Start:
         self._transfers = transfers
         self._exports = exports
         self._shown = shown
+        self._saves = saves
+        self._together = together
+        self._taken_back = taken_back
         self.held: set[bytes] = set()  # media of which a dead process's requests may not be over
 
     def everything(self) -> None:
@@ -89,7 +98,12 @@ class Start:
         self._prepared.drop_images()
         for volume in self._catalog.volumes():
             self.try_volume(volume)
+        self.decide()
         self._free_strays()
+
+    def decide(self) -> None:
+        """What several volumes did as one, once all of them are there. Holds no volume's lock."""
+        self._together.decide()
 
     def open_media(self, wait: float) -> list[bytes]:
         """Opens the known media that are not open, wherever they are now.
@@ -152,6 +166,9 @@ class Start:
             try:
                 self._start(volume)
             except (Refused, OSError) as error:
+                if runtime.handle is not None:
+                    self._floor.engine.remove_volume(runtime.handle)
+                    runtime.handle = None
                 runtime.why_down = error.message if isinstance(error, Refused) else str(error)
                 log.error("%s is down: %s", volume.name, runtime.why_down)
                 self._shown.begin_all(volume, self.held)  # its saves need none of its legs
@@ -211,7 +228,9 @@ class Start:
         )
         with left_to_the_next_start(f"what the catalog lacks of {volume.name}"):
             self._catch_up(volume, record, handle)
+        self._saves.release_superseded(volume)
         self._settle.trailers(volume.uuid, record.op)
+        self._taken_back.go_on(volume, handle)
 
     def _start_new(self, volume: Volume) -> None:
         """The daemon ended between a volume's creation and its first record."""

@@ -24,6 +24,8 @@ class Verb(Enum):
     BACKUP = "backup"
     EXPORT = "export"  # of a save: to show it to hosts
     CLONE = "clone"
+    UNDO = "undo"
+    REPLACE = "replace"  # a save onto this older save's medium
 
 
 class Fill(Enum):
@@ -106,15 +108,28 @@ _DOWN = _no("is down: no leg in sync is there", "bring the missing medium back")
 # Every pair of a state and a verb stands here; what a state says nothing of is done.
 _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
     Fill.FILLING: dict.fromkeys(
-        (Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.EXPORT, Verb.CLONE), _FILLS
+        (Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.REPLACE, Verb.EXPORT, Verb.CLONE), _FILLS
     ),
     Fill.WHOLE: {},
     Fill.BROKEN: dict.fromkeys(
-        (Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.EXPORT, Verb.CLONE), _BROKEN
+        (
+            Verb.RECOVER,
+            Verb.SWAP,
+            Verb.RESYNC,
+            Verb.BACKUP,
+            Verb.UNDO,
+            Verb.EXPORT,
+            Verb.CLONE,
+        ),
+        _BROKEN,
     ),
     Activity.IDLE: {},
-    Activity.RECOVERING: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE), _SOURCE),
-    Activity.BACKING_UP: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.BACKUP), _READ),
+    Activity.RECOVERING: dict.fromkeys(
+        (Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.REPLACE), _SOURCE
+    ),
+    Activity.BACKING_UP: dict.fromkeys(
+        (Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.BACKUP, Verb.REPLACE), _READ
+    ),
     Activity.RESTORING: dict.fromkeys(
         (
             Verb.DIFF,
@@ -125,16 +140,24 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
             Verb.BACKUP,
             Verb.EXPORT,
             Verb.CLONE,
+            Verb.UNDO,
+            Verb.REPLACE,
         ),
         _IMAGE,
     ),
-    Tie.SHOWN: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE), _SHOWN),
-    Tie.CLONED: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE), _CLONED),
+    Tie.SHOWN: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.REPLACE), _SHOWN),
+    Tie.CLONED: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.REPLACE), _CLONED),
     Volume.SETTLED: {},
     Volume.FILLING: {Verb.SWAP: _SAVES_FILL},
-    Volume.RECOVERING: dict.fromkeys((Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _RECOVERS),
-    Volume.CLONING: dict.fromkeys((Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _CLONES),
-    Volume.DOWN: dict.fromkeys((Verb.SAVE, Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _DOWN),
+    Volume.RECOVERING: dict.fromkeys(
+        (Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.UNDO, Verb.REPLACE), _RECOVERS
+    ),
+    Volume.CLONING: dict.fromkeys(
+        (Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.UNDO, Verb.REPLACE), _CLONES
+    ),
+    Volume.DOWN: dict.fromkeys(
+        (Verb.SAVE, Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.UNDO, Verb.REPLACE), _DOWN
+    ),
 }
 ALL_STATES: tuple[State, ...] = (*Fill, *Activity, *Tie, *Volume)
 

@@ -12,6 +12,7 @@ from targetplugin.subsystem.clones import Clones
 from targetplugin.subsystem.comeback import Comeback
 from targetplugin.subsystem.exports import Asked, Exports
 from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.groups import Groups
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.points import Points
 from targetplugin.subsystem.pool import Pool
@@ -21,6 +22,8 @@ from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.shown import Shown
 from targetplugin.subsystem.start import Start
+from targetplugin.subsystem.taken_back import TakenBack
+from targetplugin.subsystem.together import Together
 from targetplugin.subsystem.transfers import Transfers
 from targetplugin.subsystem.views import Shape, Views, serves
 from targetplugin.subsystem.volumes import Volumes
@@ -56,13 +59,19 @@ class Subsystem:
         self._operations = operations = Operations(floor, views)
         self._pool = pool = Pool(floor, views)
         self._volumes = Volumes(floor, views, pool, settle)
-        self._points = Points(floor, views, operations, pool, settle)
         self._saves = Saves(floor, views, operations, settle)
+        superseded = self._saves.release_superseded
+        self._points = Points(floor, views, operations, pool, settle, superseded)
+        self._groups = Groups(floor)
+        self._together = Together(
+            floor, views, operations, settle, self._groups, self._points, self._saves
+        )
+        self._taken_back = TakenBack(floor, views, operations, settle, self._points, self._together)
         self._backups = Backups(floor, views, operations, pool, settle)
         self._clones = Clones(floor, views, operations, pool, settle, self._volumes)
         self._exports = Exports(floor, views)
         self._shown = Shown(floor, views, operations, self._exports)
-        self._transfers = Transfers(floor, views, operations, settle, self._lost)
+        self._transfers = Transfers(floor, views, operations, settle, self._lost, superseded)
         self._start = Start(
             floor,
             operations,
@@ -73,6 +82,9 @@ class Subsystem:
             self._transfers,
             self._exports,
             self._shown,
+            self._saves,
+            self._together,
+            self._taken_back,
         )
         self._comeback = Comeback(floor, pool, settle, self._start, self._shown)
         floor.patience.answered = lambda path: self._comeback.appeared()
@@ -197,7 +209,9 @@ class Subsystem:
 
     def volume_delete(self, name: str, *, force: bool = False) -> Shape:
         """Deletes a volume that is not exported, with its saves. `force`: although data is lost."""
-        return self._volumes.delete(name, force)
+        shape = self._volumes.delete(name, force)
+        self._together.decide()  # what it did with others ends without it
+        return shape
 
     def volume_list(self) -> list[Shape]:
         return self._volumes.all()
@@ -238,6 +252,29 @@ class Subsystem:
         part: Exports | Shown = self._shown if "@" in volume else self._exports
         return part.unexport(volume, initiators, force)
 
+    # --- groups ------------------------------------------------------------------------------
+
+    def group_create(self, name: str, volumes: list[str]) -> Shape:
+        """Lets hosts that see these volumes name them together in-band. Returns a Group."""
+        return self._groups.create(name, volumes)
+
+    def group_delete(self, name: str) -> Shape:
+        """Takes that back; the volumes and their saves stay."""
+        return self._groups.delete(name)
+
+    def group_list(self) -> list[Shape]:
+        return self._groups.all()
+
+    def group_limit(self, volume: str) -> int:
+        """How many volumes a host may name together with this one, itself included; 1: none."""
+        return self._groups.limit(volume)
+
+    def group_reach(self, volume: str, naas: list[str]) -> list[str]:
+        """This volume's name and those of others that a host names together with it, by their NAA (32
+        hex digits). Raises Refused (RIGHTS) where it may not.
+        """
+        return self._groups.reach(volume, naas)
+
     # --- points ------------------------------------------------------------------------------
 
     def save(
@@ -247,20 +284,69 @@ class Subsystem:
         label: str = "",
         policy: str | None = None,
         onto: str | None = None,
+        replace: str | None = None,
         door: str = "terminal",
         request: bytes | None = None,
         preview: bool = False,
     ) -> Shape:
         """Fixes the volume as it is: by splitting a leg in sync, or onto a spare that fills in the
-        background.
+        background, or onto an older save's medium, to which only what differs is copied.
 
         Args:
             policy: "split" or "copy" instead of the volume's.
             onto: the free medium, or the leg, that is to be the save.
+            replace: the older save, which ends with this one; its label stays where none is given.
         """
         body = {"volume": volume, "label": label, "policy": policy, "onto": onto}
+        ask = Ask("save", _with(body, replace=replace), door, request, preview)
+        return self._points.save(ask, volume, label, policy, onto, replace)
+
+    def save_group(
+        self,
+        volumes: list[str],
+        *,
+        label: str = "",
+        policy: str | None = None,
+        deadline_ms: int | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        preview: bool = False,
+    ) -> Shape:
+        """Fixes several volumes as they are at one instant, all or none.
+
+        Args:
+            label: of each of the saves.
+            policy: "split" or "copy" instead of each volume's.
+            deadline_ms: for how long writes of any may be held for it at most, 1 to 5000; then it
+                is called off and nothing has changed. None: 500.
+
+        Returns:
+            {"operation": of all, "operations": one a volume, "saves": in the order of `volumes`}.
+        """
+        body = {"volumes": volumes, "label": label, "policy": policy, "deadline": deadline_ms}
         ask = Ask("save", body, door, request, preview)
-        return self._points.save(ask, volume, label, policy, onto)
+        return self._together.save(ask, volumes, label, policy, deadline_ms)
+
+    def recover_group(
+        self,
+        saves: list[str],
+        *,
+        deadline_ms: int | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        force: bool = False,
+        preview: bool = False,
+    ) -> Shape:
+        """Several volumes are these saves of theirs from here on, all at one instant, or none.
+
+        Args:
+            deadline_ms: as in save_group. force: as in recover.
+
+        Returns:
+            As save_group.
+        """
+        ask = Ask("recover", {"saves": saves, "deadline": deadline_ms}, door, request, preview)
+        return self._taken_back.recover(ask, saves, force, deadline_ms)
 
     def diff(self, save: str, *, door: str = "terminal") -> Shape:
         """What changed since a save, as a count, in bytes and as a list of runs."""
@@ -273,16 +359,42 @@ class Subsystem:
         door: str = "terminal",
         request: bytes | None = None,
         force: bool = False,
+        no_undo: bool = False,
         preview: bool = False,
     ) -> Shape:
         """The volume is the save from here on; differing extents are copied in the background; the
         save stays.
 
+        What the volume was is kept as an undo save where there is a spare: {"operation", "save", "undo":
+        Save or None, "undo_why": why there is none}.
+
         Args:
             force: although hosts of several names are logged in (terminal only).
+            no_undo: take no undo save.
         """
-        ask = Ask("recover", {"save": save}, door, request, preview)
-        return self._points.recover(ask, save, force)
+        ask = Ask("recover", _with({"save": save}, no_undo=no_undo), door, request, preview)
+        return self._points.recover(ask, save, force, no_undo)
+
+    def undo(
+        self,
+        volume: str,
+        *,
+        op: int | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        force: bool = False,
+        no_undo: bool = False,
+        preview: bool = False,
+    ) -> Shape:
+        """Takes the last recover back, or the last undo: a recover from the undo save that it took.
+
+        Args:
+            op: the operation that is meant; refused where it is not the last recover of the volume.
+            force, no_undo: as of recover.
+        """
+        body = _with({"volume": volume, "op": op}, no_undo=no_undo)
+        ask = Ask("undo", body, door, request, preview)
+        return self._points.undo(ask, volume, op, force, no_undo)
 
     def swap(
         self,
@@ -447,3 +559,10 @@ class Subsystem:
     def operation_wait(self, op: int, timeout: float) -> Shape:
         """The operation when it is over, or as it is after `timeout` seconds."""
         return self._operations.wait(op, timeout)
+
+
+def _with(body: Shape, **more: object) -> Shape:
+    """A request's body with what was asked beside, left out where it was not: so that a request of an
+    older version of this program stays the same request.
+    """
+    return {**body, **{key: value for key, value in more.items() if value}}

@@ -17,6 +17,7 @@ from targetplugin.subsystem.floor import Floor, Runtime
 from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.ports import Event
 from targetplugin.subsystem.settle import Settle
+from targetplugin.subsystem.undo import TAKES_BACK
 from targetplugin.subsystem.views import Views
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ class Transfers:
     Args:
         on_leg_lost: is called, without a lock, when a leg went stale, or answers again: someone may
             bring it back.
+        on_over: is called, with the volume's lock, when a save needs nothing more or a recover is over:
+            others may end.
     """
 
     def __init__(
@@ -38,12 +41,14 @@ class Transfers:
         operations: Operations,
         settle: Settle,
         on_leg_lost: Callable[[], None],
+        on_over: Callable[[Volume], None],
     ) -> None:
         self._floor = floor
         self._views = views
         self._operations = operations
         self._settle = settle
         self._on_leg_lost = on_leg_lost
+        self._on_over = on_over
         self._queue: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
         self._waiting: deque[Event] = deque()  # those that the catalog has not taken yet
         self._thread = threading.Thread(target=self._run, name="transfers", daemon=True)
@@ -167,6 +172,7 @@ class Transfers:
             return
         self.save_is_whole(volume, medium)
         self._detach(runtime, medium)
+        self._on_over(volume)
 
     def save_is_whole(self, volume: Volume, medium: bytes) -> None:
         """The save on a medium needs nothing more."""
@@ -177,7 +183,7 @@ class Transfers:
             self._floor.catalog.save_set(volume.uuid, save.generation, fill="whole")
             for row in self._operations.running(volume.uuid, "save"):
                 if row.save == save.generation:
-                    self._end(row, self._floor.extents(volume))
+                    self._end(row, row.prepared.get("pending", self._floor.extents(volume)))
 
     def _save_broken(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
         if self._is_past(runtime, medium, "broken"):
@@ -206,10 +212,11 @@ class Transfers:
             return  # another has begun since, and its end ends both
         self.recover_is_over(volume)
         self._detach(runtime, medium, unless_it_fills=True)
+        self._on_over(volume)
 
     def recover_is_over(self, volume: Volume) -> None:
         """All extents are copied back; a clone needs its source no more."""
-        verbs = ("recover", "clone")
+        verbs = (*TAKES_BACK, "clone")
         rows = [row for verb in verbs for row in self._operations.running(volume.uuid, verb)]
         now = self._floor.catalog.volume_get(volume.uuid) or volume
         if not rows and "source" not in now.details:
@@ -222,7 +229,7 @@ class Transfers:
 
     def _recover_failed(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
         name = self._floor.medium_name(medium)
-        for verb in ("recover", "clone"):
+        for verb in (*TAKES_BACK, "clone"):
             for row in self._operations.running(volume.uuid, verb):
                 why = f"{name} can't be read; the {verb} goes on when the daemon starts and it is back"
                 self._floor.catalog.operation_set(row.id, error=why)

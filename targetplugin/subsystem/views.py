@@ -43,19 +43,23 @@ class Views:
     # --- operations --------------------------------------------------------------------------
 
     def operation(self, row: Operation) -> Shape:
-        """id, verb, volume, save, state, progress, counts of extents and bytes, times, error, door,
-        request.
+        """id, verb, volume, save, the undo save that it took, state, progress, counts of extents and
+        bytes, times, error, door, request.
         """
         progress, copied = row.progress, row.extents_copied
         if row.state == "running" and row.volume is not None:
             progress, copied = self.progress(row)
+        elif row.state == "running" and "members" in row.prepared:
+            progress, copied = self._progress_of_all(row)
         size = row.prepared.get("extent_size", 0)
         save = row.save if row.save is not None else row.prepared.get("frozen")
+        undo = row.prepared.get("frozen") if row.in_force and row.prepared.get("undo") else None
         return {
             "id": row.id,
             "verb": row.verb,
             "volume": row.volume_name,
             "save": f"{row.volume_name}@{save}" if save else None,
+            "undo": f"{row.volume_name}@{undo}" if undo else None,
             "state": row.state,
             "progress": round(progress, 4),
             "extents_changed": row.extents_changed,
@@ -70,8 +74,18 @@ class Views:
             "seconds_in_force": _seconds(row.started, row.in_force) if row.in_force else None,
             "error": row.error,
             "door": row.door,
-            "request": row.request.hex() if row.request else None,
+            "request": row.request.hex() if row.request else row.prepared.get("request"),
         }
+
+    def _progress_of_all(self, whole: Operation) -> tuple[float, int]:
+        """That of an operation of several volumes: each counts the same."""
+        rows = [self._floor.catalog.operation_get(op) for op in whole.prepared["members"]]
+        told = [
+            self.progress(row) if row.state == "running" else (row.progress, row.extents_copied)
+            for row in rows
+            if row is not None
+        ]
+        return sum(one for one, _ in told) / (len(told) or 1), sum(copied for _, copied in told)
 
     def progress(self, row: Operation) -> tuple[float, int]:
         """How far a running operation is, 0.0 to 1.0, and the extents that it copied, by the
@@ -88,11 +102,12 @@ class Views:
             return row.progress, row.extents_copied
         total, left = row.prepared.get("pending", 0), None
         medium = bytes.fromhex(row.prepared.get("medium", ""))
-        if row.verb in ("recover", "clone") and status["recover"]:
+        if row.verb in ("recover", "undo", "clone") and status["recover"]:
             total, left = status["recover"]["total"], status["recover"]["pending"]
             total = max(total, row.prepared.get("pending", 0))
         elif row.verb == "save" and medium in status["saves"]:
-            total, left = status["extents"], status["extents"] - status["saves"][medium]["has"]
+            left = status["extents"] - status["saves"][medium]["has"]
+            total = max(row.prepared.get("pending", status["extents"]), left)
         elif row.verb == "resync" and medium in status["legs"]:
             left = status["legs"][medium]["missed"]
             total = max(total, left)
@@ -116,6 +131,7 @@ class Views:
             if row.save == save.generation and row.state == "running":
                 found = {
                     "recover": Activity.RECOVERING,
+                    "undo": Activity.RECOVERING,
                     "backup": Activity.BACKING_UP,
                     "restore": Activity.RESTORING,
                 }.get(row.verb)
@@ -181,7 +197,7 @@ class Views:
 
     def save(self, volume: Volume, save: Save) -> Shape:
         """name, volume, generation, label, created, fill, activity, media, percent, changes since
-        it, origin, slot, export, clones that are being copied from it.
+        it, origin, slot, the operation that it undoes, export, clones that are being copied from it.
         """
         status = self._floor.status(volume)
         percent = 100.0
@@ -210,6 +226,7 @@ class Views:
             "slot": save.slot,
             "export": self.export(save_name(volume, save), shown.export) if shown else None,
             "clones": [clone.name for clone in self.clones(volume, save)],
+            "undo": save.undo or None,
         }
 
     # --- volumes -----------------------------------------------------------------------------

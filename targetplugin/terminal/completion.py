@@ -14,7 +14,7 @@ from targetplugin.control.client import ControlError
 from targetplugin.terminal import grammar
 from targetplugin.terminal.session import Session
 
-KINDS = ("volume", "save", "medium", "operation", "backup")
+KINDS = ("volume", "save", "medium", "operation", "backup", "group")
 
 _SCRIPT = r"""# bash completion for targetplugin; made by: targetplugin completion bash
 # Put it into /etc/bash_completion.d/targetplugin, or: source <(targetplugin completion bash)
@@ -99,6 +99,8 @@ def names(session: Session, kind: str) -> set[str]:
     try:
         if kind == "backup":
             return {str(one["number"]) for one in session.call("backup.list")}
+        if kind == "group":
+            return {one["name"] for one in session.call("group.list")}
         status = session.call("status")
     except ControlError:
         return set()
@@ -140,7 +142,9 @@ def script(root: argparse.ArgumentParser) -> str:
                 for option in action.option_strings:
                     takes.setdefault(value, []).append(f'"{name}:{option}"')
         for place, action in enumerate(_positionals(parser)):
-            places.setdefault(_completes(action), []).append(f'"{name}:{place}"')
+            # Of the last that takes many, all places from its own on: none of ours stands past nine.
+            at = f'"{name}:"[{place}-9]' if action.nargs == "+" else f'"{name}:{place}"'
+            places.setdefault(_completes(action), []).append(at)
     lines += _function("takes", [("|".join(p), v) for v, p in takes.items()], "$1:$2")
     lines += _function("place", [("|".join(p), v) for v, p in places.items()], "$1:$2")
     return "\n".join([*lines, "complete -F _targetplugin targetplugin", ""])

@@ -68,10 +68,20 @@ def volume(parser: argparse.ArgumentParser, **settings: Any) -> None:
     completed(parser.add_argument("volume", metavar="VOLUME", **settings), "volume")
 
 
-def save(parser: argparse.ArgumentParser) -> None:
+def save(parser: argparse.ArgumentParser, **settings: Any) -> None:
     """The positional VOLUME[@SAVE]."""
     text = "a save by its label or generation, ledger@night or ledger@3; ledger is its newest"
-    completed(parser.add_argument("save", metavar="VOLUME[@SAVE]", help=text), "save")
+    completed(parser.add_argument("save", metavar="VOLUME[@SAVE]", help=text, **settings), "save")
+
+
+def deadline(parser: argparse.ArgumentParser) -> None:
+    """`--deadline`, of a verb that takes several volumes."""
+    parser.add_argument(
+        "--deadline",
+        type=number,
+        metavar="MS",
+        help="of several: how long writes may be paused, 1 to 5000 ms (default: 500)",
+    )
 
 
 def exported(parser: argparse.ArgumentParser) -> None:

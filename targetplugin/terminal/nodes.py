@@ -155,6 +155,10 @@ class Volume(Offered):
         """Takes the newest save's content back."""
         self.run("recover", self.name, force=force, wait=wait)
 
+    def ui_command_undo(self, force: str = "no", wait: str = "no") -> None:
+        """Takes the last recover back."""
+        self.run("undo", self.name, force=force, wait=wait)
+
     def ui_command_swap(self, force: str = "no", wait: str = "no") -> None:
         """Makes the newest save's medium the volume's data."""
         self.run("swap", self.name, force=force, wait=wait)

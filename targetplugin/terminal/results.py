@@ -13,10 +13,11 @@ Fields = dict[str, Any]
 _AT_ONCE = (
     "save",
     "recover",
+    "undo",
     "swap",
     "clone",
 )  # a moment from which they are in force matters to hosts
-_DIFFERENTIAL = ("recover", "resync")  # only what differs is copied
+_DIFFERENTIAL = ("recover", "undo", "resync")  # only what differs is copied
 
 
 def effect(operation: Fields | None) -> str:
@@ -53,6 +54,22 @@ def would(verb: str, name: str, result: Fields) -> None:
     say(f"{verb} {operation.get('save') or name}{onto} would be done; nothing was done now.")
     if operation["verb"] in _DIFFERENTIAL and operation.get("extents_changed") is not None:
         say(f"{operation['extents_changed']} extents differ.")
+    if result.get("undo_onto"):
+        say(f"An undo save would be taken on {result['undo_onto']}.")
+    elif result.get("undo_why"):
+        say(f"No undo save would be taken: {result['undo_why']}.")
+
+
+def tell_undo(result: Fields) -> None:
+    """Whether what was just taken back can be had again."""
+    undo = result.get("undo")
+    if undo:
+        on = ", ".join(undo["media"])
+        say(
+            f"What it was is kept as {called(undo)} on {on}; back to it: targetplugin undo {undo['volume']}"
+        )
+    elif result.get("undo_why"):
+        say(f"No undo save was taken, and this can't be undone: {result['undo_why']}.")
 
 
 def tell_effect(sentence: str, operation: Fields | None) -> None:
@@ -65,6 +82,11 @@ def tell_effect(sentence: str, operation: Fields | None) -> None:
 def called(save: Fields) -> str:
     """`ledger@3 (before-night-run)`."""
     return f"{save['name']} ({save['label']})" if save.get("label") else str(save["name"])
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def typed(save: Fields) -> str:
@@ -140,7 +162,7 @@ def saves(found: Sequence[Fields]) -> None:
             uses(save),
             format_size(save.get("changed_bytes")),
             ", ".join(save["media"]),
-            save.get("origin"),
+            f"undo of {save['undo']}" if save.get("undo") else save.get("origin"),
         ]
         for save in found
     ]
@@ -201,6 +223,15 @@ def exports(found: Sequence[Fields]) -> None:
         for host in one["initiators"]
     ]
     draw("Exports", heads, rows)
+
+
+def groups(found: Sequence[Fields]) -> None:
+    heads = ("group", "volumes", "declared", "note")
+    rows = [
+        [one["name"], ", ".join(one["volumes"]), when(one.get("created")), one.get("why")]
+        for one in found
+    ]
+    draw("Groups", heads, rows)
 
 
 def backups(found: Sequence[Fields]) -> None:

@@ -1,10 +1,11 @@
-"""The verbs on a volume and its saves: save, diff, recover, swap, clone, resync, release."""
+"""The verbs on a volume and its saves: save, diff, recover, undo, swap, clone, resync, release."""
 
 from __future__ import annotations
 
 import argparse
 
 from targetplugin.terminal import grammar, results
+from targetplugin.terminal.errors import Misused
 from targetplugin.terminal.progress import finished
 from targetplugin.terminal.session import Session
 from targetplugin.terminal.sizes import format_size
@@ -16,23 +17,37 @@ def declare(verbs: grammar.Verbs) -> None:
         verbs,
         "save",
         _save,
-        "keep a volume as it is now",
+        "keep a volume, or several at one instant, as they are now",
         more=(
             "The save holds every write that was acknowledged before, and none that comes after.\n"
-            "It takes an in-sync leg of the mirror (split) or a free medium (copy)."
+            "It takes an in-sync leg of the mirror (split) or a free medium (copy), or the medium of an\n"
+            "older save, which ends with it (--replace): then only what differs is copied.\n\n"
+            "Several volumes are saved at one instant, all or none: a write that began when another\n"
+            "was answered is in no save without that other. Writes of all are paused until each has\n"
+            "answered what was under way, at most for the deadline; then the save is called off, and\n"
+            "nothing has changed."
         ),
         examples=[
             "save ledger --label before-night-run",
+            "save ledger journal --label night --deadline 200",
             "save ledger --policy copy --onto virtio-media-c --wait",
+            "save ledger --replace ledger@before-night-run",
         ],
     )
-    grammar.volume(save)
+    grammar.volume(save, nargs="+", help="names of the volumes")
     save.add_argument(
         "--label", type=grammar.label, help="a name for the save, at most 32 bytes, not all digits"
     )
     save.add_argument("--policy", choices=("split", "copy"), help="instead of the volume's")
-    onto = save.add_argument("--onto", metavar="MEDIUM", help="the medium to take")
+    onto = save.add_argument("--onto", metavar="MEDIUM", help="the medium to take, for one volume")
     grammar.completed(onto, "medium")
+    replace = save.add_argument(
+        "--replace",
+        metavar="VOLUME@SAVE",
+        help="take the medium of this older save, which is given up; its label stays if none is given",
+    )
+    grammar.completed(replace, "save")
+    grammar.deadline(save)
     grammar.preview(save)
     grammar.waits(save, default=False, what="wait until the save is whole on its medium")
 
@@ -46,19 +61,52 @@ def declare(verbs: grammar.Verbs) -> None:
     )
     grammar.save(diff)
 
-    _take_back(
+    recover = _take_back(
         verbs,
         "recover",
         _recover,
         "take a save's content back",
         more=(
             "Every read returns the save's content as soon as this returns; only what differs is\n"
-            "copied, in the background. The save stays. Hosts should have unmounted the volume."
+            "copied, in the background. The save stays. Hosts should have unmounted the volume.\n"
+            "Where there is a spare, what the volume was is kept on it, and `undo` takes the recover back.\n"
+            "\n"
+            "Several volumes are recovered at one instant, all or none, as save does it; without undo saves."
         ),
-        examples=["recover ledger", "recover ledger@before-night-run --wait"],
+        examples=[
+            "recover ledger",
+            "recover ledger@before-night-run --wait",
+            "recover ledger@night journal@night",
+        ],
         risk="recover though hosts of more than one name are logged in",
         waiting="wait until all that differs is copied back",
+        several=True,
     )
+    _no_undo(recover)
+
+    undo = grammar.verb(
+        verbs,
+        "undo",
+        _undo,
+        "take the last recover back",
+        more=(
+            "The volume is again what it was before the recover, by the undo save that it took. What hosts\n"
+            "wrote since is kept the same way, so that a second undo takes the first one back. It waits for\n"
+            "a recover that still copies to end."
+        ),
+        examples=["undo ledger --preview", "undo ledger", "undo ledger --operation 17 --wait"],
+    )
+    grammar.volume(undo)
+    undo.add_argument(
+        "--operation",
+        metavar="NUMBER",
+        type=grammar.number,
+        help="the recover that is meant; refused if it is not the last one",
+    )
+    _no_undo(undo)
+    grammar.force(undo, "undo though hosts of more than one name are logged in")
+    grammar.preview(undo)
+    grammar.waits(undo, default=False, what="wait until all that differs is copied back")
     _take_back(
         verbs,
         "swap",
@@ -126,12 +174,23 @@ def _take_back(
     examples: list[str],
     risk: str,
     waiting: str,
-) -> None:
+    several: bool = False,
+) -> grammar.Parser:
     parser = grammar.verb(verbs, name, run, what, more=more, examples=examples)
-    grammar.save(parser)
+    if several:
+        grammar.save(parser, nargs="+")
+        grammar.deadline(parser)
+    else:
+        grammar.save(parser)
     grammar.force(parser, risk)
     grammar.preview(parser)
     grammar.waits(parser, default=False, what=waiting)
+    return parser
+
+
+def _no_undo(parser: grammar.Parser) -> None:
+    text = "take no undo save: this can't be undone then"
+    parser.add_argument("--no-undo", action="store_true", default=None, help=text)
 
 
 def _finish(session: Session, args: argparse.Namespace, result: results.Fields) -> results.Fields:
@@ -143,22 +202,57 @@ def _finish(session: Session, args: argparse.Namespace, result: results.Fields) 
 
 
 def _save(session: Session, args: argparse.Namespace) -> None:
+    if len(args.volume) > 1:
+        _save_together(session, args)
+        return
+    (volume,) = args.volume
+    _no_deadline(args)
     result = session.call(
         "save",
-        volume=args.volume,
+        volume=volume,
         label=args.label,
         policy=args.policy,
         onto=args.onto,
+        replace=args.replace,
         preview=args.preview,
     )
 
     def tell(result: results.Fields) -> None:
         if args.preview:
-            results.would("save", args.volume, result)
+            results.would("save", volume, result)
             return
         save = result["save"]
         on = ", ".join(save["media"])
         results.tell_effect(f"{results.called(save)} is saved on {on}", result["operation"])
+        if result.get("replaced"):
+            say(f"{result['replaced']} is given up: its medium has this save now.")
+
+    session.show(_finish(session, args, result), tell)
+
+
+def _save_together(session: Session, args: argparse.Namespace) -> None:
+    if args.onto is not None:
+        raise Misused("--onto names the medium of one volume; leave it out for several")
+    if args.replace is not None:
+        raise Misused("--replace names a save of one volume; leave it out for several")
+    result = session.call(
+        "group.save",
+        volumes=args.volume,
+        label=args.label,
+        policy=args.policy,
+        deadline_ms=args.deadline,
+        preview=args.preview,
+    )
+
+    def tell(result: results.Fields) -> None:
+        names = results.listed(args.volume)
+        if args.preview:
+            say(f"{names} would be saved at one instant; nothing was done now.")
+            rows = [[one["volume"], one["kind"], one["onto"]] for one in result["members"]]
+            draw("", ("volume", "by", "medium"), rows)
+            return
+        results.tell_effect(f"{names} are saved at one instant", result["operation"])
+        results.saves(result["saves"])
 
     session.show(_finish(session, args, result), tell)
 
@@ -197,8 +291,75 @@ def _ask_of_save(session: Session, args: argparse.Namespace, verb: str, done: st
     session.show(_finish(session, args, result), tell)
 
 
+def _no_deadline(args: argparse.Namespace) -> None:
+    if args.deadline is not None:
+        raise Misused("--deadline is for several volumes, and one is named")
+
+
 def _recover(session: Session, args: argparse.Namespace) -> None:
-    _ask_of_save(session, args, "recover", "{volume} is back at {save}")
+    if len(args.save) > 1:
+        _recover_together(session, args)
+        return
+    _no_deadline(args)
+    (args.save,) = args.save
+    result = session.call(
+        "recover", save=args.save, force=args.force, no_undo=args.no_undo, preview=args.preview
+    )
+
+    def tell(result: results.Fields) -> None:
+        if args.preview:
+            results.would("recover", args.save, result)
+            return
+        operation = result["operation"]
+        sentence = f"{operation['volume']} is back at {operation.get('save') or args.save}"
+        results.tell_effect(sentence, operation)
+        results.tell_undo(result)
+
+    session.show(_finish(session, args, result), tell)
+
+
+def _undo(session: Session, args: argparse.Namespace) -> None:
+    result = session.call(
+        "undo",
+        volume=args.volume,
+        op=args.operation,
+        force=args.force,
+        no_undo=args.no_undo,
+        preview=args.preview,
+    )
+
+    def tell(result: results.Fields) -> None:
+        if args.preview:
+            results.would("undo", args.volume, result)
+            return
+        name = result["save"]["name"]
+        sentence = f"operation {result['undone']} is undone: {args.volume} is back at {name}"
+        results.tell_effect(sentence, result["operation"])
+        results.tell_undo(result)
+
+    session.show(_finish(session, args, result), tell)
+
+
+def _recover_together(session: Session, args: argparse.Namespace) -> None:
+    result = session.call(
+        "group.recover",
+        saves=args.save,
+        deadline_ms=args.deadline,
+        force=args.force,
+        preview=args.preview,
+    )
+
+    def tell(result: results.Fields) -> None:
+        if args.preview:
+            names = results.listed([one["save"] for one in result["members"]])
+            say(f"{names} would be taken back at one instant; nothing was done now.")
+            rows = [[one["save"], one["extents_changed"]] for one in result["members"]]
+            draw("", ("save", "extents that differ"), rows)
+            return
+        names = results.listed([one["name"] for one in result["saves"]])
+        results.tell_effect(f"{names} are taken back at one instant", result["operation"])
+
+    session.show(_finish(session, args, result), tell)
 
 
 def _swap(session: Session, args: argparse.Namespace) -> None:

@@ -29,11 +29,13 @@ def run(seed: int, steps: int, options: dict[str, bool]) -> tuple[Counter[str], 
 
 
 def batch(
-    first: int, end: int, steps: int, options: dict[str, bool]
+    first: int, end: int, steps: int, options: dict[str, bool], until: float
 ) -> tuple[Counter[str], int, int, str]:
     covered: Counter[str] = Counter()
     crashes = 0
     for seed in range(first, end):
+        if until and time.monotonic() > until:
+            return covered, crashes, seed, ""
         more, count, wrong = run(seed, steps, options)
         covered += more
         crashes += count
@@ -68,14 +70,15 @@ def main() -> int:
     crashes = runs = 0
     wrong = ""
     begin = time.monotonic()
+    until = begin + arguments.seconds if arguments.seconds else 0.0
     with ProcessPoolExecutor(arguments.jobs) as pool:
         waiting = []
         at = first
         while (at < end or waiting) and not wrong:
-            late = arguments.seconds and time.monotonic() - begin > arguments.seconds
+            late = until and time.monotonic() > until
             while at < end and not late and len(waiting) < 2 * arguments.jobs:
                 stop = min(at + BATCH, end)
-                waiting.append((at, pool.submit(batch, at, stop, arguments.steps, options)))
+                waiting.append((at, pool.submit(batch, at, stop, arguments.steps, options, until)))
                 at = stop
             if not waiting:
                 break

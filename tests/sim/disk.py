@@ -12,6 +12,7 @@ from random import Random
 
 META = 4096
 EIO, ENOSPC = -5, -28
+Entry = tuple[int, int | bytes]  # a place in bytes, and what is there
 
 
 class Disk:
@@ -26,8 +27,10 @@ class Disk:
         self.record_offset = data_size + META
         self.maps_offset = data_size + 65536
         self.durable: dict[int, int | bytes] = {}
-        self.cached: list[tuple[int, int | bytes]] = []
-        self.unflushable: list[tuple[int, int | bytes]] = []  # of a flush that failed
+        # What was written since the last flush, oldest first: places with values, and whether it is
+        # durable as well (so that what is older is not taken for newer).
+        self.cached: list[tuple[list[Entry], bool]] = []
+        self.unflushable: dict[int, int | bytes] = {}  # of a flush that failed
         self.view: dict[int, int | bytes] = {}
         self.broken = False  # every request fails
         self.full = (
@@ -56,65 +59,82 @@ class Disk:
     def write(self, offset: int, values: list[int | bytes], *, durable: bool) -> None:
         step = META if offset >= self.data_size else self.block
         places = range(offset, offset + len(values) * step, step)
-        written = list(zip(places, values, strict=True))
-        self.view.update(written)
+        self._put(list(zip(places, values, strict=True)), durable=durable)
+
+    def _put(self, entries: list[Entry], *, durable: bool) -> None:
+        self.view.update(entries)
         if self.unflushable:
-            self.unflushable = [entry for entry in self.unflushable if entry[0] not in places]
+            for at, _ in entries:
+                self.unflushable.pop(at, None)
         if durable:
-            self.durable.update(written)
-            self.cached = [entry for entry in self.cached if entry[0] not in places]
+            self.durable.update(entries)
+            if self.cached:
+                self.cached.append((entries, True))
         else:
-            self.cached += written
+            self.cached.append((entries, False))
 
     def write_partly(
         self, offset: int, values: list[int | bytes], random: Random, *, power: bool
     ) -> None:
         """A write that was under way when it failed, or when the power went: any part of it."""
         step = META if offset >= self.data_size else self.block
+        there: dict[bool, list[Entry]] = {True: [], False: []}
         for number, value in enumerate(values):
             if random.random() < 0.5:
                 continue
             at = offset + number * step
             if isinstance(value, bytes) and (power or random.random() < 0.5):
-                self.tear(at, value, random)
-                self.cached = [entry for entry in self.cached if entry[0] != at]
-                self.view[at] = self.durable[at]
+                torn = self.torn(at, value, random)
+                there[True].append((at, torn))
             else:
-                self.write(at, [value], durable=random.random() < 0.5)
+                there[random.random() < 0.5].append((at, value))
+        for durable, entries in there.items():
+            self._put(entries, durable=durable)
 
     def flush(self) -> None:
-        self.durable.update(self.cached)
+        for entries, _ in self.cached:
+            self.durable.update(entries)
         self.cached.clear()
 
     def flush_fails(self, random: Random) -> None:
         """What was to be flushed may be lost at the next power cut, and no later flush tells of that."""
+        newest: dict[int, tuple[int | bytes, bool]] = {}
+        for entries, durable in self.cached:
+            newest.update((at, (value, durable)) for at, value in entries)
         kept = []
-        for entry in self.cached:
-            (kept if random.random() < 0.5 else self.unflushable).append(entry)
-        self.cached = kept
+        for at, (value, durable) in newest.items():
+            if durable or random.random() < 0.5:
+                kept.append((at, value))
+            else:
+                self.unflushable[at] = value
+        self.cached = [(kept, False)] if kept else []
 
     def forgives(self) -> None:
         """The process that was told so is gone, so nobody knows of it: then it must not be lost."""
-        self.cached = self.unflushable + self.cached
-        self.unflushable = []
+        if self.unflushable:
+            self.cached.insert(0, (list(self.unflushable.items()), False))
+            self.unflushable.clear()
 
     def power_cut(self, random: Random) -> None:
         """Of what was not flushed, any part may be there, in any order; metadata may be torn."""
-        for at, value in self.cached:
-            if random.random() < 0.5:
-                if isinstance(value, bytes):
-                    self.tear(at, value, random)
-                else:
+        for entries, durable in self.cached:
+            if durable:
+                self.durable.update(entries)
+                continue
+            for at, value in entries:
+                if random.random() < 0.5:
+                    if isinstance(value, bytes):
+                        value = self.torn(at, value, random)
                     self.durable[at] = value
         self.cached.clear()
         self.unflushable.clear()
         self.view = dict(self.durable)
 
-    def tear(self, at: int, value: bytes, random: Random) -> None:
+    def torn(self, at: int, value: bytes, random: Random) -> bytes:
         """A block that was being written when the power went: each sector old or new."""
         old = self.durable.get(at, 0)
         old = old if isinstance(old, bytes) else bytes(META)
-        self.durable[at] = b"".join(
+        return b"".join(
             (value if random.random() < 0.5 else old)[part : part + 512]
             for part in range(0, META, 512)
         )
@@ -125,6 +145,13 @@ class Disk:
         bit = random.randrange(META * 8)
         block[bit // 8] ^= 1 << bit % 8
         self.view[at] = self.durable[at] = bytes(block)
+
+    def wipe_maps(self) -> None:
+        """Saves' maps of earlier times are gone, durably."""
+        first = self.maps_offset + 8 * self.map_slots * META
+        for places in (self.view, self.durable):
+            for at in range(first, first + 2 * self.map_slots * META, META):
+                places.pop(at, None)
 
     def blocks(self, offset: int, count: int) -> list[tuple[int, bytes]]:
         """The metadata blocks that are there, with their places."""

@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import time
 from collections.abc import Callable
 
 from tests.sim.left_out import CHECKOUT
 from tests.sim.process import simulate
-
-SECONDS = os.environ.get("SIM_SECONDS", "60")
-
-
-def test_nothing_is_lost_in_any_crash(told: Callable[[str], None]) -> None:
-    first = int(time.time()) % 1_000_000 * 1000
-    jobs = str(os.cpu_count() or 1)
-    done = simulate(
-        CHECKOUT,
-        *("--seeds", f"{first}:{first + 999999}", "--seconds", SECONDS, "--jobs", jobs),
-        PYTHONHASHSEED="0",
-    )
-    told(f"the simulator, seeds from {first}: {done.stdout}")
-    print(done.stderr)
-    assert done.returncode == 0
-    points = re.search(r"(\d+) crash points", done.stdout)
-    assert points
-    assert int(points[1]) > 100, "too few for this to mean something"
+from tests.sim.slice import Slice
 
 
 def test_a_seed_has_one_history() -> None:
@@ -42,3 +23,13 @@ def test_a_seed_has_one_history() -> None:
         }
         assert len(histories) == 1
     assert hashlib.sha256(b"").hexdigest() not in histories
+
+
+def test_nothing_is_lost_in_any_crash(simulated: Slice, told: Callable[[str], None]) -> None:
+    done = simulated.end()
+    told(f"the simulator, seeds from {simulated.first}: {done.stdout}")
+    print(done.stderr)
+    assert done.returncode == 0
+    points = re.search(r"(\d+) crash points", done.stdout)
+    assert points
+    assert int(points[1]) > 100, "too few for this to mean something"

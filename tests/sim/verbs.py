@@ -25,8 +25,9 @@ EVENTS = {
 }
 POINTS = ("split", "copy", "recover", "swap")
 RESTORED = 1_000_000_000  # generations of restored images start here
+OF_THE_CORE = ("medium", "mask", "generation", "base", "lacks", "waits")
 VERBS = (*POINTS, "recover", "resync", "fresh", "return", "release", "restore", "checkpoint")
-VERBS += ("leave", "abort")
+VERBS += ("leave", "abort", "replace", "replace")
 
 
 class Verbs:
@@ -45,8 +46,12 @@ class Verbs:
 
     def ask(self, verb: str, **arguments: Any) -> bool:
         self.op += 1
+        if verb in POINTS and self.world.random.random() < 0.3:
+            arguments["waits"] = True
         request = {"verb": verb, "op": self.op, "failures": self.world.failures, **arguments}
-        core = {k: v for k, v in arguments.items() if k in ("medium", "mask", "generation", "base")}
+        core = {k: v for k, v in arguments.items() if k in OF_THE_CORE}
+        if "undo" in arguments:
+            core["save"] = arguments["undo"]
         error = self.world.core.request(verb, self.op, op=self.op, **core)
         self.world.say("ask", verb, core, error)
         self.world.interesting()
@@ -54,6 +59,8 @@ class Verbs:
             self.world.count(f"{verb} refused")
             return False
         self.request = request
+        if arguments.get("waits"):
+            self.world.held.asked(request)
         return True
 
     def attach(self, disk: Disk) -> int | None:
@@ -114,6 +121,8 @@ class Verbs:
             save = self.world.random.choice(list(saves.values()))
             if self.idle(save):
                 del saves[save.generation]
+        elif choice == "replace" and whole:
+            self.replace(self.world.random.choice(whole))
         elif choice == "restore":
             self.restore()
         elif choice == "checkpoint":
@@ -166,6 +175,7 @@ class Verbs:
         index = self.attach(free[0]) if free else None
         if index is None:
             return
+        free[0].wipe_maps()  # as who frees a medium does
         if not self.ask("copy", medium=index, disks=[free[0]]):
             self.drop_later(index)
             return
@@ -180,8 +190,32 @@ class Verbs:
         if index is None:
             return
         base = self.base(save.generation)
-        asked = self.ask("recover", medium=index, generation=save.generation, base=base, save=save)
-        if not asked and not known:
+        more: dict[str, Any] = {}
+        free = self.free() if self.world.random.random() < 0.6 else []
+        undo = self.attach(free[0]) if free else None
+        if undo is not None:
+            free[0].wipe_maps()
+            more = {"undo": undo, "disks": [free[0]]}
+            self.world.count("recover with undo")
+        asked = self.ask(
+            "recover", medium=index, generation=save.generation, base=base, save=save, **more
+        )
+        if not asked:
+            self.drop_later(*([] if known else [index]), undo)
+
+    def replace(self, save: Save) -> None:
+        """A save onto an older save's medium: only what differs travels."""
+        if len(save.disks) > 1 or save.disks[0].broken:
+            return
+        index = self.attach(save.disks[0])
+        if index is None:
+            return
+        lacks = self.base(save.generation)
+        if self.ask("copy", medium=index, lacks=lacks, disks=save.disks, replaces=save):
+            self.world.count("replace")
+            if self.world.random.random() < 0.3:
+                self.following = self.world.random.choice(FOLLOWING)
+        else:
             self.drop_later(index)
 
     def swap(self, save: Save) -> None:
@@ -259,6 +293,7 @@ class Verbs:
         if request is None or number != request["op"]:
             raise Wrong(f"request {number} is answered, which was not asked")
         world.count(request["verb"] + (" failed" if status else ""))
+        world.held.done(status)
         if request["verb"] == "close":
             self.on_close(status)
         world.known_events = world.core.events
@@ -269,9 +304,11 @@ class Verbs:
                 world.oracle.saves[save.generation] = save
                 self.drop_later(request["medium"])
             if request["verb"] in ("copy", "recover"):
-                index = request["medium"]
-                if world.media[index].uuid not in world.core.status()["saves"]:
-                    self.drop_later(index)
+                for index in (request["medium"], request.get("undo")):
+                    if index is None:
+                        continue
+                    if world.media[index].uuid not in world.core.status()["saves"]:
+                        self.drop_later(index)
             elif request["verb"] == "swap":
                 self.drop_later(*(i for i in range(16) if request["mask"] >> i & 1))
             return
@@ -307,6 +344,7 @@ class Verbs:
     def finish_at_start(self, request: dict[str, Any], frozen: int, marked: int) -> None:
         """The catalog says prepared, the record done. Which legs were in sync, their own records say."""
         self.world.count("finished at start")
+        self.world.held.in_force(request)
         told = [
             disk
             for disk in request.get("disks", [])
@@ -320,6 +358,10 @@ class Verbs:
         oracle = self.world.oracle
         oracle.froze(frozen, marked)
         verb = request["verb"]
+        if "replaces" in request:
+            del oracle.saves[request["replaces"].generation]
+        if "undo" in request:
+            oracle.saved(frozen, request["disks"], "filling")
         if verb != "recover":
             disks = left if verb == "swap" else request["disks"]
             # None: all that could hold it failed in the moment of the swap.
@@ -334,6 +376,7 @@ class Verbs:
 
     def event(self, kind: int, medium: int) -> None:
         world = self.world
+        world.held.event(kind)
         uuid = world.core.medium_uuid(medium)
         disk = next((disk for disk in world.disks if disk.uuid == uuid), None)
         if disk is None or kind not in EVENTS:

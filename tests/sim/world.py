@@ -14,6 +14,7 @@ from targetplugin.engine.core import Core, decode_map_slot, decode_record
 from targetplugin.engine.record import LegState, Record, SaveState
 from tests.sim.daemon import Daemon
 from tests.sim.disk import Disk
+from tests.sim.held import Held
 from tests.sim.oracle import FLUSH, READ, WRITE, Oracle, Wrong
 from tests.sim.silence import TIMED_OUT, Silence
 from tests.sim.verbs import Verbs
@@ -68,6 +69,7 @@ class World:
         self.verbs = Verbs(self)
         self.daemon = Daemon(self)
         self.silence = Silence(self)
+        self.held = Held(self)
         self.covered: Counter[str] = Counter()
         self.crashes = 0
         self.faults = 0  # of disks
@@ -112,6 +114,7 @@ class World:
         self.oracle.commands.clear()
         self.copies: dict[int, list[int | bytes]] = {}
         self.verbs.request = None
+        self.held.forget()
         self.verbs.to_drop = []
         self.daemon.cleaning = False
 
@@ -285,6 +288,7 @@ class World:
         self.core.command(tag, OPS[op], first * self.block, count * self.block, 1 if fua else 0)
 
     def answered(self, tag: int, status: int) -> None:
+        self.held.answered()
         command = self.oracle.answered(tag, status)
         self.count(command.op + (" error" if status else ""))
         stuck = (self.core.status()["recover"] or {}).get("failed") if status else False
@@ -455,7 +459,7 @@ class World:
             if reached():
                 return
             self.pump()
-            if not self.under_way and not reached():
+            if not self.under_way and not reached() and not self.held.push():
                 raise Wrong("the core stands still")
             self.step_io()
         raise Wrong("the core does not come to an end")
@@ -481,6 +485,8 @@ class World:
         if self.silence.late and self.random.random() < 0.1:
             self.silence.step()
         if self.random.random() < 0.15 and self.silence.give_up():
+            self.pump()
+        if self.held.request and self.random.random() < 0.1 and self.held.step():
             self.pump()
         if self.random.random() < 0.02:
             self.core.allowed(self.random.randrange(5))

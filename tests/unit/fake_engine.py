@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from targetplugin.engine import ViewSpec, VolumeSpec
+from targetplugin.engine import CalledOff, RecoverMember, ViewSpec, VolumeSpec
 from targetplugin.engine.core import Core
 from targetplugin.errors import Reason, Refused
 
@@ -83,6 +83,9 @@ class FakeEngine:
         self.hold_copies = False
         self.cut_after = ""  # the verb after which, in force, the daemon dies
         self.cut_before = ""
+        self.cut_group = -1  # of a group's save: the daemon dies when so many are in force
+        self.fail_at_go: set[int] = set()  # handles: all media fail in the moment of the switch
+        self.late: set[int] = set()  # handles: they do not drain in time
         self._lock = threading.RLock()
         self._number = 0
         self._handle = 0
@@ -163,17 +166,114 @@ class FakeEngine:
             self._drop(handle, index)
         return point
 
-    def save_copy(self, handle: int, save: Any, op: int) -> Point:
+    def save_copy(self, handle: int, save: Any, op: int, *, lacks: bytes | None = None) -> Point:
         index = self._attach(self.volumes[handle], save)
-        return self._point(handle, "copy", medium=index, op=op)
+        return self._point(handle, "copy", medium=index, op=op, lacks=lacks)
 
-    def recover(self, handle: int, source: Any, generation: int, base: bytes, op: int) -> Point:
+    def save_group(self, members: list[Any], deadline: int) -> list[Any]:
+        return self._group(members, deadline, lambda: None)
+
+    def recover_group(
+        self, members: list[Any], deadline: int, commit: Callable[[], None]
+    ) -> list[Any]:
+        return self._group(members, deadline, commit)
+
+    def _group(self, members: list[Any], deadline: int, commit: Callable[[], None]) -> list[Any]:
+        results: list[Any] = [CalledOff() for _ in members]
+        indices: list[int | None] = []
+        numbers = []
+        for place, member in enumerate(members):
+            volume = self.volumes[member.handle]
+            recover = isinstance(member, RecoverMember)
+            medium = member.source if recover else member.save
+            if isinstance(medium, bytes):
+                index: int | None = self._find(volume, medium)
+            else:
+                index = self._attach(volume, medium) if medium else None
+            indices.append(None if isinstance(medium, bytes) else index)
+            leaving = () if recover else member.leaving
+            mask = sum(1 << self._find(volume, uuid) for uuid in leaving)
+            self._number += 1
+            numbers.append(self._number)
+            kind = "recover" if recover else "split" if leaving else "copy"
+            more = {"generation": member.generation, "base": member.base} if recover else {}
+            error = volume.core.request(
+                kind, self._number, mask=mask, medium=index or 0, op=member.op, waits=True, **more
+            )
+            self._pump(member.handle)
+            if error or volume.core.stage() != "ready":
+                results[place] = Refused(Reason.STATE, f"{kind}: it can't be")
+        if not self.late and all(isinstance(one, CalledOff) for one in results):
+            for member in members:
+                assert self.volumes[member.handle].core.may_pause()
+                self._pump(member.handle)
+            if self.cut_group == -2:
+                raise PowerCut
+            commit()
+            for count, member in enumerate(members):
+                if self.cut_group == count:
+                    raise PowerCut
+                volume = self.volumes[member.handle]
+                broken = set(self.broken)
+                if member.handle in self.fail_at_go:
+                    self.broken |= {medium.uuid for medium in volume.media.values()}
+                assert volume.core.go()
+                self._pump(member.handle)
+                self.broken = broken
+            if self.cut_group == len(members):
+                raise PowerCut
+        for place, member in enumerate(members):
+            volume = self.volumes[member.handle]
+            if member.handle in self.late:
+                results[place] = Refused(Reason.BUSY, f"not over within {deadline} ms")
+            volume.core.call_off()
+            self._pump(member.handle)
+            status = volume.done.pop(numbers[place], None)
+            index = indices[place]
+            if status == 0:
+                recover = isinstance(member, RecoverMember)
+                results[place] = self._made(member.handle, "recover" if recover else "copy")
+                for uuid in () if recover else member.leaving:
+                    self._drop(member.handle, self._find(volume, uuid))
+            else:
+                if isinstance(results[place], CalledOff) and status == -5:
+                    results[place] = Refused(Reason.ENVIRONMENT, "a medium failed")
+                if index is not None:
+                    self._drop(member.handle, index)
+        return results
+
+    def recover(
+        self,
+        handle: int,
+        source: Any,
+        generation: int,
+        base: bytes,
+        op: int,
+        *,
+        undo: Any = None,
+        lacks: bytes | None = None,
+    ) -> Point:
         volume = self.volumes[handle]
         if isinstance(source, bytes):
             index = self._find(volume, source)
         else:
             index = self._attach(volume, source)
-        return self._point(handle, "recover", medium=index, generation=generation, base=base, op=op)
+        save = None if undo is None else self._attach(volume, undo)
+        try:
+            return self._point(
+                handle,
+                "recover",
+                medium=index,
+                generation=generation,
+                base=base,
+                op=op,
+                save=save,
+                lacks=lacks,
+            )
+        except Refused:
+            if save is not None:
+                self._drop(handle, save)
+            raise
 
     def swap(self, handle: int, legs: list[Any], generation: int, op: int) -> Point:
         volume = self.volumes[handle]
@@ -256,6 +356,9 @@ class FakeEngine:
         self._request(handle, kind, **arguments)
         if self.cut_after == kind:
             raise PowerCut
+        return self._made(handle, kind)
+
+    def _made(self, handle: int, kind: str) -> Point:
         core = self.volumes[handle].core
         left = [bytes(uuid) for uuid in core.left_uuids()]
         status = core.status()

@@ -117,6 +117,16 @@ def a_backup(**changed: Any) -> dict[str, Any]:
     }
 
 
+def a_group(**changed: Any) -> dict[str, Any]:
+    return {
+        "name": "books",
+        "volumes": ["ledger", "journal"],
+        "created": "2026-01-05T22:00:00Z",
+        "why": None,
+        **changed,
+    }
+
+
 class FakeSubsystem:
     """`calls` holds (verb, positional, named) of all calls, in order."""
 
@@ -134,6 +144,19 @@ class FakeSubsystem:
             "export": an_export(),
             "unexport": an_export(initiators=[]),
             "save": {"operation": an_operation(), "save": a_save()},
+            "save_group": {
+                "operation": an_operation(volume="ledger, journal", save=None),
+                "operations": [an_operation(), an_operation(volume="journal")],
+                "saves": [a_save(), a_save(name="journal@5", volume="journal")],
+            },
+            "recover_group": {
+                "operation": an_operation(verb="recover", volume="ledger, journal", save=None),
+                "operations": [an_operation(), an_operation(volume="journal")],
+                "saves": [a_save(), a_save(name="journal@5", volume="journal")],
+            },
+            "group_create": a_group(),
+            "group_delete": a_group(),
+            "group_list": [a_group()],
             "diff": {
                 "volume": "ledger",
                 "from": "ledger@3",
@@ -147,6 +170,13 @@ class FakeSubsystem:
                 ],
             },
             "recover": {"operation": an_operation(verb="recover"), "save": a_save()},
+            "undo": {
+                "operation": an_operation(verb="undo", save="ledger@5"),
+                "save": a_save(name="ledger@5", label="undo-11", undo=11),
+                "undone": 11,
+                "undo": None,
+                "undo_why": "there is no free medium of 512 MiB or more",
+            },
             "restore": {
                 "operation": an_operation(verb="restore", save="ledger@5"),
                 "save": a_save(name="ledger@5", origin="image"),

@@ -70,6 +70,7 @@ def test_a_command_that_fails_is_taken_back_and_its_status_returned(
     assert main(["run", DISK, "--", "sh", "-c", "exit 7"]) == 7
     assert house.read(1) == "o"
     assert journal.read(DISK) is None
+    assert house.states()["c"] == "free", "nobody wants back what a job that failed has left"
 
 
 def test_a_command_that_is_not_there_is_not_saved_for(house: House) -> None:
@@ -107,6 +108,54 @@ def test_the_next_run_gives_up_an_earlier_run_s_save_for_a_leg(house: House) -> 
     assert main(["run", DISK, "--", "true"]) == 0
     assert first not in house.saves()
     assert [leg["state"] for leg in house.show()["legs"]] == ["in_sync"]
+
+
+def test_undo_takes_a_recover_back_with_the_same_ritual(
+    house: House, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["undo", DISK]) == 1
+    assert "nothing to undo" in capsys.readouterr().err
+    assert main(["save", DISK, "--label", "night"]) == 0
+    house.write(2, "n")
+    assert main(["recover", DISK]) == 0
+    house.finish()
+    assert "pitcopy undo" in out(capsys)
+    assert house.read(2) == ""
+    left: list[str] = []
+    ritual = run.ritual.left
+
+    def watched(disk: str, verb: object, remembered: object = None) -> object:
+        left.append(disk)
+        return ritual(disk, verb, remembered)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run.ritual, "left", watched)
+    assert main(["undo", DISK, "--json"]) == 0
+    told = json.loads(out(capsys))
+    assert (told["extents_changed"], told["save"]["undo"]) == (1, True)
+    assert left == [DISK]
+    assert house.read(2) == "n"
+    house.finish()
+    # The one spare held the undo save, so this undo could take none.
+    assert main(["undo", DISK]) == 1
+    assert "took no undo save" in capsys.readouterr().err
+    assert left == [DISK]
+
+
+def test_recover_without_an_undo_save_keeps_nothing(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["save", DISK]) == 0
+    assert main(["recover", DISK, "--no-undo"]) == 0
+    assert "can't be undone" in out(capsys)
+    assert house.saves() == ["ledger@1"]
+
+
+def test_a_save_is_taken_onto_an_older_one_s_medium(house: House) -> None:
+    assert main(["save", DISK, "--label", "night"]) == 0
+    house.write(2, "n")
+    assert main(["save", DISK, "--replace", "night", "--wait"]) == 0
+    (save,) = house.show()["saves"]
+    assert (save["name"], save["label"], save["media"]) == ("ledger@2", "night", ["b"])
 
 
 def test_verbs_speak_json(house: House, capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,3 +256,57 @@ def test_who_holds_a_file_system_is_named(tmp_path: Path) -> None:
         finally:
             child.kill()
             child.wait()
+
+
+# --- several disks ------------------------------------------------------------------------------
+
+SECOND = "/dev/sdy"
+
+
+@pytest.fixture
+def both(house: House, monkeypatch: pytest.MonkeyPatch) -> House:
+    """The volumes of a group as two disks of the host."""
+    house.media("e", "f")
+    house.volume("journal", media=["e", "f"])
+    house.subsystem.group_create("books", ["ledger", "journal"])
+    units = {
+        DISK: LogicalUnit(house.subsystem, "ledger"),
+        SECOND: LogicalUnit(house.subsystem, "journal"),
+    }
+
+    def execute(path: str, cdb: bytes, *, data_out: bytes = b"", data_in: int = 0) -> bytes:
+        answer = units[path].execute(cdb.ljust(16, b"\0"), data_out, data_in)
+        if answer.status:
+            value = sense.decode(answer.sense)
+            assert value is not None
+            raise sgio.Checked(value)
+        return answer.data
+
+    monkeypatch.setattr(sgio, "execute", execute)
+    monkeypatch.setattr(device, "whole_disk", lambda path: path)
+    return house
+
+
+def test_several_disks_are_saved_at_one_instant(
+    both: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["save", DISK, SECOND, "--label", "night", "--deadline", "700", "--json"]) == 0
+    told = json.loads(out(capsys))
+    assert [(one["device"], one["label"]) for one in told] == [(DISK, "night"), (SECOND, "night")]
+    assert both.saves() == ["ledger@1"]
+    assert both.saves("journal") == ["journal@1"]
+    assert main(["save", DISK, SECOND, "--wait"]) == 1  # one has no leg left, and too few spares
+    assert both.saves("journal") == ["journal@1"]
+
+
+def test_disks_that_do_not_belong_together_are_refused_in_words(
+    both: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["save", DISK, DISK]) == 2
+    assert main(["save", DISK, "--deadline", "5"]) == 2
+    both.subsystem.group_delete("books")
+    assert main(["save", DISK, SECOND]) == 1
+    told = capsys.readouterr().err
+    assert "belongs to no group of 2 disks" in told
+    assert "targetplugin group create" in told
+    assert both.saves() == []

@@ -11,7 +11,15 @@ import pytest
 
 from targetplugin.scsi import commands, pitcopy, sense
 from targetplugin.scsi.logical_unit import LogicalUnit
-from targetplugin.scsi.pitcopy import InAction, InRequest, OutAction, OutRequest, Parameters
+from targetplugin.scsi.pitcopy import (
+    Capabilities,
+    Designator,
+    InAction,
+    InRequest,
+    OutAction,
+    OutRequest,
+    Parameters,
+)
 from tests.unit.house import House
 
 ROOM = 4096
@@ -85,7 +93,7 @@ def test_one_table_says_what_is_supported(host: Host) -> None:
     assert int.from_bytes(data[:4], "big") == 8 * len(commands.COMMANDS) == len(data) - 4
     cdb = bytes([0xA3, 0x0C, 2, 0xC1, 0, 1]) + (64).to_bytes(4, "big")
     assert host.send(cdb)[4:] == bytes.fromhex("c11f030000ffffffff00")
-    cdb = bytes([0xA3, 0x0C, 2, 0xC1, 0, 7]) + (64).to_bytes(4, "big")
+    cdb = bytes([0xA3, 0x0C, 2, 0xC1, 0, 8]) + (64).to_bytes(4, "big")
     assert host.send(cdb) == bytes([0, 1, 0, 0])
 
 
@@ -134,7 +142,73 @@ def test_save_write_diff_and_recover_in_band(host: Host) -> None:
     host.send(*host.ask(OutAction.RECOVER, Parameters(generation=save.generation)))
     assert host.house.read(3) == "o"
     assert host.house.read(4) == ""
-    assert len(host.saves()) == 1, "the save stays"
+    kept, undo = host.saves()
+    assert (kept.generation, kept.undo) == (save.generation, False), "the save stays"
+    assert undo.undo
+
+
+def operations(host: Host) -> list[pitcopy.Operation]:
+    data = host.send(InRequest(InAction.OPERATIONS, allocation_length=ROOM).encode())
+    return [pitcopy.Operation.decode(item) for item in pitcopy.decode_list(data)[0]]
+
+
+def test_undo_in_band_names_the_operation_that_it_takes_back(host: Host) -> None:
+    host.send(*host.ask(OutAction.SAVE, Parameters()))
+    host.house.write(3, "n")
+    host.send(*host.ask(OutAction.RECOVER, Parameters(generation=1)))
+    host.house.finish()
+    recover, save = operations(host)
+    assert (recover.verb, recover.undo, save.undo) == ("recover", 2, 0)
+    # The save's number names no recover.
+    wrong = Parameters(generation=save.number)
+    assert host.refused(*host.ask(OutAction.UNDO, wrong)) == (LIST, 8)
+    undo = Parameters(generation=recover.number, request=bytes(range(16)))
+    host.send(*host.ask(OutAction.UNDO, undo, preview=True))
+    assert host.house.read(3) == ""
+    attentions = host.house.engine.volumes[host.house.handle()].attentions
+    before = len(attentions)
+    host.send(*host.ask(OutAction.UNDO, undo))
+    assert host.house.read(3) == "n"
+    assert attentions[before:] == [(0x28, 0)]
+    host.house.finish()
+    host.send(*host.ask(OutAction.UNDO, undo))  # once more the same request, which is over
+    assert [o.verb for o in operations(host)] == ["undo", "recover", "save"]
+    # By now that is not what was done last: here no second spare was there, so it took no undo save.
+    other = Parameters(generation=recover.number)
+    assert host.refused(*host.ask(OutAction.UNDO, other))[0] == STATE
+    assert operations(host)[0].undo == 0
+
+
+def test_a_recover_takes_no_undo_save_where_the_host_says_so(host: Host) -> None:
+    host.send(*host.ask(OutAction.SAVE, Parameters()))
+    host.send(*host.ask(OutAction.RECOVER, Parameters(generation=1, no_undo=True)))
+    assert [save.undo for save in host.saves()] == [False]
+    number = operations(host)[0].number
+    assert host.refused(*host.ask(OutAction.UNDO, Parameters(generation=number)))[0] == STATE
+
+
+def test_undo_while_the_recover_copies_waits_with_its_progress(host: Host) -> None:
+    host.send(*host.ask(OutAction.SAVE, Parameters()))
+    host.house.write(3, "n")
+    host.house.engine.hold_copies = True
+    host.send(*host.ask(OutAction.RECOVER, Parameters(generation=1)))
+    number = operations(host)[0].number
+    assert host.refused(*host.ask(OutAction.UNDO, Parameters(generation=number)))[0] == BUSY
+
+
+def test_a_save_in_band_onto_an_older_one_needs_the_right_to_end_it(host: Host) -> None:
+    host.send(*host.ask(OutAction.SAVE, Parameters(label="night")))
+    host.house.write(3, "n")
+    uuid = host.house.floor.volume("ledger").uuid
+    host.house.catalog.volume_set(uuid, rights="save")
+    again = host.ask(OutAction.SAVE, Parameters(generation=1))
+    assert host.refused(*again)[0] == RIGHTS
+    host.house.catalog.volume_set(uuid, rights="all")
+    host.send(*again)
+    host.house.finish()
+    assert [(save.generation, save.label) for save in host.saves()] == [(2, "night")]
+    assert host.house.on_medium("b", 3) == "n"
+    assert host.refused(*again) == (LIST, 8)
 
 
 def test_a_differential_goes_on_where_the_answer_ends(host: Host) -> None:
@@ -176,7 +250,9 @@ def test_bad_fields_are_named(host: Host) -> None:
     assert host.refused(*host.ask(OutAction.RESTORE, Parameters())) == (LIST, 32)
     assert host.refused(*host.ask(OutAction.RESTORE, Parameters(backup=9))) == (LIST, 32)
     assert host.refused(*host.ask(OutAction.SAVE, Parameters(label="12"))) == (LIST, 40)
-    assert host.refused(*host.ask(OutAction.UNDO, Parameters(generation=1))) == (CDB, 1)
+    assert host.refused(*host.ask(OutAction.UNDO, Parameters(generation=1))) == (LIST, 8)
+    assert host.refused(*host.ask(OutAction.UNDO, Parameters())) == (LIST, 8)
+    assert host.refused(*host.ask(OutAction.SAVE, Parameters(no_undo=True))) == (LIST, 1)
     assert host.saves() == []
 
 
@@ -230,3 +306,54 @@ def test_status_shows_legs_and_what_runs(host: Host) -> None:
     data = host.send(InRequest(InAction.OPERATIONS, allocation_length=ROOM).encode())
     last = pitcopy.Operation.decode(pitcopy.decode_list(data)[0][0])
     assert (last.verb, last.state, last.request) == ("save", "done", b"i" * 16)
+
+
+# --- several volumes ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(host: Host) -> Designator:
+    """Another volume, `journal`, that an operator declared as belonging to the first."""
+    host.house.media("e", "f")
+    host.house.volume("journal", media=["e", "f"])
+    host.house.subsystem.group_create("books", ["ledger", "journal"])
+    return Designator(bytes.fromhex(host.house.show("journal")["naa"]), 0)
+
+
+def test_a_host_saves_the_volumes_of_a_group_at_one_instant(host: Host, other: Designator) -> None:
+    told = host.send(InRequest(InAction.CAPABILITIES, allocation_length=ROOM).encode())
+    assert Capabilities.decode(told).group == 2
+    request = bytes(range(16))
+    asked = Parameters(0, request, "night", deadline_ms=700, designators=(other,))
+    host.send(*host.ask(OutAction.SAVE, asked))
+    host.send(*host.ask(OutAction.SAVE, asked))  # the same again
+    for name in ("ledger", "journal"):
+        assert [one["label"] for one in host.house.show(name)["saves"]] == ["night"]
+    data = host.send(InRequest(InAction.OPERATIONS, allocation_length=ROOM).encode())
+    (found,) = [pitcopy.Operation.decode(item) for item in pitcopy.decode_list(data)[0]]
+    assert (found.request, found.state) == (request, "done")
+
+
+def test_a_host_names_no_volumes_together_that_nobody_declared(
+    host: Host, other: Designator
+) -> None:
+    host.house.subsystem.group_delete("books")
+    told = host.send(InRequest(InAction.CAPABILITIES, allocation_length=ROOM).encode())
+    assert Capabilities.decode(told).group == 1
+    asked = Parameters(0, designators=(other,))
+    assert host.refused(*host.ask(OutAction.SAVE, asked))[0] == RIGHTS
+    unknown = Parameters(0, designators=(Designator(b"6" * 16, 0),))
+    assert host.refused(*host.ask(OutAction.SAVE, unknown))[0] == RIGHTS
+    assert host.house.saves("journal") == host.house.saves() == []
+
+
+def test_fields_of_several_volumes_are_checked(host: Host, other: Designator) -> None:
+    again = Parameters(0, designators=(other, Designator(other.naa, 3)))
+    assert host.refused(*host.ask(OutAction.SAVE, again)) == (LIST, 72 + 24 + 16)
+    recover = Parameters(1, designators=(other,))
+    assert host.refused(*host.ask(OutAction.RECOVER, recover)) == (LIST, 2)
+    assert host.refused(*host.ask(OutAction.SAVE, Parameters(0, deadline_ms=5))) == (LIST, 4)
+    host.house.engine.late.add(host.house.handle("journal"))
+    late = Parameters(0, designators=(other,), deadline_ms=5)
+    assert host.refused(*host.ask(OutAction.SAVE, late))[0] == BUSY
+    assert host.house.saves() == []

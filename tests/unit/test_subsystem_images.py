@@ -59,7 +59,8 @@ def test_a_difference_to_a_restored_image_is_everything(house: House) -> None:
     house.subsystem.recover(name)
     house.finish()
     assert house.read(0) == "k"
-    assert house.saves() == [name]
+    assert house.saves() == [name, "ledger@1"]
+    assert house.show()["saves"][1]["undo"]
 
 
 def test_an_image_is_whole_before_it_can_be_swapped_in(house: House, monkeypatch: Any) -> None:

@@ -30,6 +30,7 @@ class Model:
         self.now: Content = {}
         self.saves: dict[str, Content] = {}
         self.done: dict[str, int] = {}
+        self.undos: list[str] = []  # saves that recovers took
 
     def run(self, steps: int) -> None:
         for _ in range(steps):
@@ -39,6 +40,8 @@ class Model:
                     self.save,
                     self.save,
                     self.recover,
+                    self.undo,
+                    self.replace,
                     self.swap,
                     self.resync,
                     self.release,
@@ -50,9 +53,14 @@ class Model:
             step()
             name = step.__name__
             self.done[name] = self.done.get(name, 0) + 1
+            for old in self.undos[:-1]:
+                if old not in self.house.saves():  # a newer one has ended it
+                    self.undos.remove(old)
+                    self.saves.pop(old, None)
             assert set(self.house.saves()) == set(self.saves), (name, before)
             self.check()
         self.finish()
+        assert len([save for save in self.house.show()["saves"] if save["undo"]]) <= 1
         self.check(whole=True)
         self.house.end()
 
@@ -153,8 +161,31 @@ class Model:
 
     def recover(self) -> None:
         name = self.chosen()
-        if self.verb("recover", lambda: self.house.subsystem.recover(name)) == "done":
-            self.now = dict(self.saves[name])
+        no_undo = self.random.random() < 0.2
+        self.take_back(name, lambda: self.house.subsystem.recover(name, no_undo=no_undo))
+
+    def undo(self) -> None:
+        taken = [save for save in self.house.show()["saves"] if save["undo"]]
+        name = max(taken, key=lambda save: int(save["undo"]))["name"] if taken else ""
+        self.take_back(name, lambda: self.house.subsystem.undo("ledger"))
+
+    def take_back(self, name: str, ask: object) -> None:
+        generation = self.house.show()["generation"]
+        if self.verb("recover", ask) != "done":
+            return
+        old, self.now = self.now, dict(self.saves[name])
+        undo = f"ledger@{generation}"
+        if undo in self.house.saves():
+            self.saves[undo] = dict(old)
+            self.undos.append(undo)
+
+    def replace(self) -> None:
+        name = self.chosen()
+        generation = self.house.show()["generation"]
+        ask = lambda: self.house.subsystem.save("ledger", replace=name)  # noqa: E731
+        if self.verb("copy", ask) == "done":
+            del self.saves[name]
+            self.saves[f"ledger@{generation}"] = dict(self.now)
 
     def swap(self) -> None:
         name = self.chosen()

@@ -104,9 +104,42 @@ def run(place: Path, tmp_path: Path) -> Run:
             "save ledger --label night --policy copy --onto vdc",
             ("save", ("ledger",), {"label": "night", "policy": "copy", "onto": "vdc", **DOOR}),
         ),
+        (
+            "save ledger journal --label night --deadline 200",
+            (
+                "save_group",
+                (["ledger", "journal"],),
+                {"label": "night", "deadline_ms": 200, **DOOR},
+            ),
+        ),
+        (
+            "recover ledger@night journal@5 --deadline 300 --force",
+            (
+                "recover_group",
+                (["ledger@night", "journal@5"],),
+                {"deadline_ms": 300, "force": True, **DOOR},
+            ),
+        ),
+        ("group create books l j", ("group_create", ("books", ["l", "j"]), {})),
+        ("group list", ("group_list", (), {})),
+        ("group delete books", ("group_delete", ("books",), {})),
         ("diff ledger@3", ("diff", ("ledger@3",), {})),
         ("recover ledger@night --force", ("recover", ("ledger@night",), {"force": True, **DOOR})),
         ("recover ledger --preview", ("recover", ("ledger",), {"preview": True, **DOOR})),
+        ("recover ledger --no-undo", ("recover", ("ledger",), {"no_undo": True, **DOOR})),
+        ("undo ledger", ("undo", ("ledger",), DOOR)),
+        (
+            "undo ledger --operation 11 --no-undo --force --preview",
+            (
+                "undo",
+                ("ledger",),
+                {"op": 11, "no_undo": True, "force": True, "preview": True, **DOOR},
+            ),
+        ),
+        (
+            "save ledger --replace ledger@night",
+            ("save", ("ledger",), {"replace": "ledger@night", **DOOR}),
+        ),
         (
             "restore ledger --from /i.qcow2 --onto vdd",
             ("restore", ("ledger",), {"image": "/i.qcow2", "onto": "vdd", **DOOR}),
@@ -191,6 +224,11 @@ def test_a_refusal_is_an_object_with_json(run: Run, fake: FakeSubsystem) -> None
         "sav ledger",
         "save",
         "save ledger --lab x",
+        "save ledger --deadline 5",
+        "save ledger journal --onto vdc",
+        "save ledger journal --deadline 6000",
+        "recover ledger@night --deadline 5",
+        "group create books",
         "volume create ledger",
         "volume create ledger --size 512X",
         "volume create ledger --size 0.3",
@@ -324,6 +362,30 @@ def test_waiting_writes_lines_and_tells_the_end(run: Run, fake: FakeSubsystem) -
     assert "recover ledger@3: 100%" in done.stderr
     assert "ledger is back at ledger@3" in done.stdout
     assert "40 copied" in done.stdout
+
+
+def test_a_recover_tells_what_it_kept_and_how_to_get_it_back(run: Run, fake: FakeSubsystem) -> None:
+    kept = a_save(name="ledger@5", label="undo-12", undo=12, media=["vdd"])
+    fake.answers["recover"] = {
+        "operation": an_operation(verb="recover"),
+        "save": a_save(),
+        "undo": kept,
+        "undo_why": "",
+    }
+    done = run("recover", "ledger")
+    assert "kept as ledger@5 (undo-12) on vdd; back to it: targetplugin undo ledger" in done.stdout
+
+
+def test_an_undo_tells_what_was_undone_and_that_it_can_not_be(run: Run) -> None:
+    done = run("undo", "ledger")
+    assert "operation 11 is undone: ledger is back at ledger@5" in done.stdout
+    assert "can't be undone: there is no free medium of 512 MiB or more." in done.stdout
+
+
+def test_status_marks_undo_saves(run: Run, fake: FakeSubsystem) -> None:
+    fake.answers["volume_show"] = a_volume(saves=[a_save(label="undo-12", undo=12)])
+    fake.answers["status"]["volumes"] = [fake.answers["volume_show"]]
+    assert "undo of 12" in run("status").stdout
 
 
 def test_without_wait_it_says_how_to_follow(run: Run, fake: FakeSubsystem) -> None:

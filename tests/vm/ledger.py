@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 
 class Ledger:
-    """The volume `ledger` of `size` on the target, and its disk on the initiator.
+    """The volume `ledger` (or `name`) of `size` on the target, and its disk on the initiator.
 
     Args:
         media: letters of the lab's media.
@@ -29,14 +29,16 @@ class Ledger:
         *,
         paths: list[str] | None = None,
         mirror: int = 2,
+        name: str = "ledger",
     ) -> None:
         self.lab = lab
+        self.name = name
         self.media = "" if paths else media
         self.mirror = mirror
         for path in paths or [f"/dev/disk/by-id/virtio-media-{letter}" for letter in media]:
             self.target("media", "add", path, "--force")
-        self.target("volume", "create", "ledger", "--size", size, "--mirror", str(mirror))
-        made = json.loads(self.target("export", "ledger", "--initiator", IQN, "--chap", "--json"))
+        self.target("volume", "create", name, "--size", size, "--mirror", str(mirror))
+        made = json.loads(self.target("export", name, "--initiator", IQN, "--chap", "--json"))
         self.iqn = made["target"]
         node = f"iscsiadm -m node -T {self.iqn} -p target:3260"
         chap = f"-n node.session.auth.username -v {made['chap']['user']}"
@@ -52,14 +54,18 @@ class Ledger:
         """Leaves the target as it was found."""
         for letter in self.media:
             self.lab.disk(f"media-{letter}", attach=True)
+        self.leave()
+        for medium in json.loads(self.target("media", "list", "--json")):
+            self.target("media", "remove", medium["name"], "--force")
+
+    def leave(self) -> None:
+        """The volume is no more; the media stay."""
         self.initiator(
             f"umount {self.disk} 2>/dev/null; iscsiadm -m node -T {self.iqn} -u;"
             f"iscsiadm -m node -T {self.iqn} -o delete; true"
         )
-        self.target("unexport", "ledger", "--force")
-        self.target("volume", "delete", "ledger", "--force")
-        for medium in json.loads(self.target("media", "list", "--json")):
-            self.target("media", "remove", medium["name"], "--force")
+        self.target("unexport", self.name, "--force")
+        self.target("volume", "delete", self.name, "--force")
 
     def tidy(self) -> None:
         """Ends loads, gives up all saves and has all legs: what a test that failed has left."""
@@ -90,7 +96,7 @@ class Ledger:
         return self.lab.exec("initiator", ["sh", "-c", script], check=check, timeout=200)
 
     def status(self) -> dict[str, Any]:
-        shown: dict[str, Any] = json.loads(self.target("status", "ledger", "--json"))
+        shown: dict[str, Any] = json.loads(self.target("status", self.name, "--json"))
         return dict(shown["volumes"][0])
 
     def operation(self, verb: str) -> dict[str, Any]:

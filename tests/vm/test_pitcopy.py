@@ -49,7 +49,7 @@ def test_what_keeps_the_disk_busy_is_named_and_the_save_is_left(ledger: Ledger) 
     assert "pitcopy recover" in result.stderr
     assert ledger.run(f"pitcopy run {ledger.disk} -- true").returncode == 1
     ledger.initiator("kill $(pidof sleep)")
-    ledger.initiator(f"pitcopy recover {ledger.disk} --save held")
+    ledger.initiator(f"pitcopy recover {ledger.disk} --save held --no-undo")
     assert ledger.initiator(f"cat {MOUNT}/file").strip() == "after"
 
 

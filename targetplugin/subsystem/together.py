@@ -1,0 +1,359 @@
+"""Several volumes saved as one: all are prepared durably, their points fixed at one instant, and then all are
+settled, or none.
+
+What a crash or a failing disk left in between is decided when all volumes are there again: all points in
+force make it done; else those that are in force are given up, for nobody was told of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from targetplugin.catalog import Operation, Volume
+from targetplugin.engine import CalledOff, SaveMember
+from targetplugin.errors import Reason, Refused
+from targetplugin.media.trailer import Role
+from targetplugin.subsystem.floor import Floor, save_name
+from targetplugin.subsystem.groups import Groups
+from targetplugin.subsystem.operations import Ask, Operations
+from targetplugin.subsystem.points import Points
+from targetplugin.subsystem.saves import Saves
+from targetplugin.subsystem.settle import Settle, left_to_the_next_start
+from targetplugin.subsystem.views import Shape, Views, now
+
+log = logging.getLogger(__name__)
+DEADLINE = 500  # milliseconds
+DEADLINES = range(1, 5001)
+
+
+class Together:
+    """See the module. Locks of several volumes are taken in the order of their identities."""
+
+    def __init__(
+        self,
+        floor: Floor,
+        views: Views,
+        operations: Operations,
+        settle: Settle,
+        groups: Groups,
+        points: Points,
+        saves: Saves,
+    ) -> None:
+        self._floor = floor
+        self._views = views
+        self._operations = operations
+        self._settle = settle
+        self._groups = groups
+        self._points = points
+        self._saves = saves
+
+    # --- save ------------------------------------------------------------------------------------
+
+    def save(
+        self, ask: Ask, names: list[str], label: str, policy: str | None, deadline: int | None
+    ) -> Shape:
+        """See Subsystem.save_group."""
+        deadline = checked(deadline)
+        with self.locked(self._groups.members(names)):
+            volumes = self._groups.members(names)
+            for volume in volumes:
+                ask.check_rights(volume)
+            if (known := self._operations.again(ask)) is not None:
+                return known
+            handles = self._check(volumes, label)
+            with self._floor.pool:
+                chosen = self._choose(volumes, policy)
+                if ask.preview:
+                    return self._preview(ask, volumes, chosen)
+                parts = [
+                    (
+                        volume,
+                        None,
+                        _prepared(volume, label, *chosen[volume.uuid]),
+                        _total(volume, chosen),
+                    )
+                    for volume in volumes
+                ]
+                whole, rows = self._operations.begin_group(ask, parts)
+                with self.undone(whole, rows):
+                    for volume, row in zip(volumes, rows, strict=True):
+                        if row.prepared["kind"] == "copy":
+                            self._settle.claim(chosen[volume.uuid][1], Role.SAVE, volume, row.id)
+            with self.undone(whole, rows):
+                results = self._fix(handles, rows, deadline)
+            return self._settled(whole, rows, handles, results)
+
+    def _check(self, volumes: list[Volume], label: str) -> list[int]:
+        """The engine's numbers of volumes that can all be saved. Raises Refused with all that can't."""
+        handles, refused = [], []
+        for volume in volumes:
+            try:
+                handles.append(self._points.check_save(volume, label))
+            except Refused as error:
+                refused.append(error)
+        if refused:
+            raise several(refused)
+        return handles
+
+    def _choose(self, volumes: list[Volume], policy: str | None) -> dict[bytes, tuple[str, bytes]]:
+        """What each volume's save takes, as in Points.choose; the smallest volume chooses first, so
+        that spares suffice for all where they can.
+        """
+        chosen: dict[bytes, tuple[str, bytes]] = {}
+        for volume in sorted(volumes, key=lambda volume: volume.size):
+            taken = [medium for _, medium in chosen.values()]
+            chosen[volume.uuid] = self._points.choose(volume, policy or volume.policy, None, taken)
+        return chosen
+
+    def _preview(
+        self, ask: Ask, volumes: list[Volume], chosen: dict[bytes, tuple[str, bytes]]
+    ) -> Shape:
+        row = Operation(
+            0,
+            ask.verb,
+            volume_name=", ".join(volume.name for volume in volumes),
+            started=now(),
+            door=ask.door,
+            request=ask.request,
+        )
+        members = [
+            {
+                "volume": volume.name,
+                "kind": chosen[volume.uuid][0],
+                "onto": self._floor.medium_name(chosen[volume.uuid][1]),
+            }
+            for volume in volumes
+        ]
+        return {"operation": self._views.operation(row), "preview": True, "members": members}
+
+    def _fix(self, handles: list[int], rows: list[Operation], deadline: int) -> list[Any]:
+        """The engine's result for each. Raises Refused where nothing was saved."""
+        members = []
+        for handle, row in zip(handles, rows, strict=True):
+            medium = bytes.fromhex(row.prepared["medium"])
+            if row.prepared["kind"] == "split":
+                members.append(SaveMember(handle, row.id, leaving=(medium,)))
+            else:
+                spec = self._floor.medium(medium).spec()
+                members.append(SaveMember(handle, row.id, save=spec))
+        results = self._floor.engine.save_group(members, deadline)
+        if all(isinstance(result, Refused) for result in results):
+            raise refused_by(rows, results)
+        return results
+
+    def _settled(
+        self, whole: Operation, rows: list[Operation], handles: list[int], results: list[Any]
+    ) -> Shape:
+        """Writes down what is in force: all as one, or, where disks failed in that very moment, what
+        is to be given up.
+        """
+        refused = any(isinstance(result, Refused) for result in results)
+        with self._floor.catalog.transaction():
+            for row, handle, result in zip(rows, handles, results, strict=True):
+                if isinstance(result, Refused):
+                    self._operations.drop(row, result.message)
+                    continue
+                if refused:
+                    row = _unlabelled(row)
+                self._settle.commit(row, self._points.fixed(handle, result))
+            if not refused:
+                pauses = [result.pause for result in results]
+                self._in_force(
+                    whole,
+                    pause_us=max(pause.whole for pause in pauses),
+                    drain_us=max(pause.drain for pause in pauses),
+                    pause_work_us=max(pause.work for pause in pauses),
+                )
+        for row in rows:
+            assert row.volume is not None
+            self._settle.trailers(row.volume, row.id)
+        if refused:
+            error = refused_by(rows, results)
+            self._decide(whole)
+            raise error
+        self._floor.tell()
+        return self.answer(whole)
+
+    def _in_force(self, whole: Operation, **changes: Any) -> None:
+        self._floor.catalog.operation_set(whole.id, state="running", in_force=now(), **changes)
+        self._operations.end_group(whole.id)
+
+    def answer(self, whole: Operation) -> Shape:
+        """The verb's answer, with each volume's save."""
+        rows = self._operations.parts(whole)
+        saves = []
+        for row in rows:
+            volume = self._floor.volume(row.volume_name)
+            assert row.save is not None
+            save = self._floor.catalog.save_get(volume.uuid, row.save)
+            assert save is not None
+            saves.append(self._views.save(volume, save))
+        made = {"operations": [self._views.operation(row) for row in rows], "saves": saves}
+        return self._operations.answer(whole, made)
+
+    @contextlib.contextmanager
+    def undone(self, whole: Operation, rows: list[Operation]) -> Iterator[None]:
+        """If nothing was saved, nothing has happened: what was claimed is free again."""
+        try:
+            yield
+        except (Refused, OSError) as error:
+            for row in rows:
+                if row.prepared.get("kind") == "copy":
+                    with left_to_the_next_start("the trailer of a medium that was claimed"):
+                        self._settle.free(bytes.fromhex(row.prepared["medium"]), row.id)
+            why = error.message if isinstance(error, Refused) else str(error)
+            with self._floor.catalog.transaction():
+                for row in [*rows, whole]:
+                    self._operations.drop(row, why)
+            if isinstance(error, OSError):
+                raise Refused(
+                    Reason.ENVIRONMENT,
+                    f"{whole.verb} of {whole.volume_name} failed: {error.strerror or error}",
+                    object=whole.volume_name,
+                    hint="status shows which medium failed",
+                ) from error
+            raise
+
+    # --- what was left in between --------------------------------------------------------------------
+
+    def decide(self) -> None:
+        """Ends what a crash left prepared, of those whose volumes are all there."""
+        catalog = self._floor.catalog
+        for whole in catalog.operations(running=True, limit=1 << 30):
+            if "members" not in whole.prepared:
+                continue
+            with left_to_the_next_start(f"the end of {whole.verb} {whole.id}"):
+                rows = [row.volume for row in self._operations.parts(whole)]
+                volumes = [catalog.volume_get(uuid) for uuid in rows if uuid is not None]
+                with self.locked([volume for volume in volumes if volume is not None]):
+                    self._decide(whole)
+
+    def _decide(self, whole: Operation) -> None:
+        rows = self._operations.parts(whole)
+        if whole.state == "running":
+            self._operations.end_group(whole.id)
+            return
+        if any(row.state == "prepared" for row in rows):
+            log.warning("%s %d waits for a volume that is down", whole.verb, whole.id)
+            return
+        held = [row for row in rows if row.in_force is not None]
+        if len(held) == len(rows):
+            with self._floor.catalog.transaction():
+                for row in rows:
+                    self._label(row)
+                self._in_force(whole)
+            return
+        for row in held:
+            self._give_up(row)
+        missing = ", ".join(row.volume_name for row in rows if row.in_force is None)
+        done = "saved" if whole.verb == "save" else "recovered"
+        self._operations.drop(whole, f"{missing} could not be {done}, so none is")
+
+    def _label(self, row: Operation) -> None:
+        """The save gets the label that was asked for, unless another has it by now."""
+        assert row.volume is not None
+        assert row.save is not None
+        label = row.prepared["label"]
+        if self._floor.catalog.save_get(row.volume, row.save) is None or not label:
+            return
+        if self._floor.catalog.save_by_label(row.volume, label) is None:
+            self._floor.catalog.save_set(row.volume, row.save, label=label)
+
+    def _give_up(self, row: Operation) -> None:
+        """A save that the others have no part in: its medium is free, or a leg again."""
+        assert row.volume is not None
+        assert row.save is not None
+        volume = self._floor.catalog.volume_get(row.volume)
+        save = self._floor.catalog.save_get(row.volume, row.save)
+        if volume is None or save is None:
+            return
+        name = save_name(volume, save)
+        log.warning("%s is given up: it belongs to others that could not be saved", name)
+        if row.prepared["kind"] == "split":
+            self._saves.resync(Ask("resync", {"save": name}), name)
+        else:
+            self._saves.release(Ask("release", {"save": name}), name, False)
+        self._floor.catalog.operation_set(
+            row.id, state="aborted", error="given up: another volume could not be saved"
+        )
+
+    # --- what they share -----------------------------------------------------------------------------
+
+    def members(self, names: list[str]) -> list[Volume]:
+        """The volumes of these names. Raises Refused (USAGE, NOT_FOUND)."""
+        return self._groups.members(names)
+
+    @contextlib.contextmanager
+    def locked(self, volumes: list[Volume]) -> Iterator[None]:
+        """Holds the locks of all."""
+        with contextlib.ExitStack() as stack:
+            for uuid in sorted(volume.uuid for volume in volumes):
+                stack.enter_context(self._floor.runtime(uuid).lock)
+            yield
+
+
+def checked(deadline: int | None) -> int:
+    """In milliseconds. Raises Refused (USAGE)."""
+    if deadline is None:
+        return DEADLINE
+    if deadline not in DEADLINES:
+        raise Refused(
+            Reason.USAGE,
+            f"a deadline is {DEADLINES[0]} to {DEADLINES[-1]} ms, not {deadline}",
+            hint=f"leave it out for {DEADLINE} ms",
+        )
+    return deadline
+
+
+def _prepared(volume: Volume, label: str, kind: str, medium: bytes) -> dict[str, Any]:
+    return {"kind": kind, "label": label, "medium": medium.hex(), "frozen": volume.generation}
+
+
+def _total(volume: Volume, chosen: dict[bytes, tuple[str, bytes]]) -> int:
+    return 0 if chosen[volume.uuid][0] == "split" else volume.size
+
+
+def _unlabelled(row: Operation) -> Operation:
+    return replace(row, prepared={**row.prepared, "label": ""})
+
+
+def several(refused: list[Refused]) -> Refused:
+    """One refusal of what several volumes refuse."""
+    first = refused[0]
+    if len(refused) == 1:
+        return first
+    return Refused(
+        first.reason,
+        "; ".join(error.message for error in refused),
+        object=", ".join(error.object for error in refused),
+        hint=first.hint,
+        progress=first.progress,
+    )
+
+
+def refused_by(
+    rows: list[Operation],
+    results: list[Any],
+    done: str = "saved",
+    others: str = "so none of them is",
+) -> Refused:
+    """Which volumes could not be, and why."""
+    faults = [
+        Refused(
+            result.reason,
+            f"{row.volume_name} could not be {done}: {result.message}",
+            object=row.volume_name,
+            hint=result.hint,
+        )
+        for row, result in zip(rows, results, strict=True)
+        if isinstance(result, Refused) and not isinstance(result, CalledOff)
+    ]
+    if not faults:
+        return next(result for result in results if isinstance(result, Refused))
+    error = several(faults)
+    error.message += f"; {others}"
+    return error

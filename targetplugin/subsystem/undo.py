@@ -1,0 +1,200 @@
+"""The undo save of a recover: its medium, and the recover that is in force together with it; and which
+recover an undo means. See points.py for the verbs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from targetplugin.catalog import Operation, Save, Volume
+from targetplugin.catalog.saves import SLOTS
+from targetplugin.errors import Reason, Refused
+from targetplugin.media.trailer import Role
+from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.pool import Pool
+from targetplugin.subsystem.ports import Point
+from targetplugin.subsystem.settle import Settle, left_to_the_next_start
+from targetplugin.subsystem.sizes import told
+from targetplugin.subsystem.states import Activity
+from targetplugin.subsystem.views import Shape, Views
+
+TAKES_BACK = ("recover", "undo")  # the verbs that replace a volume's content and keep what it was
+
+
+@dataclass(frozen=True)
+class UndoSave:
+    """What a recover's undo save is taken on.
+
+    Attributes:
+        medium: None: none is taken, and `why` says why not.
+        replaces: the undo save of an earlier recover that the medium holds, and that ends with this one.
+        lacks: what the medium lacks then of the present content; None: all.
+    """
+
+    medium: bytes | None
+    replaces: Save | None = None
+    lacks: bytes | None = None
+    why: str = ""
+
+
+class Undo:
+    """See the module."""
+
+    def __init__(self, floor: Floor, views: Views, pool: Pool, settle: Settle) -> None:
+        self._floor = floor
+        self._views = views
+        self._pool = pool
+        self._settle = settle
+
+    def choose(self, volume: Volume, source: Save) -> UndoSave:
+        """The spare that fits best; where there is none, the medium of an earlier recover's undo save,
+        which a newer one ends anyway. Hold the pool's lock.
+        """
+        saves = self._floor.catalog.saves(volume.uuid)
+        if len(saves) >= len(SLOTS):
+            return UndoSave(None, why=f"{volume.name} has {len(saves)} saves, and can't have more")
+        fitting = [row for row in self._pool.free() if row.data_size >= volume.size]
+        if fitting:
+            return UndoSave(fitting[0].uuid)
+        for old in saves:
+            if old.undo and old.generation != source.generation and self._is_idle(volume, old):
+                lacks = None
+                if old.fill == "whole":
+                    lacks = self._views.differential(volume, old.generation, volume.parent)
+                return UndoSave(old.media[0], old, lacks)
+        return UndoSave(None, why=f"there is no free medium of {told(volume.size)} or more")
+
+    def _is_idle(self, volume: Volume, save: Save) -> bool:
+        """Whether nothing has to do with the save and its medium."""
+        attached = (self._floor.status(volume) or {"saves": {}})["saves"]
+        silent = self._floor.engine.silent()
+        return (
+            len(save.media) == 1
+            and self._floor.is_there(save.media[0])
+            and save.media[0] not in attached
+            and save.media[0] not in silent
+            and self._views.activity(volume, save) is Activity.IDLE
+        )
+
+    def _label(self, volume: Volume, number: int) -> str:
+        """What the undo save of an operation is called: nothing where someone else's save is called that."""
+        label = f"undo-{number}"
+        taken = self._floor.catalog.save_by_label(volume.uuid, label)
+        return "" if taken else label
+
+    def claim(self, row: Operation, volume: Volume, undo: UndoSave) -> tuple[Operation, UndoSave]:
+        """Writes the undo save down, and what its medium will be (rule 11)."""
+        if undo.medium is None:
+            return row, undo
+        prepared = {
+            **row.prepared,
+            "undo": undo.medium.hex(),
+            "undo_label": self._label(volume, row.id),
+            "replaces": undo.replaces.generation if undo.replaces else 0,
+        }
+        row = self._floor.catalog.operation_set(row.id, prepared=prepared)
+        try:
+            self._settle.claim(undo.medium, Role.SAVE, volume, row.id)
+        except Refused as refused:
+            return self._without(row, undo, refused.message)
+        return row, undo
+
+    def _without(self, row: Operation, undo: UndoSave, why: str) -> tuple[Operation, UndoSave]:
+        """The undo save can't be had, and the recover goes on without: the catalog knows that before it
+        is in force.
+        """
+        assert row.volume is not None
+        assert undo.medium is not None
+        volume = row.volume
+        given_up = ("undo", "undo_label", "replaces")
+        prepared = {key: value for key, value in row.prepared.items() if key not in given_up}
+        row = self._floor.catalog.operation_set(row.id, prepared=prepared)
+        with left_to_the_next_start("the trailer of a medium that was claimed"):
+            self._settle.unclaim(undo.medium, volume, row.id)
+        return row, UndoSave(None, why=why)
+
+    def recover(
+        self, row: Operation, handle: int, source: Any, base: bytes, undo: UndoSave
+    ) -> tuple[Operation, UndoSave, Point]:
+        generation = row.save
+        assert generation is not None
+        if undo.medium is not None:
+            try:
+                spec = self._floor.medium(undo.medium).spec()
+                point = self._floor.engine.recover(
+                    handle, source, generation, base, row.id, undo=spec, lacks=undo.lacks
+                )
+                return row, undo, point
+            except (Refused, OSError) as error:
+                why = error.message if isinstance(error, Refused) else str(error)
+                row, undo = self._without(row, undo, why)
+        return row, undo, self._floor.engine.recover(handle, source, generation, base, row.id)
+
+    def taken(self, row: Operation) -> Shape | None:
+        """The undo save that an operation took."""
+        assert row.volume is not None
+        volume = self._floor.catalog.volume_get(row.volume)
+        saves = self._floor.catalog.saves(row.volume)
+        taken = next((save for save in saves if save.undo == row.id), None)
+        return self._views.save(volume, taken) if volume and taken else None
+
+    def meant(self, volume: Volume, number: int | None) -> tuple[Operation, Save]:
+        """The recover that an undo takes back, which is the last one, and its undo save.
+
+        Args:
+            number: of the operation that the requester means; None: whichever is the last.
+
+        Raises:
+            Refused: NOT_FOUND, it is no recover of the volume; STATE, it can't be taken back (any more).
+        """
+        if number is not None:
+            named = self._floor.catalog.operation_get(number)
+            if named is None or named.volume != volume.uuid or named.verb not in TAKES_BACK:
+                raise Refused(
+                    Reason.NOT_FOUND,
+                    f"operation {number} is no recover of {volume.name}",
+                    object=str(number),
+                    hint=f"operation list {volume.name} shows them",
+                )
+        last = self._floor.catalog.operation_last(volume.uuid, (*TAKES_BACK, "swap"))
+        if last is None:
+            raise Refused(
+                Reason.STATE,
+                f"{volume.name} was not recovered, so there is nothing to undo",
+                object=volume.name,
+                hint=f"status {volume.name} shows its saves",
+            )
+        undo = next((s for s in self._floor.catalog.saves(volume.uuid) if s.undo == last.id), None)
+        if last.verb == "swap":
+            raise Refused(
+                Reason.STATE,
+                f"the last that was done to the content of {volume.name} is a swap",
+                object=volume.name,
+                hint=f"swap {volume.name}@{last.prepared['frozen']} takes it back",
+            )
+        if number not in (None, last.id):
+            raise Refused(
+                Reason.STATE,
+                f"{named_of(last)} came after operation {number}, which can't be undone any more",
+                object=str(number),
+                hint=f"undo {volume.name} takes operation {last.id} back",
+            )
+        if undo is None:
+            raise Refused(
+                Reason.STATE,
+                f"{named_of(last)} can't be undone: "
+                + (
+                    "its undo save was given up since"
+                    if last.prepared.get("undo")
+                    else "no undo save was taken before it"
+                ),
+                object=volume.name,
+                hint=f"recover {volume.name} from another save; status {volume.name} shows them",
+            )
+        return last, undo
+
+
+def named_of(row: Operation) -> str:
+    """`operation 17 (recover ledger@3)`."""
+    return f"operation {row.id} ({row.verb} {row.volume_name}@{row.save})"

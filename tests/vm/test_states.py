@@ -1,0 +1,270 @@
+"""Every pair of the table of states and verbs, asked for at the terminal and in-band on a real daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from targetplugin.errors import Reason
+from targetplugin.scsi.vendor import SENSE
+from targetplugin.subsystem.states import (
+    ALL_STATES,
+    TABLE,
+    Activity,
+    Fill,
+    Outcome,
+    Rule,
+    State,
+    Tie,
+    Verb,
+    Volume,
+)
+
+from .dm import Dm
+from .lab import Lab
+from .ledger import IQN, Ledger
+
+IMAGE, OTHER = "/var/tmp/states.qcow2", "/var/tmp/other.qcow2"
+SLOW = 4  # requests a second: what copies to or from such a disk is not over when it is looked at
+LEGS = "ab"
+PREVIEWS = "python3 -IB /opt/targetplugin/checkout/tests/vm/guest/previews.py"
+# At the terminal; all are asked for with --preview, but for what changes nothing anyway.
+WORDS: dict[Verb, Callable[[str], list[str]]] = {
+    Verb.SAVE: lambda save: ["save", "ledger", "--preview"],
+    Verb.DIFF: lambda save: ["diff", save],
+    Verb.RECOVER: lambda save: ["recover", save, "--preview"],
+    Verb.RESTORE: lambda save: ["restore", "ledger", "--from", IMAGE, "--preview"],
+    Verb.SWAP: lambda save: ["swap", save, "--preview"],
+    Verb.RESYNC: lambda save: ["resync", save, "--preview"],
+    Verb.RELEASE: lambda save: ["release", save, "--preview"],
+    Verb.BACKUP: lambda save: ["backup", save, "--to", OTHER, "--preview"],
+    Verb.CLONE: lambda save: ["clone", save, "--name", "another", "--preview"],
+}
+OF_THE_VOLUME = (Verb.SAVE, Verb.RESTORE)  # they concern no save that is there
+NOT_IN_BAND = (Verb.BACKUP, Verb.CLONE)
+
+
+@dataclass
+class Place:
+    """A ledger whose saves go to a disk that can fail, with spares beside it."""
+
+    ledger: Ledger
+    fragile: Dm
+    backup: int
+
+    @property
+    def lab(self) -> Lab:
+        return self.ledger.lab
+
+    def ask(self, *words: str) -> Any:
+        said = self.lab.exec("target", ["targetplugin", *words, "--json"], check=False, timeout=60)
+        return json.loads(said.stdout)
+
+    def save(self, *words: str) -> str:
+        """A copied save on the fragile disk; its name."""
+        onto = f"dm-name-{self.fragile.name}"
+        made = self.ask("save", "ledger", "--policy", "copy", "--onto", onto, *words)
+        return str(made["save"]["name"])
+
+    @contextlib.contextmanager
+    def slow(self, *letters: str) -> Iterator[None]:
+        for letter in letters:
+            self.lab.disk(f"media-{letter}", iops=SLOW)
+        try:
+            yield
+        finally:
+            for letter in letters:
+                self.lab.disk(f"media-{letter}", iops=0)
+
+
+@pytest.fixture(scope="module")
+def place(booted_lab: Lab) -> Iterator[Place]:
+    fragile = Dm(booted_lab, "fragile", "media-c")
+    ids = [f"/dev/disk/by-id/virtio-media-{letter}" for letter in (*LEGS, "d", "e")]
+    ledger = Ledger(booted_lab, paths=[*ids[:2], fragile.path, *ids[2:]])
+    made = Place(ledger, fragile, 0)
+    ledger.fill(0, 32)
+    save = made.save("--wait")
+    ledger.target("backup", save, "--to", IMAGE, "--force", "--wait")
+    made.backup = made.ask("backup", "list")[-1]["number"]
+    ledger.target("release", save)
+    yield made
+    ledger.close()
+    fragile.remove()
+
+
+@pytest.fixture(autouse=True)
+def tidy(place: Place) -> Iterator[None]:
+    yield
+    place.fragile.heal()
+    for letter in LEGS:
+        place.lab.disk(f"media-{letter}", attach=True)
+    place.ledger.wait(lambda: place.ledger.status()["operation"] is None)
+    place.ledger.tidy()
+
+
+# --- how to come to each of them --------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def settled(place: Place) -> Iterator[str]:
+    yield place.save("--wait")
+
+
+@contextlib.contextmanager
+def filling(place: Place) -> Iterator[str]:
+    with place.slow("c"):
+        yield place.save("--no-wait")
+
+
+@contextlib.contextmanager
+def broken(place: Place) -> Iterator[str]:
+    with place.slow("c"):
+        save = place.save("--no-wait")
+        place.fragile.error()
+        place.ledger.wait(lambda: place.ledger.status()["saves"][-1]["fill"] == "broken")
+    place.fragile.heal()
+    yield save
+
+
+@contextlib.contextmanager
+def recovering(place: Place) -> Iterator[str]:
+    save = place.save("--wait")
+    place.ledger.fill(0, 32)
+    with place.slow("c"):
+        place.ledger.target("recover", save, "--no-wait")
+        yield save
+
+
+@contextlib.contextmanager
+def backing_up(place: Place) -> Iterator[str]:
+    save = place.save("--wait")
+    with place.slow("c"):
+        place.ledger.target("backup", save, "--to", OTHER, "--force", "--no-wait")
+        yield save
+        place.ledger.target("abort", str(place.ledger.status()["operation"]["id"]))
+
+
+@contextlib.contextmanager
+def restoring(place: Place) -> Iterator[str]:
+    with place.slow("d"):
+        onto = ["--onto", "virtio-media-d", "--no-wait"]
+        made = place.ask("restore", "ledger", "--from", IMAGE, *onto)
+        yield str(made["operation"]["save"])
+
+
+@contextlib.contextmanager
+def down(place: Place) -> Iterator[str]:
+    save = place.save("--wait")
+    place.lab.shell("target", "systemctl stop targetplugind")
+    for letter in LEGS:
+        place.lab.disk(f"media-{letter}", attach=False)
+    place.lab.shell("target", "systemctl start targetplugind")
+    yield save
+
+
+@contextlib.contextmanager
+def shown(place: Place) -> Iterator[str]:
+    save = place.save("--wait")
+    place.ledger.target("export", save, "--initiator", IQN)
+    yield save
+    place.ledger.target("unexport", save)
+
+
+@contextlib.contextmanager
+def cloned(place: Place) -> Iterator[str]:
+    save = place.save("--wait")
+    try:
+        with place.slow("c"):
+            place.ledger.target("clone", save, "--name", "test")
+            refused = place.ask("save", "test", "--preview")["error"]
+            assert TABLE[Volume.CLONING, Verb.SAVE].why in refused["message"]
+            seen.add(Volume.CLONING)
+            yield save
+    finally:
+        place.ledger.target("volume", "delete", "test", "--force")
+
+
+WAYS: dict[str, Callable[[Place], AbstractContextManager[str]]] = {
+    way.__name__: way
+    for way in (
+        settled,
+        filling,
+        broken,
+        recovering,
+        backing_up,
+        restoring,
+        shown,
+        cloned,
+        down,
+    )
+}
+seen: set[State] = set()
+
+
+# --- what is asked, and what must come of it ----------------------------------------------------------
+
+
+def states(told: dict[str, Any], name: str) -> tuple[list[State], Volume]:
+    """Those of the save and that of the volume, as status shows them."""
+    save = next(save for save in told["saves"] if save["name"] == name)
+    fills = any(s["fill"] == "filling" and s["origin"] == "host" for s in told["saves"])
+    of_volume = {"recovering": Volume.RECOVERING, "down": Volume.DOWN}.get(
+        told["state"], Volume.FILLING if fills else Volume.SETTLED
+    )
+    ties = [Tie.SHOWN] if save["export"] else []
+    ties += [Tie.CLONED] if save["clones"] else []
+    return [Activity(save["activity"]), Fill(save["fill"]), *ties], of_volume
+
+
+def refusals(verb: Verb, of_save: list[State], of_volume: Volume) -> list[Rule]:
+    concerned = [of_volume] if verb in OF_THE_VOLUME else [*of_save, of_volume]
+    rules = [TABLE[state, verb] for state in concerned]
+    return [rule for rule in rules if rule.outcome is Outcome.REFUSED]
+
+
+def sense(reason: Reason) -> str:
+    value = SENSE[reason]
+    return f"{value.key:x}/{value.asc:02x}/{value.ascq:02x}"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_verb_is_done_or_refused_as_the_table_says(place: Place, way: str) -> None:
+    with WAYS[way](place) as name:
+        before = place.ledger.status()
+        of_save, of_volume = states(before, name)
+        seen.update([*of_save, of_volume])
+        save = next(save for save in before["saves"] if save["name"] == name)
+        numbers = f"{save['generation']} {save['slot']} {place.backup}"
+        told = json.loads(place.ledger.initiator(f"{PREVIEWS} {place.ledger.disk} {numbers}"))
+        for verb, words in WORDS.items():
+            expected = refusals(verb, of_save, of_volume)
+            said = place.ask(*words(name))
+            error = said.get("error") if isinstance(said, dict) else None
+            if not expected:
+                assert error is None, (verb, error)
+                assert verb in NOT_IN_BAND or told[verb.value] == "done", (verb, told)
+                continue
+            assert error is not None, (verb, said)
+            assert any(
+                rule.why in error["message"]
+                and error["hint"] == rule.next
+                and error["reason"] == rule.reason.value
+                for rule in expected
+            ), (verb, error)
+            assert verb in NOT_IN_BAND or told[verb.value] in {
+                sense(rule.reason) for rule in expected
+            }, (verb, told)
+        after = place.ledger.status()
+        assert [s["name"] for s in after["saves"]] == [s["name"] for s in before["saves"]]
+        assert after["generation"] == before["generation"], "a preview does nothing"
+
+
+def test_no_state_was_left_out() -> None:
+    assert seen == set(ALL_STATES)
