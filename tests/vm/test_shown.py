@@ -60,7 +60,8 @@ def test_a_shown_save_and_a_clone_are_mounted_beside_their_volume(shelf: Shelf) 
     run = ledger.initiator
     now, night, test = MOUNTS
     run(
-        f"dmesg --clear; mkdir -p {' '.join(MOUNTS)}; mkfs.ext4 -q {ledger.disk} && mount {ledger.disk} {now} &&"
+        f"dmesg --clear; mkdir -p {' '.join(MOUNTS)};"
+        f"mkfs.ext4 -q {ledger.disk} && mount {ledger.disk} {now} &&"
         f"echo old > {now}/file && head -c 8000000 /dev/urandom > {now}/large && umount {now}"
     )
     ledger.target("save", "ledger", "--label", "night")
