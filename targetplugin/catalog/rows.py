@@ -127,21 +127,21 @@ class Export:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A save that hosts see. `export.volume` is the identity under which they see it, 16 bytes."""
-
-    volume: bytes
-    generation: int
-    export: Export
-
-
-@dataclass(frozen=True)
 class Group:
     """Volumes that hosts may name together; a volume that is deleted is in none any more."""
 
     name: str
     created: str = ""
     volumes: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A save that hosts see. `export.volume` is the identity under which they see it, 16 bytes."""
+
+    volume: bytes
+    generation: int
+    export: Export
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
-from targetplugin.subsystem.states import Activity, Verb, require
+from targetplugin.subsystem.states import Verb, require
 from targetplugin.subsystem.views import Shape, Views, now
 
 
@@ -89,9 +89,7 @@ class Saves:
         taken = [save for save in self._floor.catalog.saves(volume.uuid) if save.undo]
         newest = max((save.undo for save in taken), default=0)
         for save in taken:
-            idle = self._views.activity(volume, save) is Activity.IDLE
-            idle = idle and not self._views.ties(volume, save)
-            if save.undo != newest and idle:
+            if save.undo != newest and self._views.may_go(volume, save):
                 with left_to_the_next_start(f"the release of {save_name(volume, save)}"):
                     self._give_up(volume, save, "a newer recover took an undo save", 0)
 

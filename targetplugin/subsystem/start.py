@@ -66,10 +66,10 @@ class Start:
         prepared: Prepared,
         transfers: Transfers,
         exports: Exports,
-        shown: Shown,
         saves: Saves,
         together: Together,
         taken_back: TakenBack,
+        shown: Shown,
     ) -> None:
         self._floor = floor
         self._catalog = floor.catalog
@@ -80,10 +80,10 @@ class Start:
         self._prepared = prepared
         self._transfers = transfers
         self._exports = exports
-        self._shown = shown
         self._saves = saves
         self._together = together
         self._taken_back = taken_back
+        self._shown = shown
         self.held: set[bytes] = set()  # media of which a dead process's requests may not be over
 
     def everything(self) -> None:

@@ -22,10 +22,10 @@ class Verb(Enum):
     RESYNC = "resync"
     RELEASE = "release"
     BACKUP = "backup"
-    EXPORT = "export"  # of a save: to show it to hosts
-    CLONE = "clone"
     UNDO = "undo"
     REPLACE = "replace"  # a save onto this older save's medium
+    EXPORT = "export"  # of a save: to show it to hosts
+    CLONE = "clone"
 
 
 class Fill(Enum):
@@ -138,10 +138,10 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
             Verb.RESYNC,
             Verb.RELEASE,
             Verb.BACKUP,
-            Verb.EXPORT,
-            Verb.CLONE,
             Verb.UNDO,
             Verb.REPLACE,
+            Verb.EXPORT,
+            Verb.CLONE,
         ),
         _IMAGE,
     ),

@@ -81,10 +81,10 @@ class Subsystem:
             Prepared(floor, operations, settle, self._saves, self._backups),
             self._transfers,
             self._exports,
-            self._shown,
             self._saves,
             self._together,
             self._taken_back,
+            self._shown,
         )
         self._comeback = Comeback(floor, pool, settle, self._start, self._shown)
         floor.patience.answered = lambda path: self._comeback.appeared()

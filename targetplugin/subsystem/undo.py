@@ -16,7 +16,6 @@ from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Point
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.sizes import told
-from targetplugin.subsystem.states import Activity
 from targetplugin.subsystem.views import Shape, Views
 
 TAKES_BACK = ("recover", "undo")  # the verbs that replace a volume's content and keep what it was
@@ -74,7 +73,7 @@ class Undo:
             and self._floor.is_there(save.media[0])
             and save.media[0] not in attached
             and save.media[0] not in silent
-            and self._views.activity(volume, save) is Activity.IDLE
+            and self._views.may_go(volume, save)
         )
 
     def _label(self, volume: Volume, number: int) -> str:

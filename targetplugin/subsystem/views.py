@@ -13,6 +13,7 @@ from typing import Any
 from targetplugin.catalog import Backup, MediumRow, Operation, Save, Volume, maps, rows
 from targetplugin.catalog import Export as ExportRow
 from targetplugin.catalog.tree import Tree, differential
+from targetplugin.errors import Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import extents
 from targetplugin.subsystem.floor import Floor, save_name
@@ -168,6 +169,14 @@ class Views:
             progress=self.activity_progress(volume, save),
         )
 
+    def may_go(self, volume: Volume, save: Save) -> bool:
+        """Whether nothing reads the save or holds on to it, so that it could be released."""
+        try:
+            self.require(Verb.RELEASE, volume, save)
+        except Refused:
+            return False
+        return True
+
     def activity_progress(self, volume: Volume, save: Save) -> float | None:
         """How far what stands in a save's way is: what is done with it, or its fill."""
         for row in self._floor.catalog.operations(volume.uuid, running=True):
@@ -224,9 +233,9 @@ class Views:
             "changed_bytes": extents.byte_count(bits, volume.extent_size, volume.size),
             "origin": save.origin,
             "slot": save.slot,
+            "undo": save.undo or None,
             "export": self.export(save_name(volume, save), shown.export) if shown else None,
             "clones": [clone.name for clone in self.clones(volume, save)],
-            "undo": save.undo or None,
         }
 
     # --- volumes -----------------------------------------------------------------------------

@@ -107,6 +107,7 @@ def test_the_save_stays_until_the_copy_is_done(house: House, verb: str) -> None:
 def test_the_volume_recovers_from_the_save_and_it_is_shown_while_it_is_cloned(house: House) -> None:
     held_clone(house)
     house.subsystem.export("ledger@night", [HOST])
+    house.subsystem.recover("ledger@night", no_undo=True)
     house.subsystem.clone("ledger@night", "other")
     house.subsystem.recover("ledger@night", no_undo=True)
     house.write(0, "r")
