@@ -109,7 +109,6 @@ def test_the_volume_recovers_from_the_save_and_it_is_shown_while_it_is_cloned(ho
     house.subsystem.export("ledger@night", [HOST])
     house.subsystem.recover("ledger@night", no_undo=True)
     house.subsystem.clone("ledger@night", "other")
-    house.subsystem.recover("ledger@night", no_undo=True)
     house.write(0, "r")
     house.write(0, "s", "test")
     house.write(0, "o", "other")
