@@ -202,6 +202,34 @@ def test_what_the_kernel_refuses_leaves_nothing_shown(house: House, kernel: Fake
     house.subsystem.release("ledger@night")
 
 
+def test_an_undo_save_that_is_shown_stays_until_it_is_withdrawn(house: House) -> None:
+    house.subsystem.recover("ledger@night")
+    house.finish()
+    undo = next(save["name"] for save in house.show()["saves"] if save["undo"])
+    house.subsystem.export(undo, [HOST])
+    house.write(3, "w")
+    house.subsystem.recover("ledger@night")
+    house.finish()
+    assert undo in house.saves()
+    assert letter_of(house.engine.read(view(house, undo), 0, EXTENT)) == "y"
+    house.subsystem.unexport(undo)
+    house.subsystem.recover("ledger@night")
+    house.finish()
+    assert undo not in house.saves()
+
+
+@pytest.mark.parametrize("tie", ["shown", "cloned"])
+def test_no_save_goes_onto_the_medium_of_one_that_is_held(house: House, tie: str) -> None:
+    house.engine.hold_copies = True
+    if tie == "shown":
+        house.subsystem.export("ledger@night", [HOST])
+    else:
+        house.subsystem.clone("ledger@night", "test")
+    error = refused(house.subsystem.save, "ledger", replace="ledger@night")
+    assert ("shown" if tie == "shown" else "clone") in error.message
+    house.finish()
+
+
 def test_nothing_is_shown_while_an_operation_is_not_recorded(house: House) -> None:
     """A swap that the disks have and the catalog has not may have made the medium a leg."""
     volume = house.floor.volume("ledger")

@@ -21,13 +21,14 @@ from targetplugin.subsystem.states import (
     Outcome,
     Rule,
     State,
+    Tie,
     Verb,
     Volume,
 )
 
 from .dm import Dm
 from .lab import Lab
-from .ledger import Ledger
+from .ledger import IQN, Ledger
 
 IMAGE, OTHER = "/var/tmp/states.qcow2", "/var/tmp/other.qcow2"
 SLOW = 4  # requests a second: what copies to or from such a disk is not over when it is looked at
@@ -43,9 +44,10 @@ WORDS: dict[Verb, Callable[[str], list[str]]] = {
     Verb.RESYNC: lambda save: ["resync", save, "--preview"],
     Verb.RELEASE: lambda save: ["release", save, "--preview"],
     Verb.BACKUP: lambda save: ["backup", save, "--to", OTHER, "--preview"],
+    Verb.CLONE: lambda save: ["clone", save, "--name", "another", "--preview"],
 }
 OF_THE_VOLUME = (Verb.SAVE, Verb.RESTORE)  # they concern no save that is there
-NOT_IN_BAND = (Verb.BACKUP,)
+NOT_IN_BAND = (Verb.BACKUP, Verb.CLONE)
 
 
 @dataclass
@@ -167,8 +169,41 @@ def down(place: Place) -> Iterator[str]:
     yield save
 
 
+@contextlib.contextmanager
+def shown(place: Place) -> Iterator[str]:
+    save = place.save("--wait")
+    place.ledger.target("export", save, "--initiator", IQN)
+    yield save
+    place.ledger.target("unexport", save)
+
+
+@contextlib.contextmanager
+def cloned(place: Place) -> Iterator[str]:
+    save = place.save("--wait")
+    try:
+        with place.slow("c"):
+            place.ledger.target("clone", save, "--name", "test")
+            refused = place.ask("save", "test", "--preview")["error"]
+            assert TABLE[Volume.CLONING, Verb.SAVE].why in refused["message"]
+            seen.add(Volume.CLONING)
+            yield save
+    finally:
+        place.ledger.target("volume", "delete", "test", "--force")
+
+
 WAYS: dict[str, Callable[[Place], AbstractContextManager[str]]] = {
-    way.__name__: way for way in (settled, filling, broken, recovering, backing_up, restoring, down)
+    way.__name__: way
+    for way in (
+        settled,
+        filling,
+        broken,
+        recovering,
+        backing_up,
+        restoring,
+        shown,
+        cloned,
+        down,
+    )
 }
 seen: set[State] = set()
 
@@ -176,14 +211,16 @@ seen: set[State] = set()
 # --- what is asked, and what must come of it ----------------------------------------------------------
 
 
-def states(shown: dict[str, Any], name: str) -> tuple[list[State], Volume]:
+def states(told: dict[str, Any], name: str) -> tuple[list[State], Volume]:
     """Those of the save and that of the volume, as status shows them."""
-    save = next(save for save in shown["saves"] if save["name"] == name)
-    fills = any(s["fill"] == "filling" and s["origin"] == "host" for s in shown["saves"])
+    save = next(save for save in told["saves"] if save["name"] == name)
+    fills = any(s["fill"] == "filling" and s["origin"] == "host" for s in told["saves"])
     of_volume = {"recovering": Volume.RECOVERING, "down": Volume.DOWN}.get(
-        shown["state"], Volume.FILLING if fills else Volume.SETTLED
+        told["state"], Volume.FILLING if fills else Volume.SETTLED
     )
-    return [Activity(save["activity"]), Fill(save["fill"])], of_volume
+    ties = [Tie.SHOWN] if save["export"] else []
+    ties += [Tie.CLONED] if save["clones"] else []
+    return [Activity(save["activity"]), Fill(save["fill"]), *ties], of_volume
 
 
 def refusals(verb: Verb, of_save: list[State], of_volume: Volume) -> list[Rule]:
