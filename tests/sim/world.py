@@ -76,6 +76,7 @@ class World:
         self.doom = 0  # a step at which a crash comes, for it is an interesting moment
         self.trouble = 0  # up to this step a fault is fresh, and a crash likely
         self.known_events = 0  # what the catalog was told last
+        self.loud = False  # no disk may fall silent now
         self.now = 0
         self.late: list[tuple[Disk, int, list[int | bytes], bool]] = []  # of a dead process
         self.media: dict[int, Disk] = {}
@@ -448,6 +449,7 @@ class World:
 
     def run_until(self, reached: Callable[[], bool], most: int = 200000) -> None:
         """Runs until something is so; disks are silent no longer."""
+        self.loud = True
         for disk in self.disks:
             disk.silent_until = 0
         self.core.allowed(2)
@@ -469,6 +471,7 @@ class World:
         for step in steps:
             self.now = step
             self.random = Random(self.seed << 24 | step)
+            self.loud = False
             self.step()
         self.now += 1
         self.finish()
