@@ -51,8 +51,11 @@ def would(verb: str, name: str, result: Fields) -> None:
     operation = result["operation"]
     onto = f" onto {result['onto']} ({result['kind']})" if result.get("onto") else ""
     say(f"{verb} {operation.get('save') or name}{onto} would be done; nothing was done now.")
-    if operation["verb"] in _DIFFERENTIAL and operation.get("extents_changed") is not None:
+    differs = operation["verb"] in _DIFFERENTIAL or result.get("replaced")
+    if differs and operation.get("extents_changed") is not None:
         say(f"{operation['extents_changed']} extents differ.")
+    if result.get("replaced"):
+        say(f"{result['replaced']} would be given up.")
     if result.get("undo_onto"):
         say(f"An undo save would be taken on {result['undo_onto']}.")
     elif result.get("undo_why"):
