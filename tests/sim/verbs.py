@@ -308,9 +308,8 @@ class Verbs:
             self.in_force(request, frozen, marked, left_disks)
             if "replaces" in request and not world.loud and world.random.random() < 0.4:
                 # What is written down of it only now may be lost, while hosts write on.
-                world.faults += 1
-                request["disks"][0].silent_until = world.now + world.random.randrange(80)
-                world.interesting(0.6, 60)
+                request["disks"][0].slow_until = world.now + 100
+                world.interesting(0.8, 100)
             if request["verb"] == "split":
                 self.drop_later(*(i for i in range(16) if request["mask"] >> i & 1))
             elif request["verb"] == "swap":

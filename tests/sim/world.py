@@ -410,7 +410,7 @@ class World:
             self.silence.power_cut()
             for disk in self.disks:
                 disk.power_cut(self.random)
-                disk.slips = disk.silent_until = 0
+                disk.slips = disk.silent_until = disk.slow_until = 0
             self.oracle.lost_power()
         if self.random.random() < 0.2:
             self.flip()
@@ -435,11 +435,11 @@ class World:
         if not self.under_way:
             return
         at = self.random.randrange(len(self.under_way))
-        if self.media[self.under_way[at]["medium"]].silent_until > self.now:
+        if self.media[self.under_way[at]["medium"]].waits(self.now):
             loud = [
                 i
                 for i, a in enumerate(self.under_way)
-                if self.media[a["medium"]].silent_until <= self.now
+                if not self.media[a["medium"]].waits(self.now)
             ]
             if not loud:
                 return
@@ -451,7 +451,7 @@ class World:
         """Runs until something is so; disks are silent no longer."""
         self.loud = True
         for disk in self.disks:
-            disk.silent_until = 0
+            disk.silent_until = disk.slow_until = 0
         self.core.allowed(2)
         for _ in range(most):
             if reached():
