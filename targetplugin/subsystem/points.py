@@ -93,6 +93,9 @@ class Points:
                 if ask.preview:
                     made = self._operations.preview(ask, volume, volume.generation)
                     made = {**made, "onto": self._floor.medium_name(medium), "kind": kind}
+                    if older is not None:
+                        bits = self._views.changed_since(volume, older)
+                        made["operation"]["extents_changed"] = maps.count(bits)
                     return {**made, **self._replaced(volume, older)}
                 prepared: dict[str, Any] = {
                     "kind": kind,

@@ -52,11 +52,14 @@ def would(verb: str, name: str, result: Fields) -> None:
     operation = result["operation"]
     onto = f" onto {result['onto']} ({result['kind']})" if result.get("onto") else ""
     say(f"{verb} {operation.get('save') or name}{onto} would be done; nothing was done now.")
-    if operation["verb"] in _DIFFERENTIAL and operation.get("extents_changed") is not None:
+    differs = operation["verb"] in _DIFFERENTIAL or result.get("replaced")
+    if differs and operation.get("extents_changed") is not None:
         size = f" ({format_size(result['bytes'])})" if "bytes" in result else ""
         say(f"{operation['extents_changed']} extents differ{size} and would be copied.")
-        if operation["extents_changed"]:
-            say(how_long(result.get("estimate")))
+        if operation["extents_changed"] and "estimate" in result:
+            say(how_long(result["estimate"]))
+    if result.get("replaced"):
+        say(f"{result['replaced']} would be given up.")
     if result.get("undo_onto"):
         say(f"An undo save would be taken on {result['undo_onto']}.")
     elif result.get("undo_why"):

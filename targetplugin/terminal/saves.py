@@ -113,8 +113,8 @@ def declare(verbs: grammar.Verbs) -> None:
         "take the last recover back",
         more=(
             "The volume is again what it was before the recover, by the undo save that it took. What hosts\n"
-            "wrote since is kept the same way, so that a second undo takes the first one back. It waits for\n"
-            "a recover that still copies to end."
+            "wrote since is kept the same way, so that a second undo takes the first one back. While the\n"
+            "recover still copies, it is refused."
         ),
         examples=["undo ledger --preview", "undo ledger", "undo ledger --operation 17 --wait"],
     )

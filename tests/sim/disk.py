@@ -38,6 +38,10 @@ class Disk:
         )
         self.slips = 0  # so many requests to come fail, and no more
         self.silent_until = 0  # a step of the run: till then no request ends
+        self.slow_until = 0  # the same, and nobody gives it up for that
+
+    def waits(self, now: int) -> bool:
+        return max(self.silent_until, self.slow_until) > now
 
     def keys(self, offset: int, length: int) -> range:
         return range(offset, offset + length, META if offset >= self.data_size else self.block)

@@ -318,6 +318,10 @@ class Verbs:
             left_disks = [disk for disk in world.disks if disk.uuid in left]
             marked = int.from_bytes(world.core.frozen_bytes(), "little")
             self.in_force(request, frozen, marked, left_disks)
+            if "replaces" in request and not world.loud and world.random.random() < 0.4:
+                # What is written down of it only now may be lost, while hosts write on.
+                request["disks"][0].slow_until = world.now + 100
+                world.interesting(0.8, 100)
             if request["verb"] == "split":
                 self.drop_later(*(i for i in range(16) if request["mask"] >> i & 1))
             elif request["verb"] == "swap":
@@ -331,6 +335,9 @@ class Verbs:
         """What was being given up is a save still where the record does not say otherwise."""
         saves = self.world.oracle.saves
         legs = [leg.uuid for leg in record.legs]
+        undone = request is not None and record.op != request["op"]
+        if undone and request and "replaces" in request and self.world.random.random() < 0.4:
+            self.following = "replace"  # what it left must not count in the next one
         if request is not None and "given_up" in request:
             save = request["given_up"]
             fills = save.disks[0].uuid in [kept.uuid for kept in record.saves]

@@ -78,6 +78,7 @@ class World:
         self.doom = 0  # a step at which a crash comes, for it is an interesting moment
         self.trouble = 0  # up to this step a fault is fresh, and a crash likely
         self.known_events = 0  # what the catalog was told last
+        self.loud = False  # no disk may fall silent now
         self.now = 0
         self.late: list[tuple[Disk, int, list[int | bytes], bool]] = []  # of a dead process
         self.media: dict[int, Disk] = {}
@@ -413,7 +414,7 @@ class World:
             self.silence.power_cut()
             for disk in self.disks:
                 disk.power_cut(self.random)
-                disk.slips = disk.silent_until = 0
+                disk.slips = disk.silent_until = disk.slow_until = 0
             self.oracle.lost_power()
         if self.random.random() < 0.2:
             self.flip()
@@ -438,11 +439,11 @@ class World:
         if not self.under_way:
             return
         at = self.random.randrange(len(self.under_way))
-        if self.media[self.under_way[at]["medium"]].silent_until > self.now:
+        if self.media[self.under_way[at]["medium"]].waits(self.now):
             loud = [
                 i
                 for i, a in enumerate(self.under_way)
-                if self.media[a["medium"]].silent_until <= self.now
+                if not self.media[a["medium"]].waits(self.now)
             ]
             if not loud:
                 return
@@ -452,8 +453,9 @@ class World:
 
     def run_until(self, reached: Callable[[], bool], most: int = 200000) -> None:
         """Runs until something is so; disks are silent no longer."""
+        self.loud = True
         for disk in self.disks:
-            disk.silent_until = 0
+            disk.silent_until = disk.slow_until = 0
         self.core.allowed(2)
         for _ in range(most):
             if reached():
@@ -473,6 +475,7 @@ class World:
         for step in steps:
             self.now = step
             self.random = Random(self.seed << 24 | step)
+            self.loud = False
             self.step()
         self.now += 1
         self.finish()

@@ -202,5 +202,10 @@ def test_recover_and_swap_wait_until_one_host_is_left_or_the_operator_forces(
         assert refused.value.reason is Reason.HOSTS
     house.subsystem.recover("ledger", force=True)
     house.finish()
+    with pytest.raises(Refused) as refused:
+        house.subsystem.undo("ledger")
+    assert refused.value.reason is Reason.HOSTS
+    house.subsystem.undo("ledger", force=True)
+    house.finish()
     kernel.hosts = {HOST}
     house.subsystem.swap("ledger")

@@ -408,6 +408,17 @@ def test_a_save_onto_an_older_one_s_medium_copies_only_what_differs(house: House
     assert house.subsystem.diff("ledger@night")["extents"] == 0
 
 
+def test_preview_of_such_a_save_tells_what_would_end(house: House) -> None:
+    house.subsystem.save("ledger", policy="copy")
+    house.finish()
+    house.write(3, "y")
+    before = house.show(), house.states()
+    told = house.subsystem.save("ledger", replace="ledger@1", preview=True)
+    assert (told["replaced"], told["onto"]) == ("ledger@1", "c")
+    assert told["operation"]["extents_changed"] == 1
+    assert (house.show(), house.states()) == before
+
+
 def test_hosts_writes_are_kept_from_such_a_save_too(house: House) -> None:
     house.write(1, "a")
     house.subsystem.save("ledger", policy="copy")
