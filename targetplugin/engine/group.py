@@ -214,9 +214,10 @@ class Group:
         for member in self._members:
             if member.number is not None:
                 self._wait(member)
-        for member in self._members:
+        for member in self._members:  # before anything else can go wrong: the clock goes with this
             with member.served:
                 member.served.reactor.saved_with(member.served.number, None)
+        for member in self._members:
             if isinstance(member.result, Point):
                 if member.kind == "split":
                     with contextlib.suppress(Refused):  # it is known there, and used by nobody

@@ -156,14 +156,15 @@ class Disk:
         backup: int = 0,
         no_undo: bool = False,
         preview: bool = False,
-        others: Sequence[Disk] = (),
+        others: Sequence[tuple[Disk, int]] = (),
         deadline_ms: int = 0,
     ) -> bytes:
         """Asks for a verb; in force when this returns. Returns the request's identifier.
 
         Args:
             preview: only asks whether it would be done.
-            others: disks that take part, so that it is done to all at one instant, or to none.
+            others: disks that take part, each with its generation, so that it is done to all at one
+                instant, or to none.
             deadline_ms: how long writes of all may be paused for that; 0: as the target has it.
 
         Raises:
@@ -178,7 +179,7 @@ class Disk:
                 backup,
                 no_undo,
                 deadline_ms=deadline_ms,
-                designators=tuple(Designator(other.naa(), 0) for other in others),
+                designators=tuple(Designator(other.naa(), its_own) for other, its_own in others),
             ).encode()
         except ValueError as error:
             raise Usage(str(error)) from None

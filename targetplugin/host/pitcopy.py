@@ -19,14 +19,13 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
-from targetplugin.host import journal, report, ritual, run
+from targetplugin.host import journal, report, ritual, run, together
 from targetplugin.host.device import Disk, whole_disk
 from targetplugin.host.errors import Refused, Usage
-from targetplugin.scsi.pitcopy import MAX_DEADLINE, Operation, OutAction
+from targetplugin.scsi.pitcopy import Operation, OutAction
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,6 +50,14 @@ def parser() -> argparse.ArgumentParser:
             help="the disk, as in /dev/sdb or /dev/disk/by-id/...",
         )
         one.add_argument("--json", action="store_true", help="print JSON for programs")
+        if many:
+            one.add_argument(
+                "--deadline",
+                type=int,
+                default=0,
+                metavar="MS",
+                help="of several disks: how long writes may be paused for it, 1 to 5000 ms",
+            )
         if save:
             one.add_argument(
                 "--save",
@@ -70,13 +77,6 @@ def parser() -> argparse.ArgumentParser:
         wait=True,
         many=True,
     )
-    one.add_argument(
-        "--deadline",
-        type=int,
-        default=0,
-        metavar="MS",
-        help="of several disks: how long writes may be paused for it, 1 to 5000 ms",
-    )
     one.add_argument("--label", default="", help="at most 32 bytes, not all digits")
     one.add_argument(
         "--replace",
@@ -86,9 +86,10 @@ def parser() -> argparse.ArgumentParser:
     verb("diff", "list what changed since a save", save=True)
     one = verb(
         "recover",
-        "take the disk back to a save: unmount, recover, mount again",
+        "take the disk back to a save: unmount, recover, mount again; several at one instant",
         save=True,
         wait=True,
+        many=True,
     )
     one.add_argument("--no-undo", action="store_true", help="keep nothing for `pitcopy undo`")
     one = verb("undo", "take the last recover back: unmount, undo, mount again", wait=True)
@@ -134,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run.run(Disk(options.device), command, label)
         if options.verb == "keep":
             return _keep(options)
-        if options.verb == "save":
+        if isinstance(options.device, list):
             options.others = options.device[1:]
             options.device = options.device[0]
         result = VERBS[options.verb](Disk(options.device), options)
@@ -254,10 +255,7 @@ def _save(disk: Disk, options: argparse.Namespace) -> dict[str, Any] | list[dict
     label = checked(options.label)
     if options.others:
         return _save_together([disk, *map(Disk, options.others)], label, options)
-    if options.deadline:
-        raise Usage(
-            "--deadline is for several disks", "pitcopy save DEVICE DEVICE... --deadline MS"
-        )
+    _no_deadline(options)
     before = {save.generation for save in disk.saves()}
     older = disk.save_named(options.replace) if options.replace else None
     replaced = older.generation if older else 0
@@ -276,45 +274,45 @@ def _save(disk: Disk, options: argparse.Namespace) -> dict[str, Any] | list[dict
     return asdict(save)
 
 
+def _no_deadline(options: argparse.Namespace) -> None:
+    if options.deadline:
+        raise Usage(
+            "--deadline is for several disks",
+            f"pitcopy {options.verb} DEVICE DEVICE... --deadline MS",
+        )
+
+
 def _save_together(
     disks: list[Disk], label: str, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    paths = [disk.path for disk in disks]
-    twice = next((path for path in paths if paths.count(path) > 1), None)
-    if twice:
-        raise Usage(f"{twice} is named twice", "name each disk once")
-    if not 0 <= options.deadline <= MAX_DEADLINE:
-        raise Usage("a deadline is 1 to 5000 ms", "leave it out for the target's")
-    most = disks[0].capabilities().group
-    if most < len(disks):
-        raise Refused(
-            f"{paths[0]} belongs to no group of {len(disks)} disks",
-            "the operator declares which belong together: targetplugin group create",
-        )
-    before = [{save.generation for save in disk.saves()} for disk in disks]
-
-    def ask() -> None:
-        with ExitStack() as stack:
-            for path in paths:
-                stack.enter_context(ritual.frozen(path))
-            disks[0].request(
-                OutAction.SAVE, label=label, others=disks[1:], deadline_ms=options.deadline
-            )
-
-    report.patiently("waiting for the volumes", ask) if options.wait else ask()
-    found = []
-    for disk, known in zip(disks, before, strict=True):
-        save = next(save for save in disk.saves() if save.generation not in known)
-        found.append({"device": disk.path, **asdict(save)})
+    saves = together.save(disks, label, options.deadline, wait=options.wait)
+    for disk, save in zip(disks, saves, strict=True):
         if not options.json:
-            name = label or save.generation
-            print(f"{disk.path} is saved as {name} (generation {save.generation})")
+            print(f"{disk.path} is saved as {label or save.generation} ({save.generation})")
     for disk in disks if options.wait else []:
         _wait(disk, "save", options)
-    return found
+    return [{"device": d.path, **asdict(s)} for d, s in zip(disks, saves, strict=True)]
 
 
-def _recover(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+def _recover_together(disks: list[Disk], options: argparse.Namespace) -> list[dict[str, Any]]:
+    saves, seconds = together.recover(disks, options.save, options.deadline)
+    for disk, save in zip(disks, saves, strict=True):
+        if not options.json:
+            print(f"{disk.path} is back at {save.label or save.generation}")
+    if not options.json:
+        print(f"all at one instant, in force after {seconds:.2f} s")
+    for disk in disks if options.wait else []:
+        _wait(disk, "recover", options)
+    return [
+        {"device": disk.path, "save": asdict(save), "seconds_in_force": seconds}
+        for disk, save in zip(disks, saves, strict=True)
+    ]
+
+
+def _recover(disk: Disk, options: argparse.Namespace) -> dict[str, Any] | list[dict[str, Any]]:
+    if options.others:
+        return _recover_together([disk, *map(Disk, options.others)], options)
+    _no_deadline(options)
     save = disk.save_named(options.save)
     entry = journal.read(disk.path)
     changed, seconds = run.recover(

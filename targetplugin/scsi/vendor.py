@@ -254,13 +254,8 @@ class Vendor:
             "request": identifier,
             "preview": request.preview,
         }
-        if request.action is OutAction.SAVE and asked.designators:
-            names = self._subsystem.group_reach(
-                self._volume, [one.naa.hex() for one in asked.designators]
-            )
-            deadline = asked.deadline_ms or None
-            with _at_fault(Reason.USAGE, LABEL):
-                self._subsystem.save_group(names, label=asked.label, deadline_ms=deadline, **common)
+        if asked.designators:
+            self._together(request.action, asked, common)
         elif request.action is OutAction.SAVE:
             if asked.generation:
                 older = self._subsystem.resolve(self._volume, asked.generation)
@@ -281,12 +276,29 @@ class Vendor:
             verb(self._subsystem.resolve(self._volume, asked.generation), **common)
         return b""
 
+    def _together(self, action: OutAction, asked: Parameters, common: dict[str, Any]) -> None:
+        """Does it to several volumes as one."""
+        naas = [one.naa.hex() for one in asked.designators]
+        names = self._subsystem.group_reach(self._volume, naas)
+        common["deadline_ms"] = asked.deadline_ms or None
+        if action is OutAction.SAVE:
+            with _at_fault(Reason.USAGE, LABEL):
+                self._subsystem.save_group(names, label=asked.label, **common)
+            return
+        generations = [asked.generation, *(one.generation for one in asked.designators)]
+        saves = [
+            self._subsystem.resolve(name, generation)
+            for name, generation in zip(names, generations, strict=True)
+        ]
+        self._subsystem.recover_group(saves, **common)
+
     def _check(self, action: OutAction, asked: Parameters) -> None:
         """Fields that must, or must not, be given with this action."""
-        if asked.designators and action is not OutAction.SAVE:
+        if asked.designators and action not in (OutAction.SAVE, OutAction.RECOVER):
             raise in_list(DESIGNATORS)
         for number, one in enumerate(asked.designators):
-            if one.generation:  # a new save is taken of each
+            # A new save is taken of each; or each has one that is meant.
+            if (action is OutAction.SAVE) == bool(one.generation) or one.generation > MAX_NUMBER:
                 at = pitcopy.LIST_LENGTH + number * pitcopy.DESIGNATOR_LENGTH
                 raise in_list(at + len(one.naa))
         if asked.deadline_ms and not asked.designators:

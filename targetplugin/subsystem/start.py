@@ -12,7 +12,7 @@ import os
 from collections.abc import Set
 from dataclasses import dataclass, replace
 
-from targetplugin.catalog import ALL, Generation, Volume
+from targetplugin.catalog import ALL, Generation, Operation, Volume
 from targetplugin.engine import (
     LegState,
     Record,
@@ -231,7 +231,24 @@ class Start:
             self._catch_up(volume, record, handle)
         self._saves.release_superseded(volume)
         self._settle.trailers(volume.uuid, record.op)
-        self._taken_back.go_on(volume, handle)
+        self._taken_back.go_on(volume, handle, self._is_in_force)
+
+    def _is_in_force(self, part: Operation) -> bool | None:
+        """Whether the newest record of a volume has this operation; None where a newer one may be on
+        media that are not there.
+        """
+        volume = self._catalog.volume_get(part.volume) if part.volume else None
+        if part.in_force is not None or volume is None:
+            return part.in_force is not None
+        try:
+            newest = self._newest(volume)
+        except Refused:
+            return None
+        if newest is not None and newest.record.op == part.id:
+            return True
+        there = self._floor.media.keys() - (newest.unread if newest else frozenset())
+        legs = {leg.medium for leg in self._catalog.legs(volume.uuid)}
+        return False if legs <= there else None
 
     def _start_new(self, volume: Volume) -> None:
         """The daemon ended between a volume's creation and its first record."""

@@ -1,12 +1,13 @@
 """Several volumes recovered as one: while hosts of all are held, and before any is switched, it is written
-down that the recover is in force.
+down that the recover goes on.
 
-So a crash leaves it on none, or on all: a volume that has no record of it yet goes on with it when it starts,
-before its hosts see it.
+So a crash leaves it on none, or on all: a volume that has no record of it, while another has, goes on with it
+when it starts, before its hosts see it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from targetplugin.catalog import Operation, Volume, maps
@@ -115,7 +116,7 @@ class TakenBack:
         return {"operation": self._views.operation(row), "preview": True, "members": members}
 
     def _commit(self, whole: Operation) -> None:
-        """From here on the recover is in force on all, whatever happens: a start goes on with it."""
+        """From here on a start that finds it in force on one volume goes on with it on the others."""
         self._floor.catalog.operation_set(whole.id, state="running", in_force=now())
 
     def _recovered(
@@ -152,8 +153,14 @@ class TakenBack:
             raise error
         return self._together.answer(whole)
 
-    def go_on(self, volume: Volume, handle: int) -> None:
+    def go_on(
+        self, volume: Volume, handle: int, in_force: Callable[[Operation], bool | None]
+    ) -> None:
         """Takes a volume that has just started, and has no hosts yet, where the others of a recover are.
+        Where it is known to be in force on none of them, it never was, and is dropped.
+
+        Args:
+            in_force: what the media of another volume tell of its part; None: they are not all there.
 
         Raises:
             Refused: its save can't be had: then hosts must not see it as it is.
@@ -161,6 +168,14 @@ class TakenBack:
         catalog = self._floor.catalog
         for row in catalog.operations(volume.uuid, running=True):
             if row.verb != "recover" or row.state != "prepared" or row.save is None:
+                continue
+            whole = catalog.operation_get(row.prepared["group"])
+            assert whole is not None
+            others = [part for part in self._operations.parts(whole) if part.id != row.id]
+            if all(in_force(part) is False for part in others):
+                with catalog.transaction():
+                    for one in [row, *others, whole]:
+                        self._operations.drop(one, "the daemon ended before it was in force")
                 continue
             now_there = catalog.volume_get(volume.uuid)
             save = catalog.save_get(volume.uuid, row.save)

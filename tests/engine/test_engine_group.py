@@ -265,7 +265,7 @@ def test_two_volumes_are_recovered_at_one_instant_while_a_host_writes(
     pair: tuple[Rig, Rig],
 ) -> None:
     data, log = pair
-    with Writer(pair):
+    with Writer(pair) as writer:
         for point in save(pair, 1, 5000):
             assert isinstance(point, Point)
         kept = newest(data, "b"), newest(log, "d")
@@ -282,6 +282,8 @@ def test_two_volumes_are_recovered_at_one_instant_while_a_host_writes(
         points = data.engine.recover_group(members, 5000, commit)
         assert all(isinstance(point, Point) for point in points), points
         assert committed == [[True, True]]
+        reached = writer.number
+        data.until(lambda: writer.number > reached + 2)
     assert 0 <= kept[0] - kept[1] <= 1
     # From there the host's numbers went on, in the same order.
     found = [

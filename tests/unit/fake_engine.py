@@ -85,6 +85,7 @@ class FakeEngine:
         self.cut_before = ""
         self.cut_group = -1  # of a group's save: the daemon dies when so many are in force
         self.fail_at_go: set[int] = set()  # handles: all media fail in the moment of the switch
+        self.late_after_commit = False
         self.late: set[int] = set()  # handles: they do not drain in time
         self._lock = threading.RLock()
         self._number = 0
@@ -210,7 +211,10 @@ class FakeEngine:
             if self.cut_group == -2:
                 raise PowerCut
             commit()
-            for count, member in enumerate(members):
+            for member in members if self.late_after_commit else []:
+                self.volumes[member.handle].core.call_off()
+                self._pump(member.handle)
+            for count, member in enumerate([] if self.late_after_commit else members):
                 if self.cut_group == count:
                     raise PowerCut
                 volume = self.volumes[member.handle]

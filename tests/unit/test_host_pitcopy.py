@@ -312,6 +312,19 @@ def test_several_disks_are_saved_at_one_instant(
     assert both.saves("journal") == ["journal@1"]
 
 
+def test_several_disks_are_taken_back_at_one_instant(
+    both: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["save", DISK, SECOND, "--label", "night"]) == 0
+    both.write(1, "n")
+    both.write(1, "n", "journal")
+    assert main(["recover", DISK, SECOND, "--save", "night"]) == 0
+    both.finish()
+    assert "all at one instant" in out(capsys)
+    assert [both.read(1, name) for name in ("ledger", "journal")] == ["", ""]
+    assert main(["recover", DISK, "--deadline", "5"]) == 2
+
+
 def test_disks_that_do_not_belong_together_are_refused_in_words(
     both: House, capsys: pytest.CaptureFixture[str]
 ) -> None:

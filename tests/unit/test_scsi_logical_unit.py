@@ -350,6 +350,21 @@ def test_a_host_saves_the_volumes_of_a_group_at_one_instant(host: Host, other: D
     assert (found.request, found.state) == (request, "done")
 
 
+def test_a_host_recovers_the_volumes_of_a_group_at_one_instant(
+    host: Host, other: Designator
+) -> None:
+    host.send(*host.ask(OutAction.SAVE, Parameters(designators=(other,))))
+    for name in ("ledger", "journal"):
+        host.house.write(1, "n", name)
+    missing = Parameters(1, designators=(Designator(other.naa, 7),))
+    assert host.refused(*host.ask(OutAction.RECOVER, missing)) == (LIST, 8)
+    assert [host.house.read(1, name) for name in ("ledger", "journal")] == ["n", "n"]
+    asked = Parameters(1, designators=(Designator(other.naa, 1),))
+    host.send(*host.ask(OutAction.RECOVER, asked))
+    host.house.finish()
+    assert [host.house.read(1, name) for name in ("ledger", "journal")] == ["", ""]
+
+
 def test_a_host_names_no_volumes_together_that_nobody_declared(
     host: Host, other: Designator
 ) -> None:
@@ -366,8 +381,10 @@ def test_a_host_names_no_volumes_together_that_nobody_declared(
 def test_fields_of_several_volumes_are_checked(host: Host, other: Designator) -> None:
     again = Parameters(0, designators=(other, Designator(other.naa, 3)))
     assert host.refused(*host.ask(OutAction.SAVE, again)) == (LIST, 72 + 24 + 16)
-    recover = Parameters(1, designators=(other,))
-    assert host.refused(*host.ask(OutAction.RECOVER, recover)) == (LIST, 2)
+    recover = Parameters(1, designators=(other,))  # of which save?
+    assert host.refused(*host.ask(OutAction.RECOVER, recover)) == (LIST, 72 + 16)
+    swap = Parameters(1, designators=(Designator(other.naa, 1),))
+    assert host.refused(*host.ask(OutAction.SWAP, swap)) == (LIST, 2)
     assert host.refused(*host.ask(OutAction.SAVE, Parameters(0, deadline_ms=5))) == (LIST, 4)
     host.house.engine.late.add(host.house.handle("journal"))
     late = Parameters(0, designators=(other,), deadline_ms=5)

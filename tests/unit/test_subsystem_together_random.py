@@ -85,7 +85,7 @@ class Model:
         except PowerCut:
             self.cuts += 1
             self.house.restart()
-            if cut == BEFORE_IT_IS_WRITTEN_DOWN:
+            if cut in (BEFORE_IT_IS_WRITTEN_DOWN, 0):
                 return
         self.house.engine.cut_group = NEVER
         self.now = self.copy(self.saves[label])
