@@ -52,6 +52,8 @@ class Retain:
             _check(volume, rules, off, now or preview)
             if preview:
                 return self._shown(volume, rules or self._stored(volume))
+            if now:
+                self._check_up(volume)
             if off:
                 self._off(volume)
             elif rules is not None:
@@ -85,7 +87,6 @@ class Retain:
             self._note("terminal", volume, f"of its saves are kept: {rules}")
 
     def _applied(self, volume: Volume, rules: Rules) -> Shape:
-        self._check_up(volume)
         shape = self._shown(volume, rules)
         refused = self._apply(volume, rules)
         failed = {one["name"] for one in refused}
@@ -106,7 +107,7 @@ class Retain:
                 "created": text_of(one.candidate.created),
                 "why": list(why),
             }
-            (kept if one.why else released).append(save)
+            (kept if one.why or not rules else released).append(save)
         return {
             "volume": volume.name,
             "rules": rules.stored() if rules else None,

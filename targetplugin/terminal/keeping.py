@@ -165,7 +165,8 @@ def _retain(session: Session, args: argparse.Namespace) -> None:
         heads = ("save", "label", "taken", "why")
         draw("Kept", heads, [_why(one) for one in result["kept"]])
         done = result["done"]
-        draw("Released" if done else "Not kept", heads[:3], [_why(o) for o in result["released"]])
+        gone = [_why(one)[:3] for one in result["released"]]
+        draw("Released" if done else "Not kept", heads[:3], gone)
         for one in result["refused"]:
             say(f"{one['name']} was not released: {one['why']}")
         if kept_by is None or done:
@@ -192,5 +193,4 @@ def _retain(session: Session, args: argparse.Namespace) -> None:
 
 
 def _why(one: results.Fields) -> list[object]:
-    row = [one["name"], one["label"], results.when(one["created"])]
-    return [*row, ", ".join(one["why"])] if one["why"] else row
+    return [one["name"], one["label"], results.when(one["created"]), ", ".join(one["why"])]

@@ -83,10 +83,11 @@ def how_long(estimate: Fields | None) -> str:
     if estimate is None:
         return "How long that takes is not known: no copy of this volume was measured yet."
     seconds, number = estimate["seconds"], estimate["copies"]
-    took = f"{seconds:.2g} s" if seconds < 10 else _clock(seconds)
+    took = f"about {seconds:.2g} s" if seconds < 10 else f"about {_clock(seconds)}"
+    took = "less than a second" if seconds < 1 else took
     copies = f"last {estimate['verb']}" if number == 1 else f"last {number} {estimate['verb']}s"
     rate = format_size(estimate["rate"])
-    return f"That takes about {took}, as fast as the {copies} of this volume ({rate} a second)."
+    return f"That takes {took}, as fast as the {copies} of this volume ({rate} a second)."
 
 
 def _clock(seconds: float) -> str:

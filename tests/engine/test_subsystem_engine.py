@@ -170,3 +170,40 @@ def test_a_medium_that_was_away_at_a_start_comes_back_as_it_was(site: Site) -> N
     one, other = ((site.folder / name).read_bytes()[:SIZE] for name in "ab")
     assert one == other == b"".join(after)
     site.boot()
+
+
+def test_rules_and_a_hold_go_with_saves_that_fill_while_a_host_writes(site: Site) -> None:
+    def kept() -> list[str]:
+        return [save["label"] for save in site.subsystem.volume_show("ledger")["saves"]]
+
+    site.subsystem.media_add(str(site.folder / "e"), size=SIZE + 4 * MIB)
+    fill(site, 1)
+    site.over(site.subsystem.save("ledger", label="first", policy="copy"))
+    site.subsystem.hold("ledger@first", seconds=3600)
+    site.subsystem.retain("ledger", last=1)
+    for number, label in enumerate(("second", "third"), start=2):
+        answer = site.subsystem.save("ledger", label=label, policy="copy")
+        fill(site, number)
+        site.over(answer)
+        site.subsystem.settled()
+    assert kept() == ["first", "third"]
+    between = site.subsystem.diff("ledger", since="first", to="third")["list"]
+    changed = {e for run in between for e in _extents(run)}
+    chance = random.Random(2)
+    written = set()
+    for _ in range(40):
+        written.add(chance.randrange(SIZE // EXTENT))
+        chance.randbytes(EXTENT)
+    assert changed == written, "what was written before the third save, and not what came after"
+    site.end()
+    site.boot()
+    assert kept() == ["first", "third"]
+    site.subsystem.unhold("ledger@first", force=True)
+    assert [one["name"] for one in site.subsystem.retain("ledger", now=True)["released"]] == [
+        "ledger@1"
+    ]
+    assert kept() == ["third"]
+
+
+def _extents(run: dict[str, int]) -> range:
+    return range(run["offset"] // EXTENT, (run["offset"] + run["length"]) // EXTENT)

@@ -112,6 +112,14 @@ def test_without_rules_it_shows_them_and_off_takes_them_away(house: House) -> No
     assert len(house.saves()) == 2
 
 
+def test_without_rules_all_are_kept_a_broken_one_too(house: House) -> None:
+    for _ in range(2):
+        save(house)
+    house.catalog.save_set(house.floor.volume("ledger").uuid, 1, fill="broken")
+    shown = house.subsystem.retain("ledger")
+    assert (told(shown, "kept"), told(shown, "released")) == (["ledger@1", "ledger@2"], [])
+
+
 def test_new_rules_replace_all_old_ones(house: House) -> None:
     house.subsystem.retain("ledger", last=5, daily=7)
     assert house.subsystem.retain("ledger", last=1)["rules"] == {"last": 1}
@@ -235,7 +243,8 @@ def test_nothing_goes_while_the_volume_is_down(house: House) -> None:
     handle, runtime.handle = runtime.handle, None
     house.subsystem.settled()
     with pytest.raises(Refused, match="is down"):
-        house.subsystem.retain("ledger", now=True)
+        house.subsystem.retain("ledger", last=2, now=True)
+    assert house.subsystem.retain("ledger")["rules"] == {"last": 1}, "what is refused sets nothing"
     runtime.handle = handle
     assert len(house.saves()) == 2
 

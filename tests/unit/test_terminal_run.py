@@ -241,6 +241,10 @@ def test_a_differential_between_two_points_is_told_as_rbd_tells_it(
             {"seconds": 4.21, "rate": 50 << 20, "copies": 3, "verb": "recover"},
             "about 4.2 s, as fast as the last 3 recovers of this volume (50 MiB a second)",
         ),
+        (
+            {"seconds": 0.03, "rate": 1 << 20, "copies": 1, "verb": "save"},
+            "takes less than a second, as fast as the last save",
+        ),
         ({"seconds": 200.4, "rate": 1 << 20, "copies": 1, "verb": "save"}, "about 3 min 20 s, as"),
         ({"seconds": 7500, "rate": 1 << 20, "copies": 1, "verb": "resync"}, "the last resync of"),
     ],
@@ -279,6 +283,13 @@ def test_what_rules_keep_and_what_goes_is_told_with_why(run: Run, fake: FakeSubs
     told = run("retain", "ledger", "--now").stdout
     assert "Released:" in told
     assert "ledger@1 was not released: it is away" in told
+    fake.answers["retain"] |= {"rules": None, "released": [], "refused": [], "done": False}
+    for held in ([], ["it is held until 2026-12-01T00:00:00.000Z"]):
+        fake.answers["retain"]["kept"][0]["why"] = held
+        told = run("retain", "ledger", "--off")
+        assert told.returncode == 0, told.stderr
+        assert "ledger has no rules" in told.stdout
+        assert "ledger@3" in told.stdout
     fake.answers["volume_show"] = a_volume(retention={"last": 3})
     assert "ledger keeps of its saves: last 3" in run("volume", "show", "ledger").stdout
 
