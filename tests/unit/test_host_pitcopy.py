@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from targetplugin.host import device, journal, mounts, onefile, run, sgio
+from targetplugin.host.job import Ended
 from targetplugin.host.pitcopy import main
 from targetplugin.scsi import sense
 from targetplugin.scsi.logical_unit import LogicalUnit
@@ -62,9 +63,9 @@ def test_a_command_that_fails_is_taken_back_and_its_status_returned(
 ) -> None:
     house.write(1, "o")
 
-    def spoil(command: object) -> int:
+    def spoil(*_: object) -> Ended:
         house.write(1, "n")
-        return 7
+        return Ended(7)
 
     monkeypatch.setattr(run, "_execute", spoil)
     assert main(["run", DISK, "--", "sh", "-c", "exit 7"]) == 7
