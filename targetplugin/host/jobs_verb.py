@@ -14,7 +14,7 @@ from targetplugin.host.sequence import Sequence
 TEXT = """Runs the steps of a list one after the other, with a save of the disk before each. When a step fails
 (exit status not 0, or a signal), the disk is taken back to what it was before that step, and
 --continue goes on from there; steps that are done are not run again. The exit status is that of the
-step that failed. A save is given up when its step is done and the next save is in force."""
+step that failed. Once a step is done its save is given up, and its medium serves the next."""
 MORE = """a list is a FILE with a command a line, each run by /bin/sh -c:
 
   # blank lines and lines with # are left out

@@ -117,7 +117,7 @@ class Progress:
         if self._tty:
             self._bar(progress, left)
             return
-        if progress < self._told + STEP and now < self._when + SILENCE:
+        if progress + 1e-9 < self._told + STEP and now < self._when + SILENCE:
             return
         self._told, self._when = progress, now
         if _events:

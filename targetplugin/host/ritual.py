@@ -23,9 +23,10 @@ def frozen(disk: str) -> Iterator[None]:
     A process of its own thaws them if this one is killed. Nothing may be printed meanwhile: what is
     printed to may be frozen.
     """
-    # A file system that is mounted more than once is frozen once.
-    where = list({mount.device: mount.where for mount in reversed(mounts.mounts(disk))}.values())
-    where.reverse()
+    first: dict[str, str] = {}  # a file system that is mounted more than once is frozen once
+    for mount in mounts.mounts(disk):
+        first.setdefault(mount.device, mount.where)
+    where = list(first.values())
     os.sync()
     if not where:
         yield
