@@ -60,6 +60,7 @@ class Host:
         assert self.content() == before, "it runs on what the steps before it left"
         assert self.house.read(number) == ""
         self.house.write(number, text)
+        self.point()
         if text in self.dies:
             raise Crash
         if text in self.fails:
@@ -269,10 +270,10 @@ def test_a_step_that_a_crash_cut_short_is_taken_back_and_run_again(
 def test_no_crash_at_any_point_runs_a_step_on_another_s_remains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], shared: str
 ) -> None:
-    """Points before and after each journal entry and request, with a failure still to come. Every
-    sixth, or as PITCOPY_CRASH_STRIDE says.
+    """Points before and after each journal entry and request, and in each step, with a failure still
+    to come. Every eighth, or as PITCOPY_CRASH_STRIDE says.
     """
-    stride = int(os.environ.get("PITCOPY_CRASH_STRIDE", "6"))
+    stride = int(os.environ.get("PITCOPY_CRASH_STRIDE", "8"))
     with monkeypatch.context() as patch:
         host = make(tmp_path / "count", patch)
         host.fails["c"] = 3
