@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
@@ -66,12 +66,12 @@ def held() -> Iterator[Watched]:
     try:
         yield watched
     finally:
-        pending(watched | {signal.SIGCHLD})
+        pending((watched | {signal.SIGCHLD}) - before)  # what is held further out is told there
         signal.signal(signal.SIGCHLD, children)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def pending(watched: Watched) -> int:
+def pending(watched: Collection[int]) -> int:
     """Takes the held signals that came; the number of the last that says stop, or 0."""
     told = 0
     while (info := signal.sigtimedwait(watched, 0)) is not None:

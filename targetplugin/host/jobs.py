@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 
 from targetplugin.host import job, journal, mounts, report, run, sequence, steps
 from targetplugin.host.device import Disk
-from targetplugin.host.errors import Refused, Usage
+from targetplugin.host.errors import Refused, Stopped, Usage
 from targetplugin.host.job import Ended, Watched
 from targetplugin.host.journal import Process
 from targetplugin.host.sequence import (
@@ -94,9 +94,11 @@ def go_on(disk: Disk, path: str | None, changed: bool, *, as_json: bool = False)
         runner.find_saves()
         if plan.began_to_write():
             report.say(f"the sequence {plan.path} {plan.where()}")
-            with job.held():
+            with job.held() as watched:
                 if not runner.take_back():
                     return 1
+                if told := job.pending(watched):
+                    raise Stopped(told)
         _take_changes(plan, found)
         _mount_missing(disk, plan)
         run.check(disk)

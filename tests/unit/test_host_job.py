@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from targetplugin.host import processes
+from targetplugin.host import job, processes
 
 # Runs a shell script as pitcopy does, and prints how it ended.
 RUNNER = """
@@ -128,6 +128,16 @@ def test_other_signals_reach_the_command_and_stop_nothing(started: Path) -> None
     wait_for(started)
     runner.process.send_signal(signal.SIGUSR1)
     assert runner.ended() == ["3", "0", "False", "3", "0"]
+
+
+def test_what_is_held_further_out_is_told_there() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with job.held() as watched:
+        with job.held():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert job.pending(watched) == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before, "the second was let go of"
 
 
 def test_commands_start_with_no_signal_held(tmp_path: Path) -> None:
