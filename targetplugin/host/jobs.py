@@ -107,22 +107,22 @@ def go_on(disk: Disk, path: str | None, changed: bool, *, as_json: bool = False)
         return runner.go()
 
 
-def forget(disk: Disk) -> Sequence | None:
+def forget(disk: str) -> Sequence | None:
     """Forgets the sequence; the disk stays as it is, and so do its saves. Returns what was forgotten.
 
     Raises:
         Refused: it runs.
     """
-    with journal.exclusive(disk.path):
+    with journal.exclusive(disk):
         try:
-            found = sequence.read(disk.path)
+            found = sequence.read(disk)
         except Refused:
             found = None  # can't be read: what is left of it goes
         if found is not None and found.job.alive():
             raise Refused(
                 f"step {found.at + 1} still runs, as process {found.job.pid}", "end it, then repeat"
             )
-        journal.forget(journal.path_of(disk.path, sequence.ENDING))
+        journal.forget(journal.path_of(disk, sequence.ENDING))
         return found
 
 

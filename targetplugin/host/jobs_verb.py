@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from targetplugin.host import jobs, report, sequence
+from targetplugin.host import device, jobs, report, sequence
 from targetplugin.host.device import Disk
 from targetplugin.host.errors import Refused, Usage
 from targetplugin.host.sequence import Sequence
@@ -93,19 +93,20 @@ def listed(options: argparse.Namespace, more: list[str]) -> bool:
 def do(options: argparse.Namespace, checked: Callable[[str], str]) -> int:
     """Does what the command line asks for. Returns the exit status."""
     _check(options)
-    disk = Disk(options.device)
-    if options.show:
-        _show(_last(disk), options)
+    if options.show or options.forget:  # the disk need not answer
+        path = device.whole_disk(options.device)
+        if options.forget:
+            return _forget(path, options)
+        _show(_last(path), options)
         return 0
-    if options.forget:
-        return _forget(disk, options)
+    disk = Disk(options.device)
     if options.go_on:
         status = jobs.go_on(disk, options.list, options.changed, as_json=options.json)
     else:
         label = checked(options.label or "")
         status = jobs.begin(disk, options.list, label, options.to_start, as_json=options.json)
     if options.json:
-        report.show(_last(disk).shown())
+        report.show(_last(disk.path).shown())
     return status
 
 
@@ -127,10 +128,10 @@ def _check(options: argparse.Namespace) -> None:
         raise Usage("--changed goes with --continue", "pitcopy jobs DEVICE --continue --changed")
 
 
-def _last(disk: Disk) -> Sequence:
-    found = sequence.read(disk.path)
+def _last(disk: str) -> Sequence:
+    found = sequence.read(disk)
     if found is None:
-        raise Refused(f"{disk.path} has no sequence", f"pitcopy jobs {disk.path} FILE|DIRECTORY")
+        raise Refused(f"{disk} has no sequence", f"pitcopy jobs {disk} FILE|DIRECTORY")
     return found
 
 
@@ -163,15 +164,15 @@ def _show(found: Sequence, options: argparse.Namespace) -> None:
         print(f"next: pitcopy jobs {found.disk} --continue, or --forget")
 
 
-def _forget(disk: Disk, options: argparse.Namespace) -> int:
+def _forget(disk: str, options: argparse.Namespace) -> int:
     found = jobs.forget(disk)
     if options.json:
         report.show({"forgotten": found.shown() if found else None})
     elif found is None:
-        report.say(f"no sequence is remembered on {disk.path}")
+        report.say(f"no sequence is remembered on {disk}")
     else:
         kept = ", ".join(one.label for one in found.saves)
-        report.say(f"{found.path} is forgotten; {disk.path} stays as it is")
+        report.say(f"{found.path} is forgotten; {disk} stays as it is")
         if kept:
-            report.say(f"its saves stay: {kept}; pitcopy release {disk.path} --save LABEL")
+            report.say(f"its saves stay: {kept}; pitcopy release {disk} --save LABEL")
     return 0

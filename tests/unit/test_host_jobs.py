@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from targetplugin.host import device, job, journal, mounts, report, sequence, sgio, steps
-from targetplugin.host.errors import Refused, Usage
+from targetplugin.host.errors import Away, Refused, Usage
 from targetplugin.host.job import Ended
 from targetplugin.host.pitcopy import main
 from targetplugin.scsi import pitcopy, sense
@@ -208,6 +208,17 @@ def test_which_steps_ran_on_which_save_is_shown(
     said = capsys.readouterr().out
     assert "stands before step 2 of 3 (b)" in said
     assert "--continue" in said
+
+
+def test_where_a_list_stands_is_known_when_the_disk_is_away(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.fails["a"] = 1
+    host.jobs(host.write("a"))
+    monkeypatch.setattr(sgio, "execute", raiser(Away("/dev/sdz did not answer")))
+    assert host.jobs("--show") == 0
+    assert host.jobs("--forget") == 0
+    assert host.jobs(str(host.list)) == 1
 
 
 def test_a_signal_stops_it_before_the_next_step(host: Host) -> None:
@@ -446,7 +457,7 @@ def test_what_makes_no_sense_is_wrong_usage(host: Host, words: list[str]) -> Non
 
 
 def raiser(error: Exception) -> Callable[..., Any]:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise error
 
     return refuse

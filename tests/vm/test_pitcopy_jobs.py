@@ -87,7 +87,7 @@ def test_a_job_on_lvm_is_taken_back_with_what_it_did_to_lvm(ledger: Ledger) -> N
     assert busy.returncode == 1
     assert "in use" in busy.stderr
     assert not ledger.status()["saves"], "it was refused before anything was done"
-    job = f"echo after > {MOUNT}/file; lvextend -qq -r -L 96M night/data; exit 4"
+    job = f"echo after > {MOUNT}/file; lvextend -qq -L 96M night/data; exit 4"
     result = ledger.run(f"pitcopy run /dev/night/data -- sh -c '{job}'")
     assert result.returncode == 4, result.stderr
     assert content(ledger)[0] == "before", result.stderr
