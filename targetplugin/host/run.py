@@ -173,10 +173,20 @@ def save_with_room(disk: Disk, label: str, over: Collection[int] = ()) -> pitcop
             )
             return save
         except NoRoom:
-            old = _over(disk, over)
-            if not old:
+            if not _given_up(disk, over):
                 raise
-            give_up(disk, old[0], as_leg=False)
+
+
+def _given_up(disk: Disk, over: Collection[int]) -> bool:
+    """Gives one save up that is over and may be: one that is held, or being copied, may not."""
+    for save in _over(disk, over):
+        try:
+            give_up(disk, save, as_leg=False)
+        except Refused as refused:
+            report.say(refused.message)
+        else:
+            return True
+    return False
 
 
 def make_room(disk: Disk, over: Collection[int] = ()) -> None:
