@@ -25,8 +25,8 @@ Made from the code by `python3 -m tools.reference`; a test compares it. How to d
 - [Control socket](#control-socket)
 - [Files](#files)
 
-Exit status of `targetplugin` and `pitcopy`: 0 done, 1 refused by state or environment, 2 wrong usage (of `pitcopy run`: the
-command's own). With `--json` a refusal of `targetplugin` is an object `{"error": {...}}` too.
+Exit status of `targetplugin` and `pitcopy`: 0 done, 1 refused by state or environment, 2 wrong usage (of `pitcopy run`
+and `pitcopy jobs`: the command's own); of `pitcopy` 128 + N where signal N stopped it. With `--json` a refusal of `targetplugin` is an object `{"error": {...}}` too.
 """
 FILES = """
 ## Files
@@ -35,7 +35,7 @@ FILES = """
 | --- | --- |
 | `/var/lib/targetplugin/` | the catalog (SQLite) and the maps of frozen generations; mode 0700. Losing it loses no host data |
 | `/run/targetplugin/control.sock` | the control socket, mode 0600; root or the daemon's user only |
-| `/run/pitcopy/` | on hosts: what an interrupted `pitcopy run` left behind |
+| `/var/lib/pitcopy/` | on hosts: where a `pitcopy run` or `jobs` stands; it must outlive a reboot (`PITCOPY_STATE_DIR` names another place) |
 | a medium | the volume's plain data from offset 0; at its end a trailer: superblocks, volume records, maps |
 
 The daemon's directories are its options `--state-dir` and `--run-dir`. There is no configuration file: everything is

@@ -7,11 +7,11 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from targetplugin.host import sgio
-from targetplugin.host.errors import Busy, Refused, Usage
+from targetplugin.host import sgio, stack
+from targetplugin.host.errors import Away, Busy, NoRoom, Refused, Usage
 from targetplugin.scsi import pitcopy, sense
 from targetplugin.scsi.pitcopy import (
     Designator,
@@ -25,13 +25,16 @@ from targetplugin.scsi.pitcopy import (
 VENDOR_PAGE = 0xC0
 SIGNATURE = b"PITCOPY\0"
 ROOM = 32 * 1024  # for an answer, bytes
+PATIENCE = 60.0  # seconds that a disk may not answer: its session, or the target, comes back
+PAUSE = 1.0  # between two rounds of its paths
 
 
 def whole_disk(path: str) -> str:
-    """The /dev path of the disk that a device, partition or link names.
+    """The /dev path of the disk on which a device stands: a partition, link, multipath device or
+    logical volume; of several paths to one disk the first.
 
     Raises:
-        Refused, Usage: it is not there, or no block device.
+        Refused, Usage: it is not there, no block device, or stands on several disks.
     """
     try:
         info = os.stat(path)
@@ -39,11 +42,22 @@ def whole_disk(path: str) -> str:
         raise Usage(f"{path}: {os.strerror(error.errno or 2)}", "lsblk lists the disks") from None
     if not stat.S_ISBLK(info.st_mode):
         raise Usage(f"{path} is not a block device", "name the disk, as in /dev/sdb")
-    number = f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
-    place = Path("/sys/dev/block", number).resolve()
-    if (place / "partition").exists():
-        place = place.parent
-    return f"/dev/{place.name.replace('!', '/')}"
+    name = stack.of_number(os.major(info.st_rdev), os.minor(info.st_rdev))
+    name = name or os.path.basename(os.path.realpath(path))
+    return f"/dev/{disk_below(path, name).replace('!', '/')}"
+
+
+def disk_below(path: str, name: str) -> str:
+    """The name of the one disk below the device of that name. Raises Refused: there are several."""
+    disks = stack.below(name)
+    if set(disks) <= set(stack.paths(disks[0])):
+        # Always the same of several paths: what is remembered of a disk goes by its name too.
+        return min(stack.paths(disks[0]))
+    raise Refused(
+        f"{path} stands on several disks: {', '.join(map(stack.node, disks))}; one alone, saved or "
+        "taken back, would tear it",
+        "lsblk -s shows them; move it onto one disk",
+    )
 
 
 class Disk:
@@ -57,7 +71,7 @@ class Disk:
         """Other vendors use C0h and C1h for other things: asks first whether this disk knows ours."""
         cdb = bytes([0x12, 1, VENDOR_PAGE, 0, 252, 0])
         try:
-            page = sgio.execute(self.path, cdb, data_in=252)
+            page = self._execute(cdb, data_in=252)
         except sgio.Checked:
             page = b""
         if page[4:12] != SIGNATURE:
@@ -69,7 +83,7 @@ class Disk:
     def naa(self) -> bytes:
         """The disk's NAA designator (SPC-4, 7.8.6.6), 16 bytes: what it is called by others."""
         try:
-            page = sgio.execute(self.path, bytes([0x12, 1, 0x83, 0, 252, 0]), data_in=252)
+            page = self._execute(bytes([0x12, 1, 0x83, 0, 252, 0]), data_in=252)
         except sgio.Checked as checked:
             raise self._refused("INQUIRY", checked.value) from None
         at = 4
@@ -80,12 +94,29 @@ class Disk:
             at += 4 + length
         raise Refused(f"{self.path} has no NAA designator", "sg_inq -p 0x83 shows what it has")
 
+    def _execute(self, cdb: bytes, *, data_out: bytes = b"", data_in: int = 0) -> bytes:
+        """Asks by one path after the other, for a while, until one answers.
+
+        A request that changes something can be repeated so: its identifier makes it one request.
+        """
+        name = self.path.removeprefix("/dev/")
+        begin = time.monotonic()
+        while True:
+            for path in stack.paths(name):
+                try:
+                    return sgio.execute(f"/dev/{path}", cdb, data_out=data_out, data_in=data_in)
+                except Away as error:
+                    away = error
+            if time.monotonic() - begin > PATIENCE or not stack.number(name):
+                raise away
+            time.sleep(PAUSE)
+
     # --- PIT COPY IN ----------------------------------------------------------------------------
 
     def _ask(self, action: InAction, *, start: int = 0, slot: int = 0) -> bytes:
         cdb = InRequest(action, start, slot, ROOM).encode()
         try:
-            return sgio.execute(self.path, cdb, data_in=ROOM)
+            return self._execute(cdb, data_in=ROOM)
         except sgio.Checked as checked:
             raise self._refused(action.name, checked.value) from None
 
@@ -185,7 +216,7 @@ class Disk:
             raise Usage(str(error)) from None
         cdb = OutRequest(action, len(data), preview=preview).encode()
         try:
-            sgio.execute(self.path, cdb, data_out=data)
+            self._execute(cdb, data_out=data)
         except sgio.Checked as checked:
             raise self._refused(action.name, checked.value) from None
         return identifier
@@ -198,12 +229,13 @@ class Disk:
         what = verb.replace("_", " ")
         if (value.key, value.asc, value.ascq) == (0x2, 0x04, 0x07):
             return Busy(f"{self.path}: {what}: {value.sentence()}", value.progress or 0.0)
+        kind = NoRoom if (value.asc, value.ascq) == (0x55, 0x03) else Refused
         hints = {
             (0x20, 0x02): "the operator sets the volume's rights",
             (0x55, 0x03): "the operator adds a medium: targetplugin media add",
             (0x2C, 0x00): f"pitcopy status {self.path} shows what the states are",
         }
-        return Refused(
+        return kind(
             f"{self.path}: {what} is refused: {value.sentence()}",
             hints.get((value.asc, value.ascq), ""),
         )

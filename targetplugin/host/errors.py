@@ -26,3 +26,19 @@ class Busy(Refused):
     def __init__(self, message: str, progress: float) -> None:
         super().__init__(message, "wait for it, or repeat with --wait")
         self.progress = progress
+
+
+class NoRoom(Refused):
+    """There is no medium for a save: it may be there once an older save is given up."""
+
+
+class Away(Refused):
+    """The disk did not answer at all: it may, a little later or by another path."""
+
+
+class Stopped(BaseException):
+    """pitcopy was told to stop by a signal, where nothing keeps it from doing so."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number

@@ -1,129 +1,151 @@
-"""What of this host stands on a disk: mounts, swap, holders, processes. Finds and undoes; asks
-nothing of the disk.
+"""File systems of this host that stand on a disk: found, frozen, unmounted, checked and mounted again.
+Who keeps one busy is users.py's to say; asks nothing of the disk.
 """
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import re
 import subprocess
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
+from targetplugin.host import stack
 from targetplugin.host.errors import Refused
+from targetplugin.host.processes import PROC, holders
 
+__all__ = ["Mount", "holders", "mounts", "parts"]
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
-BLKFLSBUF, BLKRRPART = 0x1261, 0x125F
+BLKFLSBUF = 0x1261
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A mount of the disk or a part of it: device, where, type, options as mount(8) takes them."""
+    """A mount of the disk or a part of it: device, where, type, options as mount(8) takes them.
+
+    Attributes:
+        bound: of a bind mount: the directory of another mount of the disk that it shows.
+    """
 
     device: str
     where: str
     kind: str
     options: str
+    bound: str = ""
 
 
 @dataclass(frozen=True)
-class Holder:
-    """A process that keeps a file system busy."""
+class Line:
+    """A line of /proc/PID/mountinfo; proc(5)."""
 
-    pid: int
-    name: str
-    file: str
+    number: str
+    parent: str
+    device: str
+    root: str
+    where: str
+    options: str
+    propagation: tuple[str, ...]
+    kind: str
+    source: str
+    super_options: str
+
+    @property
+    def bind(self) -> bool:
+        """Whether it shows a directory of a file system, and not all of one or of a subvolume."""
+        return self.root != "/" and f"subvol={self.root}" not in self.super_options.split(",")
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
+    """A path as /proc/mounts and /proc/swaps write it."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
+def table(process: str = "self") -> list[Line]:
+    """What is mounted where that process is, in the order in which it was made."""
+    found = []
+    for line in (PROC / process / "mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        a, b = left.split(), right.split()
+        found.append(
+            Line(
+                a[0], a[1], a[2], unescape(a[3]), unescape(a[4]), a[5], tuple(a[6:]),
+                b[0], unescape(b[1]), b[2] if len(b) > 2 else "",
+            )
+        )  # fmt: skip
+    return found
+
+
 def parts(disk: str) -> list[str]:
-    """Names of the disk, its partitions, and what stands on them (device mapper and so on)."""
-    name = os.path.basename(disk)
-    found = [name]
-    for one in found:
-        place = Path("/sys/class/block", one)
-        if not place.exists():
-            continue
-        found += [p.name for p in place.iterdir() if (p / "partition").exists()]
-        holders = place / "holders"
-        found += [p.name for p in holders.iterdir()] if holders.exists() else []
-    return list(dict.fromkeys(found))
+    """Names of the disk, other paths to it, its partitions, and what stands on them, bottom up."""
+    return stack.above(disk.removeprefix("/dev/"))
+
+
+def devices(disk: str) -> dict[str, str]:
+    """Of all parts of a disk: their number, as in "8:16", and their path below /dev."""
+    return {n: stack.node(name) for name in parts(disk) if (n := stack.number(name))}
+
+
+def on(lines: list[Line], numbers: dict[str, str]) -> list[tuple[Line, str]]:
+    """Lines that are about these devices, and which."""
+    found = []
+    for line in lines:
+        if line.device in numbers:
+            found.append((line, numbers[line.device]))
+        elif line.source.startswith("/dev/"):  # btrfs has a number of its own
+            try:
+                info = os.stat(line.source)
+            except OSError:
+                continue
+            number = f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
+            if line.kind == "btrfs" and number in numbers:
+                found.append((line, numbers[number]))
+    return found
 
 
 def mounts(disk: str) -> list[Mount]:
-    """Mounts that stand on the disk, in the order in which they were made."""
-    numbers = {}
-    for name in parts(disk):
-        try:
-            numbers[Path("/sys/class/block", name, "dev").read_text().strip()] = f"/dev/{name}"
-        except OSError:
+    """Mounts that stand on the disk, in an order in which they can be made again."""
+    whole: list[Mount] = []
+    bound: list[Mount] = []
+    mine = on(table(), devices(disk))
+    for line, device in mine:
+        options = ",".join(dict.fromkeys((line.options + "," + line.super_options).split(",")))
+        mount = Mount(device, line.where, line.kind, options)
+        if not line.bind:
+            whole.append(mount)
             continue
-    found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        fields, after = left.split(), right.split()
-        if fields[2] in numbers and fields[3] == "/":
-            options = ",".join(dict.fromkeys((fields[5] + "," + after[2]).split(",")))
-            found.append(Mount(numbers[fields[2]], _unescape(fields[4]), after[0], options))
-    return found
+        main = next((o for o, d in mine if d == device and not o.bind), None)
+        shown = main.where.rstrip("/") + line.root if main else ""
+        bound.append(replace(mount, options=line.options, bound=shown or line.root))
+    return whole + bound
 
 
-def check_leavable(disk: str) -> None:
-    """Raises Refused where the disk is used in a way that can't be left: swap, or a device on top."""
-    names = parts(disk)
-    for line in Path("/proc/swaps").read_text().splitlines()[1:]:
-        if os.path.basename(os.path.realpath(line.split()[0])) in names:
-            raise Refused(f"{disk} is used as swap space", f"swapoff {line.split()[0]}")
-    for name in names:
-        if name.startswith(("dm-", "md")):
-            raise Refused(
-                f"/dev/{name} stands on {disk}; this can't be taken down and up again here",
-                "stop it first (vgchange -an, mdadm --stop), then repeat",
-            )
+def unmade(disk: str) -> list[str]:
+    """Bind mounts that could not be made again: what they show is not mounted as a whole."""
+    mine = on(table(), devices(disk))
+    return [
+        line.where
+        for line, device in mine
+        if line.bind and not any(d == device and not o.bind for o, d in mine)
+    ]
 
 
-def holders(where: str) -> list[Holder]:
-    """Processes with an open file, directory or mapping under a mount."""
-    device = os.stat(where).st_dev
-    found = []
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit() or int(process.name) == os.getpid():
-            continue
-        file = _held(process, device)
-        if file is not None:
-            try:
-                name = (process / "comm").read_text().strip()
-            except OSError:
-                continue
-            found.append(Holder(int(process.name), name, file))
-    return found
+def nested(where: Collection[str], disk: str) -> list[str]:
+    """Mounts of other devices below these mounts of the disk."""
+    lines = table()
+    mine = {line.number for line, _ in on(lines, devices(disk))}
+    tops = {line.number for line in lines if line.number in mine and line.where in where}
+    return [line.where for line in lines if line.parent in tops and line.number not in mine]
 
 
-def _held(process: Path, device: int) -> str | None:
-    try:
-        links = [process / "cwd", process / "root", process / "exe", *(process / "fd").iterdir()]
-    except OSError:
-        return None
-    for link in links:
-        try:
-            if link.stat().st_dev == device:
-                return os.readlink(link)
-        except OSError:
-            continue
-    try:
-        maps = (process / "maps").read_text()
-    except OSError:
-        return None
-    short = f"{os.major(device):02x}:{os.minor(device):02x}"
-    for line in maps.splitlines():
-        fields = line.split(maxsplit=5)
-        if len(fields) == 6 and fields[3] == short:
-            return fields[5]
-    return None
+def moved(mount: Mount, was: str, now: str) -> Mount:
+    """A remembered mount where the disk, since a reboot, has another name."""
+    if was == now or not re.fullmatch(re.escape(was) + r"(p?\d+)?", mount.device):
+        return mount
+    part = mount.device.removeprefix(was).lstrip("p")
+    between = "p" if part and now[-1].isdigit() else ""
+    return replace(mount, device=now + between + part)
 
 
 def freeze(where: str) -> None:
@@ -143,35 +165,64 @@ def _ioctl(where: str, number: int, what: str) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise Refused(f"{where} {what}: {os.strerror(error.errno or 5)}") from None
+        raise Refused(
+            f"{where} {what}: {os.strerror(error.errno or 5)}",
+            "unmount it first, if its kind of file system knows no freezing",
+        ) from None
+
+
+def flush(disk: str) -> None:
+    """Brings all that was written to the disk onto it. Raises Refused where it can't be."""
+    try:
+        for where in {mount.where for mount in mounts(disk)}:
+            fd = os.open(where, os.O_RDONLY)
+            try:
+                if ctypes.CDLL(None, use_errno=True).syncfs(fd):
+                    raise OSError(ctypes.get_errno(), where)
+            finally:
+                os.close(fd)
+        for node in devices(disk).values():
+            fd = os.open(node, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+    except OSError as error:
+        raise Refused(
+            f"what was written to {disk} did not get there: {os.strerror(error.errno or 5)}",
+            "look at dmesg",
+        ) from None
 
 
 def unmount(mount: Mount) -> None:
-    """Raises Refused with who holds it, where it is busy."""
+    """Raises Refused where it is busy; users.py says with whom."""
     done = subprocess.run(["umount", mount.where], capture_output=True, text=True)
-    if done.returncode == 0:
-        return
-    who = holders(mount.where)
-    names = ", ".join(f"{h.name} (pid {h.pid}, {h.file})" for h in who[:5])
-    raise Refused(
-        f"{mount.where} can't be unmounted: "
-        + (f"it is held by {names}" if who else done.stderr.strip()),
-        "end what holds it, then repeat",
-    )
+    if done.returncode:
+        raise Refused(
+            f"{mount.where} can't be unmounted: {done.stderr.strip()}",
+            "end what holds it, then repeat",
+        )
 
 
 def mount_again(mount: Mount) -> None:
-    command = ["mount", "-t", mount.kind, "-o", mount.options, mount.device, mount.where]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise Refused(
-            f"{mount.where} can't be mounted again: {done.stderr.strip()}", " ".join(command)
-        )
+    """Raises Refused with the command that would do it."""
+    commands = [["mount", "-t", mount.kind, "-o", mount.options, mount.device, mount.where]]
+    if mount.bound:
+        commands = [
+            ["mount", "--bind", mount.bound, mount.where],
+            ["mount", "-o", f"remount,bind,{mount.options}", mount.where],
+        ]
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise Refused(
+                f"{mount.where} can't be mounted again: {done.stderr.strip()}", " ".join(command)
+            )
 
 
 def check(mount: Mount) -> None:
     """Replays the journal and repairs what is safe to repair. Raises Refused where more is wrong."""
-    if not mount.kind.startswith("ext"):
+    if mount.bound or not mount.kind.startswith("ext"):
         return
     done = subprocess.run(["e2fsck", "-p", mount.device], capture_output=True, text=True)
     if done.returncode & ~3:
@@ -185,7 +236,7 @@ def drop_caches(disk: str) -> None:
     """Forgets what this host has cached of the disk and its partitions, which the disk took back."""
     for name in parts(disk):
         try:
-            fd = os.open(f"/dev/{name}", os.O_RDONLY)
+            fd = os.open(stack.node(name), os.O_RDONLY)
         except OSError:
             continue
         try:
@@ -195,3 +246,21 @@ def drop_caches(disk: str) -> None:
             pass
         finally:
             os.close(fd)
+
+
+def reread_partitions(disk: str) -> None:
+    """Lets the kernel know the partitions that the disk has now, which may be others than before."""
+    if any(name.startswith("dm-") for name in parts(disk)):
+        return  # multipath has partitions of its own above the paths
+    for name in stack.paths(disk.removeprefix("/dev/")):
+        if stack.number(name) and not _partx("-u", name):
+            _partx("-d", name)  # there is no table, so that there are no partitions
+
+
+def _partx(option: str, name: str) -> bool:
+    try:
+        return (
+            subprocess.run(["partx", option, stack.node(name)], capture_output=True).returncode == 0
+        )
+    except FileNotFoundError:
+        return True

@@ -3,6 +3,7 @@
 examples:
   pitcopy status /dev/sdb
   pitcopy run /dev/sdb -- /usr/local/bin/night-job   if it fails, the disk is as before
+  pitcopy jobs /dev/sdb /etc/night.list              a save before each step; --continue goes on
   pitcopy save /dev/sdb --label before-upgrade
   pitcopy save /dev/sdb /dev/sdc --label night       both at one instant, or none
   pitcopy diff /dev/sdb --save before-upgrade
@@ -10,21 +11,27 @@ examples:
   pitcopy undo /dev/sdb                              takes that back, in the same way
   pitcopy restore /dev/sdb --backup 3 --wait; pitcopy swap /dev/sdb
 
-Exit status: 0 done, 1 refused, 2 wrong usage; of `run`, the command's own. Needs root (CAP_SYS_RAWIO).
+DEVICE is the disk, or a partition, LVM volume or multipath device on it. With --json standard output
+is one JSON value; what happens meanwhile is told on standard error, as one JSON event a line.
+
+Exit status: 0 done, 1 refused, 2 wrong usage; of `run` and `jobs`, the command's own; 128 + N: told
+to stop by signal N. Needs root (CAP_SYS_RAWIO).
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from targetplugin.host import journal, report, ritual, run, together
+from targetplugin.host import jobs_verb, journal, report, ritual, run, sequence, together
 from targetplugin.host.device import Disk, whole_disk
-from targetplugin.host.errors import Refused, Usage
+from targetplugin.host.errors import Refused, Stopped, Usage
 from targetplugin.scsi.pitcopy import Operation, OutAction
 
 
@@ -104,13 +111,17 @@ def parser() -> argparse.ArgumentParser:
     verb("operations", "list what was asked of the volume, newest first")
     verb("backups", "list the backups that may be restored")
     verb("keep", "forget an interrupted run, and keep what it wrote")
+    jobs_verb.add(verbs)
     one = verbs.add_parser(
         "run",
         help="save, run a command, and take the disk back if it fails",
         description="Saves the disk with its file systems still, runs COMMAND, and if that fails unmounts, "
         "recovers, checks and mounts again. The exit status is the command's. The save stays; when the "
         "mirror has no leg to spare, the save of an earlier run is given up first. Where something keeps "
-        "a file system busy, it is named and the save is left for `pitcopy recover`.",
+        "a file system busy, it is named and the save is left for `pitcopy recover`; what does so before "
+        "the command begins is refused then. SIGTERM, SIGHUP (a terminal that goes away; not under nohup) "
+        "and SIGINT are passed on to the command and all that it started, and the disk is taken back; "
+        "Ctrl-C reaches the command by itself, and its exit status counts.",
     )
     one.add_argument("device", metavar="DEVICE")
     one.add_argument("--label", help="of the save; else run-DATE-TIME")
@@ -125,33 +136,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["run"] and "--" in words:  # what follows is the command's, options too
         at = words.index("--")
         words, command = words[:at], words[at + 1 :]
-    options = parser().parse_args(words)
+    top = parser()
+    options, more = top.parse_known_args(words)
+    if more and not jobs_verb.listed(options, more):
+        top.error(f"unrecognized arguments: {' '.join(more)}")
+    report.as_events(getattr(options, "json", False))
     try:
-        if options.verb == "run":
-            command = command or options.command
-            if not command:
-                raise Usage("there is no command to run", "pitcopy run DEVICE -- COMMAND...")
-            label = checked(options.label or "")
-            return run.run(Disk(options.device), command, label)
-        if options.verb == "keep":
-            return _keep(options)
-        if isinstance(options.device, list):
-            options.others = options.device[1:]
-            options.device = options.device[0]
-        result = VERBS[options.verb](Disk(options.device), options)
-        if options.json:
-            report.show(result)
-        return 0
+        with _stoppable():
+            return _do(options, command)
     except Refused as refused:
-        report.say(refused.message)
-        if refused.hint:
-            report.say(f"next: {refused.hint}")
+        report.refused(refused.message, refused.hint)
         return refused.status
-    except KeyboardInterrupt:
-        report.say(f"interrupted; pitcopy status {options.device} shows where things stand")
-        return 130
+    except (Stopped, KeyboardInterrupt) as stop:
+        report.refused("interrupted", f"pitcopy status {options.device} shows where things stand")
+        return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
     except BrokenPipeError:
         return 1
+
+
+def _do(options: argparse.Namespace, command: list[str]) -> int:
+    if options.verb == "run":
+        command = command or options.command
+        if not command:
+            raise Usage("there is no command to run", "pitcopy run DEVICE -- COMMAND...")
+        label = checked(options.label or "")
+        return run.run(Disk(options.device), command, label)
+    if options.verb == "jobs":
+        return jobs_verb.do(options, checked)
+    if options.verb == "keep":
+        return _keep(options)
+    if isinstance(options.device, list):
+        options.others = options.device[1:]
+        options.device = options.device[0]
+    result = VERBS[options.verb](Disk(options.device), options)
+    if options.json:
+        report.show(result)
+    return 0
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM and SIGHUP end what is under way as Ctrl-C does: with all thawed and mounted again."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped(number)
+
+    before = {
+        number: signal.signal(number, stop)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) == signal.SIG_DFL
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # --- looking ------------------------------------------------------------------------------------
@@ -169,7 +208,8 @@ def _status(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
         "run": {**asdict(entry), "alive": entry.alive()} if entry else None,
     }
     if options.json:
-        return found
+        steps = sequence.read(disk.path)
+        return {**found, "jobs": steps.shown() if steps else None}
     changed = report.size(status.changed * status.extent_size)
     print(f"{disk.path}: {status.state}, generation {status.generation}, {changed} changed in it")
     print("legs: " + ", ".join(s + (f" (lacks {n} extents)" if n else "") for s, n in status.legs))
@@ -185,9 +225,9 @@ def _status(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
         report.table(heads, rows)
     else:
         print("no saves")
-    refused = run.interrupted(disk.path)
-    if refused:
-        print(f"{refused.message}\nnext: {refused.hint}")
+    for refused in (run.interrupted(disk.path), sequence.unfinished(disk.path)):
+        if refused:
+            print(f"{refused.message}\nnext: {refused.hint}")
     return found
 
 
@@ -295,6 +335,8 @@ def _save_together(
 
 
 def _recover_together(disks: list[Disk], options: argparse.Namespace) -> list[dict[str, Any]]:
+    for disk in disks:
+        _check_idle(disk)
     saves, seconds = together.recover(disks, options.save, options.deadline)
     for disk, save in zip(disks, saves, strict=True):
         if not options.json:
@@ -313,12 +355,13 @@ def _recover(disk: Disk, options: argparse.Namespace) -> dict[str, Any] | list[d
     if options.others:
         return _recover_together([disk, *map(Disk, options.others)], options)
     _no_deadline(options)
+    _check_idle(disk)
     save = disk.save_named(options.save)
     entry = journal.read(disk.path)
     changed, seconds = run.recover(
         disk, save, entry.mounts if entry else None, no_undo=options.no_undo
     )
-    if entry and not entry.alive():
+    if entry:
         entry.remove()
     if not options.json:
         print(
@@ -332,6 +375,7 @@ def _recover(disk: Disk, options: argparse.Namespace) -> dict[str, Any] | list[d
 
 
 def _undo(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+    _check_idle(disk)
     last = _last(disk)
     if last is None:
         raise Refused(f"{disk.path} was not recovered, so there is nothing to undo")
@@ -382,6 +426,16 @@ def _tell_undo(disk: Disk) -> None:
         print("no undo save was taken: this can't be undone")
 
 
+def _check_idle(disk: Disk) -> None:
+    """Raises Refused while a run or a sequence is at work: it takes the disk back by itself."""
+    entry = journal.read(disk.path)
+    if journal.busy(disk.path) or (entry and entry.alive()):
+        raise Refused(
+            f"a pitcopy run, or jobs, is at work on {disk.path}",
+            "wait until it is done, or stop it: told by SIGTERM it takes the disk back",
+        )
+
+
 def _restore(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
     backups = disk.backups()
     number = options.backup
@@ -406,6 +460,7 @@ def _restore(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _swap(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+    _check_idle(disk)
     save = disk.save_named(options.save)
     ritual.left(disk.path, lambda: _ask(disk, OutAction.SWAP, save.generation))
     if not options.json:

@@ -10,9 +10,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from targetplugin.host import mounts
+from targetplugin.host import job, lvm, mounts, users
 from targetplugin.host.errors import Refused
 from targetplugin.host.mounts import Mount
+from targetplugin.host.stack import Logical
 
 
 @contextmanager
@@ -22,13 +23,17 @@ def frozen(disk: str) -> Iterator[None]:
     A process of its own thaws them if this one is killed. Nothing may be printed meanwhile: what is
     printed to may be frozen.
     """
-    where = [mount.where for mount in mounts.mounts(disk)]
+    first: dict[str, str] = {}  # a file system that is mounted more than once is frozen once
+    for mount in mounts.mounts(disk):
+        first.setdefault(mount.device, mount.where)
+    where = list(first.values())
     os.sync()
     if not where:
         yield
         return
     watched, alive = os.pipe()
-    if os.fork() == 0:
+    watch = os.fork()
+    if watch == 0:
         _watch(watched, alive, where)
     os.close(watched)
     done: list[str] = []
@@ -42,7 +47,7 @@ def frozen(disk: str) -> Iterator[None]:
             mounts.thaw(one)
         os.write(alive, b"x")
         os.close(alive)
-        os.wait()
+        os.waitpid(watch, 0)
 
 
 def _watch(watched: int, alive: int, where: list[str]) -> None:
@@ -67,27 +72,59 @@ def left(disk: str, verb: Callable[[], None], remembered: list[Mount] | None = N
         Refused: it can't be left (then it is mounted as before and nothing was done), or the verb
             is refused (likewise), or it can't be mounted again.
     """
-    mounts.check_leavable(disk)
+    users.check_leavable(disk)
     present = mounts.mounts(disk)
+    logical = lvm.active(disk)
     down: list[Mount] = []
+    switched: list[Logical] = []
     try:
         for mount in reversed(present):
-            mounts.unmount(mount)
+            users.unmount(mount, disk)
             down.append(mount)
+        lvm.down(logical)
+        switched = logical
+        users.check_left(disk)
         verb()
-    except BaseException:
-        for mount in reversed(down):
-            with suppress(Refused):
-                mounts.mount_again(mount)
+    except BaseException as error:
+        failed = _up_again(disk, switched, down)
+        if failed and isinstance(error, Refused):
+            raise Refused(f"{error.message}; and: {failed.message}", failed.hint) from None
         raise
-    mounts.drop_caches(disk)
     again = present or remembered or []
+    try:
+        with job.held():  # what is in force now is taken up to the end
+            _up(disk, logical, again)
+    except Refused as refused:
+        there = {mount.where for mount in mounts.mounts(disk)}
+        bare = ", ".join(mount.where for mount in again if mount.where not in there)
+        raise Refused(
+            f"it was done, and {bare or disk} is left unmounted: {refused.message}", refused.hint
+        ) from None
+    return again
+
+
+def _up(disk: str, logical: list[Logical], again: list[Mount]) -> None:
+    """Takes a disk up that has another content now."""
+    mounts.drop_caches(disk)
+    mounts.reread_partitions(disk)
+    lvm.up(logical)
+    for device in dict.fromkeys(mount.device for mount in again):
+        mounts.check(next(mount for mount in again if mount.device == device))
     for mount in again:
+        mounts.mount_again(mount)
+
+
+def _up_again(disk: str, switched: list[Logical], down: list[Mount]) -> Refused | None:
+    """Takes the disk up as it was, when nothing was done, as far as is known. Returns what failed."""
+    failed: Refused | None = None
+    mounts.drop_caches(disk)  # an answer that was lost may have been a good one
+    try:
+        lvm.up(switched)
+    except Refused as refused:
+        failed = refused
+    for mount in reversed(down):
         try:
-            mounts.check(mount)
             mounts.mount_again(mount)
         except Refused as refused:
-            raise Refused(
-                f"it was done, and {mount.where} is left unmounted: {refused.message}", refused.hint
-            ) from None
-    return again
+            failed = failed or refused
+    return failed

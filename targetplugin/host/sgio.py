@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 
-from targetplugin.host.errors import Refused
+from targetplugin.host.errors import Away, Refused
 from targetplugin.scsi import sense
 from targetplugin.scsi.sense import Sense
 
@@ -63,7 +63,7 @@ def execute(path: str, cdb: bytes, *, data_out: bytes = b"", data_in: int = 0) -
         path: a block or sg device. data_in: how much is expected at most, bytes.
 
     Raises:
-        Checked: the device says why not. Refused: it could not be asked.
+        Checked: the device says why not. Away: it did not answer. Refused: it could not be asked.
     """
     for _ in range(ATTENTIONS):
         try:
@@ -105,7 +105,7 @@ def _once(path: str, cdb: bytes, data_out: bytes, data_in: int) -> bytes:
         value = sense.decode(told.raw[: header.sb_len_wr])
         raise Checked(value or Sense(0x4, 0x44))
     if header.status or header.host_status or header.driver_status:
-        raise Refused(
+        raise Away(
             f"{path} did not answer: SCSI status {header.status:#x}, host {header.host_status:#x}",
             "look whether its session is logged in (iscsiadm -m session) and at dmesg",
         )
@@ -121,4 +121,5 @@ def _unasked(path: str, error: OSError) -> Refused:
         )
     if error.errno in (errno.ENOTTY, errno.EINVAL):
         return Refused(f"{path} is not a SCSI disk", "name the disk, as in /dev/sdb")
-    return Refused(f"{path}: {os.strerror(error.errno or 5)}", "look at lsblk and dmesg")
+    kind = Away if error.errno in (errno.ENXIO, errno.ENODEV, errno.EIO, errno.ENOENT) else Refused
+    return kind(f"{path}: {os.strerror(error.errno or 5)}", "look at lsblk and dmesg")

@@ -9,13 +9,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from targetplugin.host import device, journal, mounts, onefile, run, sgio
+from targetplugin.host.errors import Refused
+from targetplugin.host.job import Ended
 from targetplugin.host.pitcopy import main
 from targetplugin.scsi import sense
 from targetplugin.scsi.logical_unit import LogicalUnit
+from targetplugin.scsi.pitcopy import OutAction
 from tests.unit.house import House
 
 DISK = "/dev/sdz"
@@ -62,9 +66,9 @@ def test_a_command_that_fails_is_taken_back_and_its_status_returned(
 ) -> None:
     house.write(1, "o")
 
-    def spoil(command: object) -> int:
+    def spoil(*_: object) -> Ended:
         house.write(1, "n")
-        return 7
+        return Ended(7)
 
     monkeypatch.setattr(run, "_execute", spoil)
     assert main(["run", DISK, "--", "sh", "-c", "exit 7"]) == 7
@@ -84,6 +88,17 @@ def test_options_after_the_dashes_are_the_command_s(house: House) -> None:
 
 def test_a_command_that_a_signal_ends_counts_128_more(house: House) -> None:
     assert main(["run", DISK, "--", "sh", "-c", "kill -TERM $$"]) == 128 + signal.SIGTERM
+
+
+def test_a_pitcopy_that_is_told_to_stop_tells_its_command_and_takes_the_disk_back(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = "trap 'exit 0' TERM; kill -TERM $PPID; while :; do sleep 0.05; done"
+    assert main(["run", DISK, "--", "sh", "-c", script]) == 128 + signal.SIGTERM
+    said = capsys.readouterr().err
+    assert "told to stop by signal 15 and ended with status 0" in said
+    assert "is as it was before" in said
+    assert journal.read(DISK) is None
 
 
 def test_an_interrupted_run_is_told_and_blocks_the_next(
@@ -169,6 +184,26 @@ def test_a_run_s_save_that_is_held_is_shown_and_stays(
     assert main(["release", DISK, "--save", first.partition("@")[2]]) == 1
     main(["run", DISK, "--", "true"])
     assert first in house.saves()
+
+
+def test_a_run_that_finds_no_medium_gives_up_the_oldest_save_of_a_run_that_it_may(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = device.Disk.request
+
+    def request(disk: device.Disk, action: OutAction, **more: Any) -> bytes:
+        if action is OutAction.RELEASE and more["generation"] == 1:
+            raise Refused("the save is held")
+        return asked(disk, action, **more)
+
+    monkeypatch.setattr(device.Disk, "request", request)
+    for label in ("run-one", "run-two"):
+        assert main(["save", DISK, "--label", label]) == 0
+    house.finish()
+    monkeypatch.setattr(run, "make_room", lambda disk: None)
+    assert main(["run", DISK, "--label", "three", "--", "true"]) == 0
+    assert [s["label"] for s in house.show()["saves"]] == ["run-one", "three"]
+    assert "the save is held" in capsys.readouterr().err
 
 
 def test_verbs_speak_json(house: House, capsys: pytest.CaptureFixture[str]) -> None:
