@@ -106,6 +106,15 @@ class VolumeCreate(Params):
             raise ValueError(f"parameter 'extent_size': {extent} is no power of two")
 
 
+class VolumeSet(Params):
+    name: Name
+    policy: Literal["split", "copy"] | UnsetType | None = UNSET
+    rights: Literal["none", "status", "save", "all"] | UnsetType | None = UNSET
+    mirror: Annotated[int, Meta(ge=1, le=8)] | UnsetType | None = UNSET
+    replace_failed: bool | UnsetType | None = UNSET
+    replace_after: Annotated[int, Meta(ge=0, le=1 << 31)] | UnsetType | None = UNSET
+
+
 class VolumeDelete(Params):
     name: Name
     force: bool | UnsetType = UNSET
@@ -113,6 +122,20 @@ class VolumeDelete(Params):
 
 class VolumeShow(Params):
     name: Name
+
+
+class LegAdd(Params):
+    volume: Name
+    medium: Name | UnsetType | None = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
+class LegRemove(Params):
+    volume: Name
+    medium: Name
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
 
 
 class Chap(Params):
@@ -246,9 +269,12 @@ METHODS: dict[str, Method] = {
     "media.remove": Method(MediaRemove, "media_remove"),
     "media.list": Method(Nothing, "media_list"),
     "volume.create": Method(VolumeCreate, "volume_create"),
+    "volume.set": Method(VolumeSet, "volume_set"),
     "volume.delete": Method(VolumeDelete, "volume_delete"),
     "volume.list": Method(Nothing, "volume_list"),
     "volume.show": Method(VolumeShow, "volume_show"),
+    "leg.add": Method(LegAdd, "leg_add"),
+    "leg.remove": Method(LegRemove, "leg_remove"),
     "export": Method(ExportVolume, "export"),
     "unexport": Method(UnexportVolume, "unexport"),
     "save": Method(Save, "save"),

@@ -21,6 +21,7 @@ from targetplugin.subsystem.views import Shape, Views, now
 
 RIGHTS = {"none": 0, "status": 1, "save": 2, "all": 3}
 NEEDED = {"diff": "status", "save": "save"}  # all other verbs: "all"
+JOINING = ("resync", "leg add", "replace leg")  # verbs that bring a leg in
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Ask:
     """Who asks for what: the verb, its arguments that count, the door and the request's identifier.
 
     Attributes:
-        door: "terminal" or "in-band"; rights bind the second only.
+        door: "terminal", "in-band" or "policy"; rights bind the second only.
         request: 16 bytes, or None.
         preview: answer as the real request would, and do nothing.
     """

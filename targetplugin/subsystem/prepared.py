@@ -14,6 +14,7 @@ from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.backups import Backups
 from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.legs import Legs
 from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
@@ -31,6 +32,7 @@ class Prepared:
         operations: Operations,
         settle: Settle,
         saves: Saves,
+        legs: Legs,
         backups: Backups,
     ) -> None:
         self._floor = floor
@@ -38,6 +40,7 @@ class Prepared:
         self._operations = operations
         self._settle = settle
         self._saves = saves
+        self._legs = legs
         self._backups = backups
 
     def drop_images(self) -> None:
@@ -66,6 +69,14 @@ class Prepared:
             if came:
                 self._saves.finish_resync(row, came)
                 return
+        elif row.verb in ("leg add", "replace leg"):
+            if bytes.fromhex(row.prepared["medium"]) in legs:
+                self._legs.finish_add(row)
+                return
+            self._free(bytes.fromhex(row.prepared["medium"]), row)
+        elif row.verb == "leg remove" and bytes.fromhex(row.prepared["medium"]) not in legs:
+            self._legs.finish_remove(row)
+            return
         elif row.verb == "release" and self._is_released(row, record):
             self._saves.finish_release(row)
             return

@@ -172,7 +172,7 @@ class Saves:
                 self._floor.catalog.save_remove(volume.uuid, save.generation)
                 self._settle.trailers(volume.uuid, row.id)
             return
-        if row.verb == "resync":
+        if row.verb in ("resync", "leg add"):
             handle = self._floor.handle(volume)
             leaving = [bytes.fromhex(medium) for medium in row.prepared["media"]]
             legs = [leg.medium for leg in self._floor.catalog.legs(volume.uuid)]

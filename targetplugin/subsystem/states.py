@@ -22,6 +22,8 @@ class Verb(Enum):
     RESYNC = "resync"
     RELEASE = "release"
     BACKUP = "backup"
+    LEG_ADD = "leg add"
+    LEG_REMOVE = "leg remove"
 
 
 class Fill(Enum):
@@ -104,7 +106,18 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
     Volume.SETTLED: {},
     Volume.FILLING: {Verb.SWAP: _SAVES_FILL},
     Volume.RECOVERING: dict.fromkeys((Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _RECOVERS),
-    Volume.DOWN: dict.fromkeys((Verb.SAVE, Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC), _DOWN),
+    Volume.DOWN: dict.fromkeys(
+        (
+            Verb.SAVE,
+            Verb.DIFF,
+            Verb.RECOVER,
+            Verb.SWAP,
+            Verb.RESYNC,
+            Verb.LEG_ADD,
+            Verb.LEG_REMOVE,
+        ),
+        _DOWN,
+    ),
 }
 ALL_STATES: tuple[State, ...] = (*Fill, *Activity, *Volume)
 

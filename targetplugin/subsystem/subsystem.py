@@ -6,16 +6,18 @@ Decides nothing itself.
 from __future__ import annotations
 
 import targetplugin
-from targetplugin.catalog import Catalog
+from targetplugin.catalog import Catalog, Volume
 from targetplugin.subsystem.backups import Backups
 from targetplugin.subsystem.comeback import Comeback
 from targetplugin.subsystem.exports import Exports
 from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.legs import Legs
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.points import Points
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Kernel, MakeEngine, Rings
 from targetplugin.subsystem.prepared import Prepared
+from targetplugin.subsystem.replace import Replace
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.start import Start
@@ -55,6 +57,7 @@ class Subsystem:
         self._pool = pool = Pool(floor, views)
         self._volumes = Volumes(floor, views, pool, settle)
         self._points = Points(floor, views, operations, pool, settle)
+        self._legs = Legs(floor, views, operations, pool, settle)
         self._saves = Saves(floor, views, operations, settle)
         self._backups = Backups(floor, views, operations, pool, settle)
         self._exports = Exports(floor, views)
@@ -65,10 +68,12 @@ class Subsystem:
             pool,
             settle,
             self._volumes,
-            Prepared(floor, operations, settle, self._saves, self._backups),
+            self._legs,
+            Prepared(floor, operations, settle, self._saves, self._legs, self._backups),
             self._transfers,
             self._exports,
         )
+        self._replace = Replace(floor, self._legs, self._tell)
         self._comeback = Comeback(floor, pool, settle, self._start)
         floor.patience.answered = lambda path: self._comeback.appeared()
         floor.engine = make_engine(self._transfers.take)
@@ -84,6 +89,7 @@ class Subsystem:
         self._comeback.start()
         self._start.everything()
         self._comeback.lost()
+        self._replace.start()
 
     def restore_exports(self) -> bool:
         """Makes in the kernel what should be exported; call it after LIO's own restore, again and
@@ -96,6 +102,7 @@ class Subsystem:
 
         Exports stay: hosts wait.
         """
+        self._replace.stop()
         self._comeback.stop()
         self._backups.stop()
         for volume in self._floor.catalog.volumes():
@@ -133,6 +140,10 @@ class Subsystem:
 
     def _lost(self) -> None:
         self._comeback.lost()
+        self._replace.wake()
+
+    def _tell(self, volume: Volume, what: str, text: str) -> None:
+        self._floor.catalog.event_add("policy", "", f"{volume.name}: {what} {text}")
 
     # --- media -------------------------------------------------------------------------------
 
@@ -187,11 +198,63 @@ class Subsystem:
         """Deletes a volume that is not exported, with its saves. `force`: although data is lost."""
         return self._volumes.delete(name, force)
 
+    def volume_set(
+        self,
+        name: str,
+        *,
+        policy: str | None = None,
+        rights: str | None = None,
+        mirror: int | None = None,
+        replace_failed: bool | None = None,
+        replace_after: int | None = None,
+    ) -> Shape:
+        """Changes what is given, at once. Returns a Volume.
+
+        Args:
+            policy, rights: as volume_create has them.
+            mirror: how many legs it is to have; leg_add and leg_remove bring it there.
+            replace_failed: a spare takes the place of a leg that failed or is missing.
+            replace_after: seconds in which that leg may come back.
+        """
+        made = self._volumes.set(name, policy, rights, mirror, replace_failed, replace_after)
+        self._replace.wake()
+        return made
+
     def volume_list(self) -> list[Shape]:
         return self._volumes.all()
 
     def volume_show(self, name: str) -> Shape:
         return self._volumes.show(name)
+
+    def leg_add(
+        self,
+        volume: str,
+        *,
+        medium: str | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        preview: bool = False,
+    ) -> Shape:
+        """A spare becomes a leg of the mirror, and is brought in while hosts work.
+
+        Args:
+            medium: the free medium; None: the smallest that fits.
+        """
+        ask = Ask("leg add", {"volume": volume, "medium": medium}, door, request, preview)
+        return self._legs.add(ask, volume, medium)
+
+    def leg_remove(
+        self,
+        volume: str,
+        medium: str,
+        *,
+        door: str = "terminal",
+        request: bytes | None = None,
+        preview: bool = False,
+    ) -> Shape:
+        """A leg leaves the mirror, and its medium is free. Never the last leg in sync."""
+        ask = Ask("leg remove", {"volume": volume, "medium": medium}, door, request, preview)
+        return self._legs.remove(ask, volume, medium)
 
     def export(
         self,

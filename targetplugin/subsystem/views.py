@@ -21,6 +21,7 @@ from targetplugin.subsystem.states import Volume as VolumeState
 
 BLOCK_SIZE = 512
 MAPS_KEPT = 32  # frozen maps in memory: 2 MiB each for a TiB in extents of 64 KiB
+REPLACE_AFTER = 300  # seconds in which a leg that was lost may come back
 LEFT_OVER = "left over"  # how the use begins of a medium that another catalog knew
 Shape = dict[str, Any]
 
@@ -93,7 +94,7 @@ class Views:
             total = max(total, row.prepared.get("pending", 0))
         elif row.verb == "save" and medium in status["saves"]:
             total, left = status["extents"], status["extents"] - status["saves"][medium]["has"]
-        elif row.verb == "resync" and medium in status["legs"]:
+        elif row.verb in ("resync", "leg add", "replace leg") and medium in status["legs"]:
             left = status["legs"][medium]["missed"]
             total = max(total, left)
         if left is None:
@@ -214,7 +215,7 @@ class Views:
         return found
 
     def volume(self, volume: Volume) -> Shape:
-        """name, id, naa, sizes, generation, parent, state, rights, policy, legs, saves, operation,
+        """name, id, naa, sizes, generation, parent, state, rights, policies, legs, saves, operation,
         export.
         """
         status = self._floor.status(volume)
@@ -244,6 +245,8 @@ class Views:
             "rights": volume.rights,
             "policy": volume.policy,
             "mirror": volume.mirror,
+            "replace_failed": bool(volume.details.get("replace_failed")),
+            "replace_after": volume.details.get("replace_after", REPLACE_AFTER),
             "legs": legs,
             "saves": [self.save(volume, s) for s in self._floor.catalog.saves(volume.uuid)],
             "changed_extents": status["changed"] if status else 0,

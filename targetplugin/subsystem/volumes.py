@@ -10,6 +10,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import names
 from targetplugin.subsystem.floor import Floor, save_name
+from targetplugin.subsystem.legs import MAX_LEGS
 from targetplugin.subsystem.operations import RIGHTS
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.settle import Settle
@@ -18,7 +19,6 @@ from targetplugin.subsystem.views import Shape, Views, now
 
 POLICIES = ("split", "copy")
 EXTENT_SIZES = [1 << shift for shift in range(12, 21)]
-MAX_LEGS = 8
 SIZE_UNIT = 4096
 
 
@@ -106,6 +106,35 @@ class Volumes:
         row = self._floor.catalog.volume_set(row.uuid, details={})
         self._settle.trailers(row.uuid, 0)
         return self._views.volume(row)
+
+    def set(
+        self,
+        name: str,
+        policy: str | None,
+        rights: str | None,
+        mirror: int | None,
+        replace_failed: bool | None,
+        replace_after: int | None,
+    ) -> Shape:
+        """See Subsystem.volume_set."""
+        volume = self._floor.volume(name)
+        with self._floor.runtime(volume.uuid).lock:
+            volume = self._floor.volume(name)
+            _check_settings(name, policy, rights, mirror, replace_after)
+            details = dict(volume.details)
+            if replace_failed is not None:
+                details["replace_failed"] = replace_failed
+            if replace_after is not None:
+                details["replace_after"] = replace_after
+            wanted = {"policy": policy, "rights": rights, "mirror": mirror, "details": details}
+            changes = {
+                key: value
+                for key, value in wanted.items()
+                if value is not None and value != getattr(volume, key)
+            }
+            if changes:
+                volume = self._floor.catalog.volume_set(volume.uuid, **changes)
+            return self._views.volume(volume)
 
     def undo_create(self, row: Volume) -> None:
         """A volume that was not created to the end has no trace."""
@@ -227,9 +256,27 @@ def _check_shape(
         why = "a medium is named twice"
     elif extent_size not in EXTENT_SIZES:
         why = f"its extent size {extent_size} is no power of two from 4096 to 1048576"
-    elif policy not in POLICIES:
-        why = f"its policy {policy!r} is neither split nor copy"
-    elif rights not in RIGHTS:
-        why = f"its rights {rights!r} are none of {', '.join(RIGHTS)}"
     if why:
         raise Refused(Reason.USAGE, f"{name} can't be made: {why}", object=name)
+    _check_settings(name, policy, rights, None, None)
+
+
+def _check_settings(
+    name: str,
+    policy: str | None,
+    rights: str | None,
+    mirror: int | None,
+    replace_after: int | None,
+) -> None:
+    """Raises Refused (USAGE)."""
+    why = ""
+    if policy is not None and policy not in POLICIES:
+        why = f"its policy {policy!r} is neither split nor copy"
+    elif rights is not None and rights not in RIGHTS:
+        why = f"its rights {rights!r} are none of {', '.join(RIGHTS)}"
+    elif mirror is not None and not 1 <= mirror <= MAX_LEGS:
+        why = f"it may have 1 to {MAX_LEGS} legs, not {mirror}"
+    elif replace_after is not None and replace_after < 0:
+        why = f"a leg can't be replaced {-replace_after} s before it fails"
+    if why:
+        raise Refused(Reason.USAGE, f"{name} can't be so: {why}", object=name)

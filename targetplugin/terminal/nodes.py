@@ -143,6 +143,27 @@ class Volume(Node):
         options = {"from": image, "backup": backup, "onto": onto}
         self.run("restore", self.name, **options)
 
+    def ui_command_set(
+        self,
+        policy: str | None = None,
+        rights: str | None = None,
+        mirror: str | None = None,
+        replace_failed: str | None = None,
+        replace_after: str | None = None,
+    ) -> None:
+        """Changes the volume's policies: set replace_failed=on"""
+        options = {"policy": policy, "rights": rights, "mirror": mirror}
+        options |= {"replace-failed": replace_failed, "replace-after": replace_after}
+        self.run("volume", "set", self.name, **options)
+
+    def ui_command_leg_add(self, medium: str | None = None, wait: str = "no") -> None:
+        """Makes a free medium a leg: leg_add virtio-media-c"""
+        self.run("leg", "add", self.name, *([medium] if medium else []), wait=wait)
+
+    def ui_command_leg_remove(self, medium: str) -> None:
+        """Takes a leg out and frees its medium: leg_remove virtio-media-b"""
+        self.run("leg", "remove", self.name, medium)
+
     def ui_command_export(
         self,
         initiator: str,

@@ -202,13 +202,20 @@ def backups(found: Sequence[Fields]) -> None:
     draw("Backups", heads, rows)
 
 
+def policies(one: Fields) -> None:
+    """What a volume does by itself, and what hosts may ask for."""
+    replaced = f"after {one.get('replace_after')} s" if one.get("replace_failed") else "no"
+    say(
+        f"{one['name']}: in-band rights: {one['rights']}, a save's policy: {one['policy']},"
+        f" failed legs replaced by spares: {replaced}"
+    )
+
+
 def volume_in_full(one: Fields) -> None:
     """One volume with all that belongs to it."""
     volumes([one])
-    say(
-        f"{one['name']}: NAA {one['naa']}, extents of {format_size(one['extent_size'])},"
-        f" in-band rights: {one['rights']}, a save's policy: {one['policy']}"
-    )
+    say(f"{one['name']}: NAA {one['naa']}, extents of {format_size(one['extent_size'])}")
+    policies(one)
     if one.get("why"):
         say(f"{one['name']} is {one['state']}: {one['why']}")
     say("")

@@ -12,6 +12,7 @@ from targetplugin.terminal import (
     errors,
     exports,
     grammar,
+    legs,
     media,
     operations,
     saves,
@@ -48,7 +49,7 @@ def build_parser() -> grammar.Parser:
     parser.set_defaults(run=None, json=False)
     verbs = parser.add_subparsers(metavar="VERB", title="verbs")
     operations.declare_status(verbs)
-    for part in (media, volumes, exports, saves, backups, operations):
+    for part in (media, volumes, legs, exports, saves, backups, operations):
         part.declare(verbs)
     completion.declare(verbs, parser)
     return parser

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from targetplugin.terminal import grammar, results
+from targetplugin.terminal.errors import Misused
 from targetplugin.terminal.session import Session
 from targetplugin.terminal.sizes import format_size, parse_size
 from targetplugin.terminal.tables import say
@@ -43,6 +44,45 @@ def declare(verbs: grammar.Verbs) -> None:
     )
     grammar.force(create, "overwrite what is on the media")
 
+    change = grammar.verb(
+        verbs,
+        "set",
+        _set,
+        "change a volume's policies",
+        more=(
+            "With --replace-failed on, a spare takes the place of a leg that failed or is missing, when\n"
+            "it has not come back in time; never a medium that holds something."
+        ),
+        examples=[
+            "volume set ledger --replace-failed on",
+            "volume set ledger --replace-failed on --replace-after 60",
+            "volume set ledger --policy copy --rights save",
+        ],
+    )
+    named = change.add_argument("name", metavar="NAME", help="name of the volume")
+    grammar.completed(named, "volume")
+    change.add_argument("--policy", choices=("split", "copy"), help="what a save takes")
+    change.add_argument(
+        "--rights",
+        choices=("none", "status", "save", "all"),
+        help="what a host may ask for in-band",
+    )
+    change.add_argument(
+        "--mirror",
+        type=grammar.legs,
+        metavar="N",
+        help="how many legs it is to have; leg add and leg remove bring it there",
+    )
+    change.add_argument(
+        "--replace-failed", choices=("on", "off"), help="replace failed legs by spares"
+    )
+    change.add_argument(
+        "--replace-after",
+        type=grammar.seconds,
+        metavar="SECONDS",
+        help="how long a leg may be away before (default: 300)",
+    )
+
     delete = grammar.verb(
         verbs,
         "delete",
@@ -80,6 +120,29 @@ def _create(session: Session, args: argparse.Namespace) -> None:
         on = ", ".join(leg["medium"] for leg in one["legs"])
         say(f"{one['name']} is a volume of {format_size(one['size'])} on {on}.")
         say(f"Let a host use it: targetplugin export {one['name']} --initiator IQN --chap")
+
+    session.show(result, tell)
+
+
+def _set(session: Session, args: argparse.Namespace) -> None:
+    replace = None if args.replace_failed is None else args.replace_failed == "on"
+    changes = {
+        "policy": args.policy,
+        "rights": args.rights,
+        "mirror": args.mirror,
+        "replace_failed": replace,
+        "replace_after": args.replace_after,
+    }
+    if all(value is None for value in changes.values()):
+        what = "see what can be: targetplugin volume set --help"
+        raise Misused(f"nothing of {args.name} was to be changed", what)
+    result = session.call("volume.set", name=args.name, **changes)
+
+    def tell(one: results.Fields) -> None:
+        results.policies(one)
+        short = (one.get("mirror") or 0) - len(one["legs"])
+        if short > 0:
+            say(f"It is {short} short of its legs: targetplugin leg add {one['name']}")
 
     session.show(result, tell)
 

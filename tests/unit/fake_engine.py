@@ -232,6 +232,9 @@ class FakeEngine:
         for index, medium in volume.media.items():
             if medium.uuid == uuid:
                 return index
+        for index in range(16):  # known to the core by its name alone
+            if volume.core.medium_uuid(index) == uuid:
+                return index
         raise Refused(Reason.NOT_FOUND, f"medium {uuid.hex()} is not attached")
 
     def _drop(self, handle: int, index: int) -> None:

@@ -64,7 +64,10 @@ def complete(scene: Path, line: str, breaks: str = BREAKS) -> list[str]:
     ("line", "found"),
     [
         ("targetplugin re", ["recover", "release", "restore", "resync"]),
-        ("targetplugin volume ", ["create", "delete", "list", "show"]),
+        ("targetplugin volume ", ["create", "delete", "list", "set", "show"]),
+        ("targetplugin leg ", ["add", "remove"]),
+        ("targetplugin leg add ledger virtio-media-", None),
+        ("targetplugin volume set ledger --replace-failed ", ["off", "on"]),
         ("targetplugin volume create led --ex", ["--extent-size"]),
         ("targetplugin save ", ["ledger"]),
         ("targetplugin save ledger --policy ", ["copy", "split"]),

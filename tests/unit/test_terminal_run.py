@@ -110,6 +110,22 @@ def run(place: Path, tmp_path: Path) -> Run:
         ("swap ledger", ("swap", ("ledger",), DOOR)),
         ("resync ledger@3", ("resync", ("ledger@3",), DOOR)),
         ("release ledger@3", ("release", ("ledger@3",), DOOR)),
+        (
+            "volume set ledger --replace-failed on --replace-after 0",
+            ("volume_set", ("ledger",), {"replace_failed": True, "replace_after": 0}),
+        ),
+        (
+            "volume set ledger --policy copy --rights save --mirror 3",
+            ("volume_set", ("ledger",), {"policy": "copy", "rights": "save", "mirror": 3}),
+        ),
+        ("leg add ledger", ("leg_add", ("ledger",), DOOR)),
+        ("leg add ledger vdc --wait", ("leg_add", ("ledger",), {"medium": "vdc", **DOOR})),
+        ("leg add ledger --preview", ("leg_add", ("ledger",), {"preview": True, **DOOR})),
+        ("leg remove ledger vdb", ("leg_remove", ("ledger", "vdb"), DOOR)),
+        (
+            "leg remove ledger vdb --preview",
+            ("leg_remove", ("ledger", "vdb"), {"preview": True, **DOOR}),
+        ),
         ("abort 12", ("abort", (12,), {})),
         (
             "backup ledger@3 --to /b.raw --format raw --label m",
