@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 
 from targetplugin.catalog.database import Database
 from targetplugin.catalog.exports import ExportTables
+from targetplugin.catalog.journal import JournalTables
 from targetplugin.catalog.maps import Maps
 from targetplugin.catalog.media import MediaTables
 from targetplugin.catalog.operations import OperationTables
@@ -14,7 +15,7 @@ from targetplugin.catalog.saves import SaveTables
 from targetplugin.catalog.volumes import VolumeTables
 
 
-class Catalog(MediaTables, VolumeTables, SaveTables, ExportTables, OperationTables):
+class Catalog(MediaTables, VolumeTables, SaveTables, ExportTables, OperationTables, JournalTables):
     """catalog.db and maps/ in a state directory. Thread-safe; a second process is refused.
 
     Every method is a transaction of its own, or part of the one around it. Of rows that are not

@@ -244,6 +244,25 @@ class BackupForget(Params):
     number: Number
 
 
+class EventList(OfVolume):
+    limit: Annotated[int, Meta(ge=1, le=10000)] | UnsetType = UNSET
+    after: Annotated[int, Meta(ge=0)] | UnsetType | None = UNSET
+
+
+class EventWait(Params):
+    after: Annotated[int, Meta(ge=0)]
+    timeout: Seconds
+    volume: Name | UnsetType | None = UNSET
+    limit: Annotated[int, Meta(ge=1, le=10000)] | UnsetType = UNSET
+
+
+class OfHook(Params):
+    program: Path
+
+    def __post_init__(self) -> None:
+        _absolute("program", self.program)
+
+
 class OfOperation(Params):
     op: Number
 
@@ -290,6 +309,11 @@ METHODS: dict[str, Method] = {
     "backup.forget": Method(BackupForget, "backup_forget"),
     "backup.list": Method(OfVolume, "backup_list"),
     "status": Method(OfVolume, "status"),
+    "event.list": Method(EventList, "event_list"),
+    "event.wait": Method(EventWait, "event_wait"),
+    "hook.add": Method(OfHook, "hook_add"),
+    "hook.remove": Method(OfHook, "hook_remove"),
+    "hook.list": Method(Nothing, "hook_list"),
     "operation.get": Method(OfOperation, "operation"),
     "operation.list": Method(OperationList, "operations"),
     "operation.wait": Method(OperationWait, "operation_wait"),

@@ -20,6 +20,7 @@ from targetplugin.media.medium import Medium
 from targetplugin.media.patience import Patience
 from targetplugin.subsystem import names
 from targetplugin.subsystem.extents import count_extents
+from targetplugin.subsystem.journal import Journal
 from targetplugin.subsystem.ports import Engine, Kernel, Rings
 
 
@@ -56,6 +57,7 @@ class Floor:
         self.media: dict[bytes, Medium] = {}  # those that are open, by uuid
         self.older: set[bytes] = set()  # volumes of which the media know more than the catalog
         self.patience = Patience()
+        self.journal = Journal(catalog)
         self.pool = threading.RLock()  # who holds it may take a free medium; after a volume's lock
         self.changed = threading.Condition()  # told when an operation changes
         self._adding = threading.Lock()  # an event may come before its volume's handle is known

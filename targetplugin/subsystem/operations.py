@@ -172,8 +172,23 @@ class Operations:
         changes.setdefault("state", "done")
         if changes["state"] == "done":
             changes.setdefault("progress", 1.0)
-        self._catalog.operation_set(row.id, **changes)
+        with self._catalog.transaction():
+            self._catalog.operation_set(row.id, **changes)
+            if row.state == "running":  # else it ends with its answer, which is noted
+                self.note(row, changes["state"], changes.get("error"))
         self._floor.tell()
+
+    def note(self, row: Operation, state: str, error: str | None = None) -> None:
+        """An operation came to its end in the background."""
+        name = f"{row.volume_name}@{row.save}" if row.save is not None else row.volume_name
+        self._floor.journal.note(
+            "operation",
+            f"{row.verb} {name}, operation {row.id}, is {state}" + (f": {error}" if error else ""),
+            door=row.door,
+            volume=row.volume_name,
+            operation=row.id,
+            details={"state": state},
+        )
 
     def running(self, volume: bytes | None, verb: str) -> list[Operation]:
         """The operations of that verb that are in force and not over."""

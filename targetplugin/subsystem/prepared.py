@@ -80,7 +80,9 @@ class Prepared:
         elif row.verb == "release" and self._is_released(row, record):
             self._saves.finish_release(row)
             return
-        self._operations.drop(row, "the daemon ended before it was in force")
+        why = "the daemon ended before it was in force"
+        self._operations.drop(row, why)
+        self._operations.note(row, "failed", why)
 
     def _is_released(self, row: Operation, record: Record) -> bool:
         """Whether a medium of the save is free already; or it filled, and the engine had let it go:

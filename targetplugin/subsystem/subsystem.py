@@ -5,12 +5,16 @@ Decides nothing itself.
 
 from __future__ import annotations
 
+from typing import Any
+
 import targetplugin
 from targetplugin.catalog import Catalog, Volume
+from targetplugin.subsystem.asked import Asked
 from targetplugin.subsystem.backups import Backups
 from targetplugin.subsystem.comeback import Comeback
 from targetplugin.subsystem.exports import Exports
 from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.hooks import Hooks
 from targetplugin.subsystem.legs import Legs
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.points import Points
@@ -73,6 +77,7 @@ class Subsystem:
             self._transfers,
             self._exports,
         )
+        self._hooks = Hooks(catalog, floor.journal)
         self._replace = Replace(floor, self._legs, self._tell)
         self._comeback = Comeback(floor, pool, settle, self._start)
         floor.patience.answered = lambda path: self._comeback.appeared()
@@ -85,6 +90,7 @@ class Subsystem:
         there already.
         """
         self._floor.engine.start()
+        self._hooks.start()
         self._transfers.start()
         self._comeback.start()
         self._start.everything()
@@ -110,6 +116,7 @@ class Subsystem:
                 self._exports.ring_gone(volume)
         self._floor.engine.stop()
         self._transfers.stop()
+        self._hooks.stop()
         for uuid in list(self._floor.media):
             self._pool.close(uuid)
 
@@ -143,7 +150,11 @@ class Subsystem:
         self._replace.wake()
 
     def _tell(self, volume: Volume, what: str, text: str) -> None:
-        self._floor.catalog.event_add("policy", "", f"{volume.name}: {what} {text}")
+        self._floor.journal.note(what, text, door="policy", volume=volume.name)
+
+    def asked(self, door: str, who: str = "", volume: str = "") -> Any:
+        """These verbs for one asker: what it asks is noted in the journal. See asked.py."""
+        return Asked(self, self._floor.journal, door, who, volume)
 
     # --- media -------------------------------------------------------------------------------
 
@@ -459,6 +470,34 @@ class Subsystem:
             "operations": [self._views.operation(row) for row in running],
             "version": targetplugin.__version__,
         }
+
+    def event_list(
+        self, *, volume: str | None = None, limit: int = 100, after: int | None = None
+    ) -> list[Shape]:
+        """The newest events, the oldest of them first; or those after one, from it on."""
+        if after is not None:
+            return self._floor.journal.after(after, volume, limit)
+        return self._floor.journal.all(volume, limit)
+
+    def event_wait(
+        self, after: int, timeout: float, *, volume: str | None = None, limit: int = 100
+    ) -> list[Shape]:
+        """The events after one; where there are none, the first within `timeout` seconds."""
+        return self._floor.journal.wait(after, volume, timeout, limit)
+
+    def hook_add(self, program: str) -> Shape:
+        """A program that is told of every event from now on. Returns a Hook.
+
+        Args:
+            program: absolute path of a file that nobody but root can change.
+        """
+        return self._hooks.add(program)
+
+    def hook_remove(self, program: str) -> Shape:
+        return self._hooks.remove(program)
+
+    def hook_list(self) -> list[Shape]:
+        return self._hooks.all()
 
     def operation(self, op: int) -> Shape:
         return self._operations.get(op)

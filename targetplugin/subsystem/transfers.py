@@ -118,8 +118,13 @@ class Transfers:
             if done is not None and event.medium is not None:
                 done(runtime, volume, event.medium)
             self._note_events(runtime, volume)
-            self._floor.catalog.event_add(
-                "engine", "", f"{volume.name}: {event.kind} {name}".rstrip()
+            self._floor.journal.write(
+                event.kind,
+                f"{event.kind.replace('_', ' ')} {name}".rstrip(),
+                door="engine",
+                who="",
+                volume=volume.name,
+                details={"medium": name} if name else {},
             )
             log.info("%s: %s %s %s", volume.name, event.kind, name, event.detail)
         self._floor.tell()

@@ -10,6 +10,7 @@ from targetplugin.terminal import (
     backups,
     completion,
     errors,
+    events,
     exports,
     grammar,
     legs,
@@ -49,7 +50,7 @@ def build_parser() -> grammar.Parser:
     parser.set_defaults(run=None, json=False)
     verbs = parser.add_subparsers(metavar="VERB", title="verbs")
     operations.declare_status(verbs)
-    for part in (media, volumes, legs, exports, saves, backups, operations):
+    for part in (media, volumes, legs, exports, saves, backups, operations, events):
         part.declare(verbs)
     completion.declare(verbs, parser)
     return parser

@@ -106,6 +106,33 @@ def a_medium(**changed: Any) -> dict[str, Any]:
     }
 
 
+def an_event(**changed: Any) -> dict[str, Any]:
+    return {
+        "id": 7,
+        "time": "2026-01-05T22:00:00.000Z",
+        "door": "terminal",
+        "who": "root (process 812)",
+        "volume": "ledger",
+        "kind": "save",
+        "what": "save ledger label=night: ledger@3 done",
+        "operation": 12,
+        "details": {},
+        **changed,
+    }
+
+
+def a_hook(**changed: Any) -> dict[str, Any]:
+    return {
+        "program": "/usr/local/sbin/tell",
+        "added": "2026-01-05T22:00:00.000Z",
+        "runs": 3,
+        "failures": 1,
+        "error": "it ended with status 1",
+        "dropped": 0,
+        **changed,
+    }
+
+
 def a_backup(**changed: Any) -> dict[str, Any]:
     return {
         "number": 1,
@@ -177,6 +204,11 @@ class FakeSubsystem:
                 "operations": [],
                 "version": "0.1.0",
             },
+            "event_list": [an_event()],
+            "event_wait": [an_event(id=8, kind="leg_stale", door="engine", who="")],
+            "hook_add": a_hook(),
+            "hook_remove": a_hook(),
+            "hook_list": [a_hook()],
             "operation": an_operation(),
             "operations": [an_operation()],
             "operation_wait": an_operation(),

@@ -66,6 +66,8 @@ def complete(scene: Path, line: str, breaks: str = BREAKS) -> list[str]:
         ("targetplugin re", ["recover", "release", "restore", "resync"]),
         ("targetplugin volume ", ["create", "delete", "list", "set", "show"]),
         ("targetplugin leg ", ["add", "remove"]),
+        ("targetplugin hook ", ["add", "list", "remove"]),
+        ("targetplugin events --volume ", ["ledger"]),
         ("targetplugin leg add ledger virtio-media-", None),
         ("targetplugin volume set ledger --replace-failed ", ["off", "on"]),
         ("targetplugin volume create led --ex", ["--extent-size"]),

@@ -127,6 +127,11 @@ def run(place: Path, tmp_path: Path) -> Run:
             ("leg_remove", ("ledger", "vdb"), {"preview": True, **DOOR}),
         ),
         ("abort 12", ("abort", (12,), {})),
+        ("events", ("event_list", (), {})),
+        ("events --volume ledger --limit 5", ("event_list", (), {"volume": "ledger", "limit": 5})),
+        ("hook add /sbin/tell", ("hook_add", ("/sbin/tell",), {})),
+        ("hook remove /sbin/tell", ("hook_remove", ("/sbin/tell",), {})),
+        ("hook list", ("hook_list", (), {})),
         (
             "backup ledger@3 --to /b.raw --format raw --label m",
             ("backup", ("ledger@3", "/b.raw"), {"format": "raw", "label": "m"}),
@@ -442,3 +447,21 @@ def test_a_reader_that_has_seen_enough_is_no_error(place: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_events_are_followed_one_a_line(run: Run, fake: FakeSubsystem) -> None:
+    fake.refuse("event_wait", Reason.STATE, "that is enough")
+    told = run("events", "--follow", "--json")
+    assert json.loads(told.stdout.splitlines()[0])["what"].startswith("save ledger")
+    told = run("events", "--follow")
+    assert told.stdout == (
+        "2026-01-05 22:00:00Z [terminal root (process 812)] ledger:"
+        " save ledger label=night: ledger@3 done\n"
+    )
+    assert told.returncode == 1
+    assert fake.calls[-1] == ("event_wait", (7, 5.0), {})
+
+
+def test_a_volume_set_to_nothing_is_wrong_usage(run: Run, fake: FakeSubsystem) -> None:
+    assert run("volume", "set", "ledger").returncode == 2
+    assert fake.calls == []
