@@ -138,6 +138,13 @@ class LegRemove(Params):
     request: RequestId | UnsetType | None = UNSET
 
 
+class Scrub(Params):
+    volume: Name
+    rate: Bytes | UnsetType | None = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
 class Chap(Params):
     """What an initiator logs in with. Not to be logged."""
 
@@ -294,6 +301,7 @@ METHODS: dict[str, Method] = {
     "volume.show": Method(VolumeShow, "volume_show"),
     "leg.add": Method(LegAdd, "leg_add"),
     "leg.remove": Method(LegRemove, "leg_remove"),
+    "scrub": Method(Scrub, "scrub"),
     "export": Method(ExportVolume, "export"),
     "unexport": Method(UnexportVolume, "unexport"),
     "save": Method(Save, "save"),

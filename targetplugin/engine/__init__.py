@@ -5,10 +5,19 @@ LIO, and makes no policy.
 from targetplugin.engine.core import decode_map_slot, decode_record
 from targetplugin.engine.engine import Engine
 from targetplugin.engine.record import LegRecord, LegState, Record, SaveRecord, SaveState
-from targetplugin.engine.values import Command, Event, MediumSpec, Pause, Point, VolumeSpec
+from targetplugin.engine.values import (
+    Command,
+    Compared,
+    Event,
+    MediumSpec,
+    Pause,
+    Point,
+    VolumeSpec,
+)
 
 __all__ = [
     "Command",
+    "Compared",
     "Engine",
     "Event",
     "LegRecord",

@@ -16,7 +16,15 @@ from typing import Any
 from targetplugin.engine.core import Core
 from targetplugin.engine.executor import Reactor
 from targetplugin.engine.served import Answerer, Served
-from targetplugin.engine.values import Command, Event, MediumSpec, Pause, Point, VolumeSpec
+from targetplugin.engine.values import (
+    Command,
+    Compared,
+    Event,
+    MediumSpec,
+    Pause,
+    Point,
+    VolumeSpec,
+)
 from targetplugin.errors import Reason, Refused
 
 log = logging.getLogger(__name__)
@@ -335,6 +343,20 @@ class Engine:
             self._drop(served, self._index(served, uuid))
 
     detach_save = drop_leg
+
+    def compare(self, handle: int, offset: int, length: int) -> Compared:
+        """Reads a run from every leg in sync, while no write of it is under way, and compares them.
+
+        Args:
+            offset: bytes, at an extent's begin. length: bytes, at most 1 MiB.
+        Raises:
+            Refused: STATE, no two legs are in sync.
+        """
+        served = self._at(handle)
+        with served.verb:
+            self._ask(served, "compare", offset=offset, length=length)
+            with served:
+                return Compared(*served.core.compared_now())
 
     def live_map(self, handle: int) -> bytes:
         """What was written in the live generation, lowest bit first."""

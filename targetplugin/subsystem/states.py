@@ -24,6 +24,7 @@ class Verb(Enum):
     BACKUP = "backup"
     LEG_ADD = "leg add"
     LEG_REMOVE = "leg remove"
+    SCRUB = "scrub"
 
 
 class Fill(Enum):
@@ -115,6 +116,7 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
             Verb.RESYNC,
             Verb.LEG_ADD,
             Verb.LEG_REMOVE,
+            Verb.SCRUB,
         ),
         _DOWN,
     ),

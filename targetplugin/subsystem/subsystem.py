@@ -23,6 +23,7 @@ from targetplugin.subsystem.ports import Kernel, MakeEngine, Rings
 from targetplugin.subsystem.prepared import Prepared
 from targetplugin.subsystem.replace import Replace
 from targetplugin.subsystem.saves import Saves
+from targetplugin.subsystem.scrub import Scrub
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.start import Start
 from targetplugin.subsystem.transfers import Transfers
@@ -64,6 +65,7 @@ class Subsystem:
         self._legs = Legs(floor, views, operations, pool, settle)
         self._saves = Saves(floor, views, operations, settle)
         self._backups = Backups(floor, views, operations, pool, settle)
+        self._scrub = Scrub(floor, views, operations)
         self._exports = Exports(floor, views)
         self._transfers = Transfers(floor, views, operations, settle, self._lost)
         self._start = Start(
@@ -96,6 +98,7 @@ class Subsystem:
         self._start.everything()
         self._comeback.lost()
         self._replace.start()
+        self._scrub.resume()
 
     def restore_exports(self) -> bool:
         """Makes in the kernel what should be exported; call it after LIO's own restore, again and
@@ -109,6 +112,7 @@ class Subsystem:
         Exports stay: hosts wait.
         """
         self._replace.stop()
+        self._scrub.stop()
         self._comeback.stop()
         self._backups.stop()
         for volume in self._floor.catalog.volumes():
@@ -267,6 +271,24 @@ class Subsystem:
         ask = Ask("leg remove", {"volume": volume, "medium": medium}, door, request, preview)
         return self._legs.remove(ask, volume, medium)
 
+    def scrub(
+        self,
+        volume: str,
+        *,
+        rate: int | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        preview: bool = False,
+    ) -> Shape:
+        """Compares the legs in sync with each other while hosts work, and tells what differs. Mends
+        nothing.
+
+        Args:
+            rate: bytes of the volume a second, at most; None: 32 MiB.
+        """
+        ask = Ask("scrub", {"volume": volume, "rate": rate}, door, request, preview)
+        return self._scrub.scrub(ask, volume, rate)
+
     def export(
         self,
         volume: str,
@@ -385,11 +407,13 @@ class Subsystem:
         return self._saves.release(ask, save, force)
 
     def abort(self, op: int) -> Shape:
-        """Stops an operation: a restore's, save's or resync's medium is free then; a backup's image
-        is gone.
+        """Stops an operation. A restore's, save's or resync's medium is free then; a backup's image
+        is gone; what a scrub found is kept.
 
         One that is over stays as it is. A recover can't be aborted.
         """
+        if self._scrub.abort(op):
+            return {"operation": self._operations.get(op)}
         return self._saves.abort(op)
 
     def restore(

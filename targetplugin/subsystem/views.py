@@ -22,6 +22,7 @@ from targetplugin.subsystem.states import Volume as VolumeState
 BLOCK_SIZE = 512
 MAPS_KEPT = 32  # frozen maps in memory: 2 MiB each for a TiB in extents of 64 KiB
 REPLACE_AFTER = 300  # seconds in which a leg that was lost may come back
+LEAST_PROGRESS = 0.01  # below it nobody knows how long it takes
 LEFT_OVER = "left over"  # how the use begins of a medium that another catalog knew
 Shape = dict[str, Any]
 
@@ -66,6 +67,8 @@ class Views:
             "pause_ms": _milliseconds(row.pause_us),
             "drain_ms": _milliseconds(row.drain_us),
             "pause_work_ms": _milliseconds(row.pause_work_us),
+            "result": self._result(row),
+            "seconds_left": self._seconds_left(row, progress),
             "started": row.started,
             "ended": row.ended,
             "seconds_in_force": _seconds(row.started, row.in_force) if row.in_force else None,
@@ -73,6 +76,28 @@ class Views:
             "door": row.door,
             "request": row.request.hex() if row.request else None,
         }
+
+    def _result(self, row: Operation) -> Shape | None:
+        """Of a scrub: what it found so far. {compared: bytes, different, unreadable: extents, list}."""
+        if row.verb != "scrub":
+            return None
+        found = row.prepared
+        return {
+            "compared": found.get("at", 0),
+            "different": found.get("different", 0),
+            "unreadable": found.get("unreadable", 0),
+            "list": found.get("runs", []),
+        }
+
+    def _seconds_left(self, row: Operation, progress: float) -> float | None:
+        """An estimate, by how fast it went so far; None where nothing can be said."""
+        if row.state != "running":
+            return None
+        if row.verb == "scrub":
+            return round(row.bytes_total * (1 - progress) / int(row.prepared["rate"]), 1)
+        if row.in_force is None or progress < LEAST_PROGRESS:
+            return None
+        return round(_seconds(row.in_force, now()) * (1 - progress) / progress, 1)
 
     def progress(self, row: Operation) -> tuple[float, int]:
         """How far a running operation is, 0.0 to 1.0, and the extents that it copied, by the

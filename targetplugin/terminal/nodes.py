@@ -160,6 +160,10 @@ class Volume(Node):
         """Makes a free medium a leg: leg_add virtio-media-c"""
         self.run("leg", "add", self.name, *([medium] if medium else []), wait=wait)
 
+    def ui_command_scrub(self, rate: str | None = None, wait: str = "no") -> None:
+        """Compares the legs with each other: scrub rate=100M"""
+        self.run("scrub", self.name, rate=rate, wait=wait)
+
     def ui_command_leg_remove(self, medium: str) -> None:
         """Takes a leg out and frees its medium: leg_remove virtio-media-b"""
         self.run("leg", "remove", self.name, medium)

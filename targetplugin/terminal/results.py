@@ -33,6 +33,8 @@ def copied(operation: Fields | None) -> str:
     if not has_ended(operation):
         number = operation["id"]
         so_far = f"{operation['progress']:.0%}{amount(operation)}"
+        if operation.get("seconds_left") is not None:
+            so_far += f", about {duration(operation['seconds_left'])} left"
         return f"Goes on in the background ({so_far}): targetplugin operation watch {number}"
     moved = operation.get("extents_copied") or 0
     size = format_size(operation.get("bytes_copied") or 0)
@@ -72,6 +74,15 @@ def typed(save: Fields) -> str:
 def when(iso: str | None) -> str | None:
     """`2026-01-05 22:00:00Z`, without the parts of a second."""
     return f"{iso[:10]} {iso[11:19]}Z" if iso else None
+
+
+def duration(seconds: float | None) -> str:
+    """`12 s`, `3 min`, `2.5 h`."""
+    if seconds is None:
+        return "an unknown time"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def volumes(found: Sequence[Fields]) -> None:

@@ -17,6 +17,7 @@ from targetplugin.terminal import (
     media,
     operations,
     saves,
+    scrub,
     volumes,
 )
 from targetplugin.terminal.session import Session
@@ -50,7 +51,7 @@ def build_parser() -> grammar.Parser:
     parser.set_defaults(run=None, json=False)
     verbs = parser.add_subparsers(metavar="VERB", title="verbs")
     operations.declare_status(verbs)
-    for part in (media, volumes, legs, exports, saves, backups, operations, events):
+    for part in (media, volumes, legs, exports, saves, backups, operations, events, scrub):
         part.declare(verbs)
     completion.declare(verbs, parser)
     return parser

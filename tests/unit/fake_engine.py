@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from targetplugin.engine import VolumeSpec
+from targetplugin.engine import Compared, VolumeSpec
 from targetplugin.engine.core import Core
 from targetplugin.errors import Reason, Refused
 
 READ, WRITE, FLUSH = 1, 2, 3
 ACT_READ, ACT_WRITE, ACT_FLUSH, _ACT_ZERO, ACT_ANSWER, ACT_DONE, ACT_EVENT = range(1, 8)
+ACT_COMPARE = 8
 HOST, COPY, JOINED = 1, 2, 4
 EVENTS = {
     1: "leg_stale",
@@ -184,6 +185,11 @@ class FakeEngine:
     def silent(self) -> set[bytes]:
         return self.mute
 
+    def compare(self, handle: int, offset: int, length: int) -> Compared:
+        with self._lock:
+            self._request(handle, "compare", offset=offset, length=length)
+            return Compared(*self.volumes[handle].core.compared_now())
+
     def live_map(self, handle: int) -> bytes:
         return bytes(self.volumes[handle].core.live_bytes())
 
@@ -287,6 +293,13 @@ class FakeEngine:
             volume.held.append(action)
         elif kind in (ACT_READ, ACT_WRITE, ACT_FLUSH):
             self._perform(volume, action)
+        elif kind == ACT_COMPARE:
+            at, end = action["buffer_offset"], action["buffer_offset"] + action["length"]
+            one, other = (volume.buffers[action[name]][at:end] for name in ("number", "copy"))
+            differs = (
+                i + 1 for i in range(0, len(one), 512) if one[i : i + 512] != other[i : i + 512]
+            )
+            volume.core.completed(action["tag"], next(differs, 0))
         elif kind == ACT_ANSWER:
             volume.answers[action["number"]] = action["status"]
         elif kind == ACT_DONE:

@@ -160,6 +160,11 @@ class FakeSubsystem:
             "volume_create": a_volume(),
             "volume_delete": a_volume(),
             "volume_set": a_volume(replace_failed=True),
+            "scrub": {
+                "operation": an_operation(
+                    verb="scrub", save=None, result={"different": 0, "unreadable": 0, "list": []}
+                )
+            },
             "leg_add": {
                 "operation": an_operation(verb="leg add", save=None),
                 "medium": "virtio-media-c",

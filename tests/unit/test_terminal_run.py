@@ -118,6 +118,9 @@ def run(place: Path, tmp_path: Path) -> Run:
             "volume set ledger --policy copy --rights save --mirror 3",
             ("volume_set", ("ledger",), {"policy": "copy", "rights": "save", "mirror": 3}),
         ),
+        ("scrub ledger --wait", ("scrub", ("ledger",), DOOR)),
+        ("scrub ledger --rate 1M", ("scrub", ("ledger",), {"rate": 1 << 20, **DOOR})),
+        ("scrub ledger --preview", ("scrub", ("ledger",), {"preview": True, **DOOR})),
         ("leg add ledger", ("leg_add", ("ledger",), DOOR)),
         ("leg add ledger vdc --wait", ("leg_add", ("ledger",), {"medium": "vdc", **DOOR})),
         ("leg add ledger --preview", ("leg_add", ("ledger",), {"preview": True, **DOOR})),
@@ -465,3 +468,13 @@ def test_events_are_followed_one_a_line(run: Run, fake: FakeSubsystem) -> None:
 def test_a_volume_set_to_nothing_is_wrong_usage(run: Run, fake: FakeSubsystem) -> None:
     assert run("volume", "set", "ledger").returncode == 2
     assert fake.calls == []
+
+
+def test_a_scrub_that_found_something_fails(run: Run, fake: FakeSubsystem) -> None:
+    wrong = {"offset": 65536, "length": 65536, "what": "differs", "media": ["a", "b"]}
+    found = {"different": 1, "unreadable": 0, "list": [wrong]}
+    fake.answers["scrub"] = {"operation": an_operation(verb="scrub", save=None, result=found)}
+    told = run("scrub", "ledger", "--wait")
+    assert told.returncode == 1
+    assert "differs" in told.stdout
+    assert "1 extents differ" in told.stderr
