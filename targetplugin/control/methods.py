@@ -106,6 +106,19 @@ class VolumeCreate(Params):
             raise ValueError(f"parameter 'extent_size': {extent} is no power of two")
 
 
+class VolumeAdopt(Params):
+    name: Name
+    path: Path
+    size: Bytes | UnsetType | None = UNSET
+    extent_size: Annotated[int, Meta(ge=4096, le=1 << 20)] | UnsetType = UNSET
+    policy: Literal["split", "copy"] | UnsetType = UNSET
+    rights: Literal["none", "status", "save", "all"] | UnsetType = UNSET
+    preview: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        _absolute("path", self.path)
+
+
 class VolumeSet(Params):
     name: Name
     policy: Literal["split", "copy"] | UnsetType | None = UNSET
@@ -295,6 +308,7 @@ METHODS: dict[str, Method] = {
     "media.remove": Method(MediaRemove, "media_remove"),
     "media.list": Method(Nothing, "media_list"),
     "volume.create": Method(VolumeCreate, "volume_create"),
+    "volume.adopt": Method(VolumeAdopt, "volume_adopt"),
     "volume.set": Method(VolumeSet, "volume_set"),
     "volume.delete": Method(VolumeDelete, "volume_delete"),
     "volume.list": Method(Nothing, "volume_list"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import targetplugin
 from targetplugin.catalog import Catalog, Volume
+from targetplugin.subsystem.adopt import Adopt
 from targetplugin.subsystem.asked import Asked
 from targetplugin.subsystem.backups import Backups
 from targetplugin.subsystem.comeback import Comeback
@@ -61,6 +62,7 @@ class Subsystem:
         self._operations = operations = Operations(floor, views)
         self._pool = pool = Pool(floor, views)
         self._volumes = Volumes(floor, views, pool, settle)
+        self._adopt = Adopt(floor, views, pool, settle, self._volumes)
         self._points = Points(floor, views, operations, pool, settle)
         self._legs = Legs(floor, views, operations, pool, settle)
         self._saves = Saves(floor, views, operations, settle)
@@ -212,6 +214,27 @@ class Subsystem:
     def volume_delete(self, name: str, *, force: bool = False) -> Shape:
         """Deletes a volume that is not exported, with its saves. `force`: although data is lost."""
         return self._volumes.delete(name, force)
+
+    def volume_adopt(
+        self,
+        name: str,
+        path: str,
+        *,
+        size: int | None = None,
+        extent_size: int = 65536,
+        policy: str = "split",
+        rights: str = "all",
+        preview: bool = False,
+    ) -> Shape:
+        """Makes a volume of one leg of a disk or file with data, which it keeps: nothing is written
+        before its end. A file is made longer for the trailer; a disk must have room behind its data.
+
+        Args:
+            size: bytes that are kept, a multiple of 4096, on the caller's word; None: a file whole, a
+                disk up to where the trailer begins, where a file system or partition table says
+                that it ends before.
+        """
+        return self._adopt.adopt(name, path, size, extent_size, policy, rights, preview)
 
     def volume_set(
         self,

@@ -7,13 +7,14 @@ import uuid as uuids
 from targetplugin.catalog import ALL, LIVE, Volume
 from targetplugin.engine import VolumeSpec
 from targetplugin.errors import Reason, Refused
+from targetplugin.media.length import shrink_back
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import names
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.legs import MAX_LEGS
 from targetplugin.subsystem.operations import RIGHTS
 from targetplugin.subsystem.pool import Pool
-from targetplugin.subsystem.settle import Settle
+from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.sizes import told
 from targetplugin.subsystem.views import Shape, Views, now
 
@@ -51,7 +52,7 @@ class Volumes:
         """See Subsystem.volume_create."""
         names.check_volume(name)
         number = len(media) if media is not None else mirror
-        _check_shape(name, size, number, media, extent_size, policy, rights)
+        check_shape(name, size, number, media, extent_size, policy, rights)
         uuid = uuids.uuid4().bytes
         with self._floor.runtime(uuid).lock:
             with self._floor.pool:
@@ -139,9 +140,34 @@ class Volumes:
     def undo_create(self, row: Volume) -> None:
         """A volume that was not created to the end has no trace."""
         legs = [leg.medium for leg in self._floor.catalog.legs(row.uuid)]
+        if "adopting" in row.details:
+            self._give_back(row, legs)
+            return
         for leg in legs:
             self._settle.free(leg, 0)
         self._floor.catalog.volume_remove(row.uuid)
+        self._floor.forget(row.uuid)
+
+    def _give_back(self, row: Volume, legs: list[bytes]) -> None:
+        """What was to be adopted is as it was, and no medium: it has data, and is nobody's spare."""
+        runtime = self._floor.runtime(row.uuid)
+        if runtime.handle is not None:
+            self._floor.engine.remove_volume(runtime.handle)
+            runtime.handle = None
+        for uuid in legs:
+            medium = self._floor.media.pop(uuid, None)
+            if medium is not None:
+                with left_to_the_next_start(f"the end of {medium.path}"):
+                    medium.clear_trailer()
+                medium.close()
+        path, before = row.details["adopting"]["path"], row.details["adopting"]["length"]
+        with left_to_the_next_start(f"the length of {path}"):
+            shrink_back(path, before)
+        with self._floor.catalog.transaction():
+            if self._floor.catalog.volume_get(row.uuid) is not None:
+                self._floor.catalog.volume_remove(row.uuid)
+            for uuid in legs:
+                self._floor.catalog.medium_remove(uuid)
         self._floor.forget(row.uuid)
 
     def delete(self, name: str, force: bool) -> Shape:
@@ -202,6 +228,7 @@ class Volumes:
         saves = [save_name(volume, s) for s in self._floor.catalog.saves(volume.uuid)]
         status = self._floor.status(volume)
         untouched = volume.generation == 1 and status is not None and not status["changed"]
+        untouched = untouched and not volume.details.get("adopted")
         if force or (untouched and not saves):
             return
         lost = f"the volume's {told(volume.size)}"
@@ -237,7 +264,7 @@ class Volumes:
         return self._views.volume(self._floor.volume(name))
 
 
-def _check_shape(
+def check_shape(
     name: str,
     size: int,
     number: int,

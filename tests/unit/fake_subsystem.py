@@ -159,6 +159,7 @@ class FakeSubsystem:
             "media_list": [a_medium()],
             "volume_create": a_volume(),
             "volume_delete": a_volume(),
+            "volume_adopt": a_volume(grown_by=1 << 20),
             "volume_set": a_volume(replace_failed=True),
             "scrub": {
                 "operation": an_operation(

@@ -64,7 +64,7 @@ def complete(scene: Path, line: str, breaks: str = BREAKS) -> list[str]:
     ("line", "found"),
     [
         ("targetplugin re", ["recover", "release", "restore", "resync"]),
-        ("targetplugin volume ", ["create", "delete", "list", "set", "show"]),
+        ("targetplugin volume ", ["adopt", "create", "delete", "list", "set", "show"]),
         ("targetplugin leg ", ["add", "remove"]),
         ("targetplugin hook ", ["add", "list", "remove"]),
         ("targetplugin events --volume ", ["ledger"]),

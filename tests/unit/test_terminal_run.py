@@ -118,6 +118,11 @@ def run(place: Path, tmp_path: Path) -> Run:
             "volume set ledger --policy copy --rights save --mirror 3",
             ("volume_set", ("ledger",), {"policy": "copy", "rights": "save", "mirror": 3}),
         ),
+        ("volume adopt l /srv/l", ("volume_adopt", ("l", "/srv/l"), {})),
+        (
+            "volume adopt l /srv/l --size 1M --preview --policy copy",
+            ("volume_adopt", ("l", "/srv/l"), {"size": 1 << 20, "policy": "copy", "preview": True}),
+        ),
         ("scrub ledger --wait", ("scrub", ("ledger",), DOOR)),
         ("scrub ledger --rate 1M", ("scrub", ("ledger",), {"rate": 1 << 20, **DOOR})),
         ("scrub ledger --preview", ("scrub", ("ledger",), {"preview": True, **DOOR})),
