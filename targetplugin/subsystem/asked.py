@@ -16,6 +16,7 @@ from targetplugin.subsystem.journal import Journal
 # Verbs that only look; and whatever is called *_list, *_show or *_wait.
 LOOKS = frozenset({"diff", "status", "operation", "operations", "resolve", "volume_of"})
 LOOK_ENDS = ("_list", "_show", "_wait")
+SWITCHES = ("force", "preview")  # off unless they are asked for
 DOORS = ("door", "request")  # what the doors fill in
 
 
@@ -93,10 +94,11 @@ def sentence(verb: str, asked: dict[str, Any]) -> str:
     """A request as people would say it: `save ledger label=night`. Without secrets."""
     words = [verb.replace("_", " ")]
     for name, value in asked.items():
-        if name in DOORS or value is None or value is False or value == "":
+        if name in DOORS or value is None or value == "":
             continue
-        if value is True:
-            words.append(name.replace("_", "-"))
+        if isinstance(value, bool):
+            flag = name.replace("_", "-")
+            words += [flag] if value else [f"no-{flag}"] if name not in SWITCHES else []
             continue
         if isinstance(value, dict):  # of CHAP only who logs in with it
             value = value.get("user", "...")

@@ -91,6 +91,9 @@ def test_passwords_do_not_get_into_it() -> None:
     chap = {"user": "night", "password": "secret-secret"}
     asked = {"volume": "ledger", "initiators": ["iqn.a", "iqn.b"], "chap": chap, "force": True}
     assert sentence("export", asked) == "export ledger initiators=iqn.a,iqn.b chap=night force"
+    asked = {"name": "ledger", "replace_failed": False, "rights": "save"}
+    assert sentence("volume_set", asked) == "volume set ledger no-replace-failed rights=save"
+    assert sentence("release", {"save": "ledger@1", "force": False}) == "release ledger@1"
 
 
 def test_events_are_of_one_volume_or_after_one(house: House) -> None:
