@@ -148,8 +148,6 @@ def test_it_goes_on_after_a_restart_with_what_it_found(house: House, end: str) -
         return real(engine, handle, offset, length)
 
     if end == "kill":
-        house.subsystem._scrub._keep = lambda row, found: None  # type: ignore[method-assign]
-        house.subsystem._scrub.stop()
         house.restart()
     else:
         house.end()
