@@ -51,7 +51,11 @@ class Daemon:
         self._hotplug = Hotplug()
         self._kernel = Lio()
         self._subsystem = Subsystem(self._catalog, self._make_engine, self._kernel, self._hotplug)
-        self._server = Server(self._subsystem, run_dir / "control.sock")
+        self._server = Server(
+            self._subsystem,
+            run_dir / "control.sock",
+            asked_by=lambda who: self._subsystem.asked("terminal", who),
+        )
         self._keeper = Keeper(self._subsystem.restore_exports)
 
     def start(self) -> None:
@@ -89,7 +93,8 @@ class Daemon:
             name = self._subsystem.volume_of(command.volume)
             if name is None:
                 raise LookupError(f"the engine asks for volume {command.volume}, which is no more")
-            unit = self._units[command.volume] = LogicalUnit(self._subsystem, name)
+            verbs = self._subsystem.asked("in-band", volume=name)
+            unit = self._units[command.volume] = LogicalUnit(verbs, name)
         answer = unit.execute(command.cdb, command.data_out, command.data_in_length)
         command.answer(answer.status, answer.data, answer.sense)
 

@@ -1,4 +1,4 @@
-"""The catalog's operations, hosts' requests and journal: what was asked, and what came of it."""
+"""The catalog's operations and hosts' requests: what was asked, and what came of it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any
 
-from targetplugin.catalog.rows import RUNNING, Event, Operation, Request, moment
+from targetplugin.catalog.rows import RUNNING, Operation, Request, moment
 from targetplugin.catalog.table import Tables, columns, make, missing, pack
 from targetplugin.errors import Reason, Refused
-
-EVENTS_KEPT = 10_000
 
 _JSON = ("prepared",)
 _KNOWN = {field.name for field in fields(Operation)} - {"id"}
@@ -115,17 +113,3 @@ class OperationTables(Tables):
     def request_forget(self, id: bytes) -> None:
         """For one that was refused and left no trace."""
         self._db.run("DELETE FROM requests WHERE id = ?", id)
-
-    # --- journal -------------------------------------------------------------------------------
-
-    def event_add(self, door: str, who: str, what: str) -> None:
-        """Writes a line; the newest EVENTS_KEPT are kept."""
-        with self._db.transaction():
-            row = Event(0, moment(), door, who, what)
-            number = self._db.insert("events", columns(row, without=("id",)))
-            self._db.run("DELETE FROM events WHERE id <= ?", number - EVENTS_KEPT)
-
-    def events(self, limit: int = 100) -> list[Event]:
-        """Newest first."""
-        rows = self._db.all("SELECT * FROM events ORDER BY id DESC LIMIT ?", limit)
-        return [make(Event, row) for row in rows]

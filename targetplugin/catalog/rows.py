@@ -247,10 +247,29 @@ class Backup:
 
 @dataclass(frozen=True)
 class Event:
-    """A line of the journal: when, through which door, who, what."""
+    """A line of the journal: when, through which door, who, what.
+
+    Attributes:
+        volume: the name of the one that it is about, or "".
+        kind: what happened in a word: a verb, "leg_stale", "leg_replaced".
+        operation: its number, or None.
+        details: for programs, JSON.
+    """
 
     id: int
     time: str
     door: str
     who: str
     what: str
+    volume: str = ""
+    kind: str = ""
+    operation: int | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A program that is told of events."""
+
+    program: str
+    added: str

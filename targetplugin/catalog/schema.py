@@ -193,6 +193,17 @@ STEPS = (
         due INTEGER NOT NULL CHECK (due IN (0, 1))
     ) STRICT;
     """,
+    """
+    ALTER TABLE events ADD COLUMN volume TEXT NOT NULL DEFAULT '';
+    ALTER TABLE events ADD COLUMN kind TEXT NOT NULL DEFAULT '';
+    ALTER TABLE events ADD COLUMN operation INTEGER;
+    ALTER TABLE events ADD COLUMN details TEXT NOT NULL DEFAULT '{}';
+    CREATE INDEX events_of_volume ON events (volume, id);
+    CREATE TABLE hooks (
+        program TEXT PRIMARY KEY,
+        added TEXT NOT NULL
+    ) STRICT;
+    """,
 )
 
 VERSION = len(STEPS)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from targetplugin.catalog.database import Database
 from targetplugin.catalog.exports import ExportTables
 from targetplugin.catalog.groups import GroupTables
+from targetplugin.catalog.journal import JournalTables
 from targetplugin.catalog.keeping import KeepingTables
 from targetplugin.catalog.maps import Maps
 from targetplugin.catalog.media import MediaTables
@@ -26,6 +27,7 @@ class Catalog(
     ShownTables,
     OperationTables,
     GroupTables,
+    JournalTables,
 ):
     """catalog.db and maps/ in a state directory. Thread-safe; a second process is refused.
 

@@ -109,6 +109,28 @@ class VolumeCreate(Params):
             raise ValueError(f"parameter 'extent_size': {extent} is no power of two")
 
 
+class VolumeAdopt(Params):
+    name: Name
+    path: Path
+    size: Bytes | UnsetType | None = UNSET
+    extent_size: Annotated[int, Meta(ge=4096, le=1 << 20)] | UnsetType = UNSET
+    policy: Literal["split", "copy"] | UnsetType = UNSET
+    rights: Literal["none", "status", "save", "all"] | UnsetType = UNSET
+    preview: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        _absolute("path", self.path)
+
+
+class VolumeSet(Params):
+    name: Name
+    policy: Literal["split", "copy"] | UnsetType | None = UNSET
+    rights: Literal["none", "status", "save", "all"] | UnsetType | None = UNSET
+    mirror: Annotated[int, Meta(ge=1, le=8)] | UnsetType | None = UNSET
+    replace_failed: bool | UnsetType | None = UNSET
+    replace_after: Annotated[int, Meta(ge=0, le=1 << 31)] | UnsetType | None = UNSET
+
+
 class VolumeDelete(Params):
     name: Name
     force: bool | UnsetType = UNSET
@@ -116,6 +138,27 @@ class VolumeDelete(Params):
 
 class VolumeShow(Params):
     name: Name
+
+
+class LegAdd(Params):
+    volume: Name
+    medium: Name | UnsetType | None = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
+class LegRemove(Params):
+    volume: Name
+    medium: Name
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
+class Scrub(Params):
+    volume: Name
+    rate: Bytes | UnsetType | None = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
 
 
 class Chap(Params):
@@ -303,6 +346,25 @@ class BackupForget(Params):
     number: Number
 
 
+class EventList(OfVolume):
+    limit: Annotated[int, Meta(ge=1, le=10000)] | UnsetType = UNSET
+    after: Annotated[int, Meta(ge=0)] | UnsetType | None = UNSET
+
+
+class EventWait(Params):
+    after: Annotated[int, Meta(ge=0)]
+    timeout: Seconds
+    volume: Name | UnsetType | None = UNSET
+    limit: Annotated[int, Meta(ge=1, le=10000)] | UnsetType = UNSET
+
+
+class OfHook(Params):
+    program: Path
+
+    def __post_init__(self) -> None:
+        _absolute("program", self.program)
+
+
 class OfOperation(Params):
     op: Number
 
@@ -328,9 +390,14 @@ METHODS: dict[str, Method] = {
     "media.remove": Method(MediaRemove, "media_remove"),
     "media.list": Method(Nothing, "media_list"),
     "volume.create": Method(VolumeCreate, "volume_create"),
+    "volume.adopt": Method(VolumeAdopt, "volume_adopt"),
+    "volume.set": Method(VolumeSet, "volume_set"),
     "volume.delete": Method(VolumeDelete, "volume_delete"),
     "volume.list": Method(Nothing, "volume_list"),
     "volume.show": Method(VolumeShow, "volume_show"),
+    "leg.add": Method(LegAdd, "leg_add"),
+    "leg.remove": Method(LegRemove, "leg_remove"),
+    "scrub": Method(Scrub, "scrub"),
     "export": Method(ExportVolume, "export"),
     "unexport": Method(UnexportVolume, "unexport"),
     "save": Method(Save, "save"),
@@ -357,6 +424,11 @@ METHODS: dict[str, Method] = {
     "backup.forget": Method(BackupForget, "backup_forget"),
     "backup.list": Method(OfVolume, "backup_list"),
     "status": Method(OfVolume, "status"),
+    "event.list": Method(EventList, "event_list"),
+    "event.wait": Method(EventWait, "event_wait"),
+    "hook.add": Method(OfHook, "hook_add"),
+    "hook.remove": Method(OfHook, "hook_remove"),
+    "hook.list": Method(Nothing, "hook_list"),
     "operation.get": Method(OfOperation, "operation"),
     "operation.list": Method(OperationList, "operations"),
     "operation.wait": Method(OperationWait, "operation_wait"),

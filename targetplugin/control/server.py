@@ -11,11 +11,13 @@ import errno
 import fcntl
 import logging
 import os
+import pwd
 import socket
 import stat
 import struct
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +27,7 @@ from targetplugin.errors import Reason, Refused
 
 _log = logging.getLogger(__name__)
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
+_NO_LOGIN = 0xFFFFFFFF  # of a service: nobody logged in for it
 _SEND_SECONDS = 30  # a peer that takes no answer for so long has gone
 
 
@@ -35,6 +38,7 @@ class Server:
         subsystem: its methods are the verbs; they raise Refused and return what JSON can hold.
         path: of the socket.
         users: user ids that may speak; by default root and the daemon's own.
+        asked_by: the verbs for one who asks, given as a text; by default `subsystem` for all.
     """
 
     def __init__(
@@ -43,8 +47,10 @@ class Server:
         path: str | os.PathLike[str] = wire.DEFAULT_SOCKET,
         *,
         users: frozenset[int] | None = None,
+        asked_by: Callable[[str], Any] | None = None,
     ) -> None:
         self._subsystem = subsystem
+        self._asked_by = asked_by or (lambda who: subsystem)
         self._path = Path(path)
         self._users = users if users is not None else frozenset({0, os.geteuid()})
         self._lock = threading.Lock()
@@ -181,8 +187,9 @@ class Server:
             if refused is not None:
                 connection.sendall(protocol.encode(refused))
                 return
+            verbs = self._asked_by(_who(connection))
             with connection.makefile("rb") as lines:
-                self._answer_lines(connection, lines)
+                self._answer_lines(connection, lines, verbs)
         except OSError as error:
             _log.debug("a peer of the control socket went away: %s", error)
         finally:
@@ -204,7 +211,7 @@ class Server:
             hint="run it as root",
         )
 
-    def _answer_lines(self, connection: socket.socket, lines: BinaryIO) -> None:
+    def _answer_lines(self, connection: socket.socket, lines: BinaryIO, verbs: Any) -> None:
         while not self._stopping:
             line = lines.readline(wire.MAX_LINE + 1)
             if not line:
@@ -216,25 +223,27 @@ class Server:
                 return
             if line.isspace():
                 continue
-            answer = self.answer(line)
+            answer = self.answer(line, verbs)
             if answer is not None:
                 connection.sendall(answer)
 
     # Calls.
 
-    def answer(self, line: bytes) -> bytes | None:
+    def answer(self, line: bytes, verbs: Any = None) -> bytes | None:
         """What is sent back for a line: an answer, a batch's answers, or None (notifications)."""
+        verbs = self._subsystem if verbs is None else verbs
         try:
             value = protocol.parse(line)
         except protocol.Malformed as malformed:
             return protocol.encode(malformed.answer)
         if not isinstance(value, list):
-            answer = self._call(value)
+            answer = self._call(value, verbs)
             return None if answer is None else self._encode(answer)
         if not value:
             text = "a batch holds a request or more"
             return protocol.encode(protocol.failure(None, wire.INVALID_REQUEST, text, "usage"))
-        parts = [self._encode(a).rstrip(b"\n") for v in value if (a := self._call(v)) is not None]
+        answers = [self._call(v, verbs) for v in value]
+        parts = [self._encode(a).rstrip(b"\n") for a in answers if a is not None]
         return b"[" + b",".join(parts) + b"]\n" if parts else None
 
     def _encode(self, answer: protocol.Answer) -> bytes:
@@ -244,15 +253,15 @@ class Server:
             _log.exception("a result can't be written as JSON")
             return protocol.encode(_bug(answer.id, "the result can't be written as JSON"))
 
-    def _call(self, value: Any) -> protocol.Answer | None:
+    def _call(self, value: Any, verbs: Any) -> protocol.Answer | None:
         try:
             request = protocol.read_request(value)
         except protocol.Malformed as malformed:
             return malformed.answer
-        answer = self._run(request)
+        answer = self._run(request, verbs)
         return None if request.is_notification else answer
 
-    def _run(self, request: protocol.Request) -> protocol.Answer:
+    def _run(self, request: protocol.Request, verbs: Any) -> protocol.Answer:
         id = request.answer_id
         method = METHODS.get(request.method)
         if method is None:
@@ -265,7 +274,7 @@ class Server:
             text = f"{request.method}: {bad}"
             return protocol.failure(id, wire.INVALID_PARAMS, text, Reason.USAGE.value)
         try:
-            result = getattr(self._subsystem, method.verb)(*required, **named)
+            result = getattr(verbs, method.verb)(*required, **named)
         except Refused as refused:
             return protocol.failure(
                 id,
@@ -288,6 +297,25 @@ class Server:
             _log.exception("%s met a bug", request.method)
             return _bug(id, f"{request.method}: {type(error).__name__}")
         return protocol.Success(result, id)
+
+
+def _who(connection: socket.socket) -> str:
+    """Who is at the other end, as the kernel knows it: `root (process 812), logged in as ann`."""
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, user, _ = _CREDENTIALS.unpack(told)
+    text = f"{_user_name(user)} (process {pid})"
+    try:
+        login = int(Path(f"/proc/{pid}/loginuid").read_text())
+    except (OSError, ValueError):
+        return text  # it has gone already, or the kernel does not keep it
+    return text if login in (user, _NO_LOGIN) else f"{text}, logged in as {_user_name(login)}"
+
+
+def _user_name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"
 
 
 def _bug(id: protocol.Id, text: str) -> protocol.Failure:

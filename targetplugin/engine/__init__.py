@@ -8,6 +8,7 @@ from targetplugin.engine.group import CalledOff
 from targetplugin.engine.record import LegRecord, LegState, Record, SaveRecord, SaveState
 from targetplugin.engine.values import (
     Command,
+    Compared,
     Event,
     MediumSpec,
     Pause,
@@ -21,6 +22,7 @@ from targetplugin.engine.values import (
 __all__ = [
     "CalledOff",
     "Command",
+    "Compared",
     "Engine",
     "Event",
     "LegRecord",

@@ -54,6 +54,7 @@ cdef enum:
     TASK_DROP = 10
     TASK_CLEAN = 11
     TASK_BOOT = 12
+    TASK_COMPARE = 13
 
 cdef enum:
     STEP_BEGIN = 0

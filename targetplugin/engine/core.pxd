@@ -34,6 +34,8 @@ cdef enum:
     ACT_ANSWER = 5  # a host command is over
     ACT_DONE = 6  # a request from above is over
     ACT_EVENT = 7  # something that those above want to know
+    ACT_COMPARE = 8  # `length` bytes of copy buffers `number` and `copy`, from `buffer_offset` on; complete() is owed: 0 if
+    # they are equal, else the place of a byte that differs, counted from 1, with none in an extent before
 
 cdef enum:
     BUFFER_HOST = 1  # number: the host tag; buffer_offset: into its data
@@ -199,6 +201,7 @@ cdef class Core:
     cdef int sync(self, uint32_t request, uint32_t medium, const uint8_t *pending) noexcept nogil
     cdef int drop(self, uint32_t request, uint32_t medium) noexcept nogil
     cdef int checkpoint(self, uint32_t request, int close) noexcept nogil
+    cdef int compare(self, uint32_t request, uint64_t offset, uint64_t length) noexcept nogil
     # A medium does not answer: it counts as failed, and all its requests are to be completed with an error. False where
     # nothing can stand in for it: then it is to be waited for.
     cdef int give_up(self, uint32_t medium) noexcept nogil
@@ -274,6 +277,10 @@ cdef class Core:
     cdef uint32_t recover_generation
     cdef uint64_t recover_cursor
     cdef uint32_t recover_copies
+    cdef uint8_t comparing  # a run of the legs is compared
+    cdef uint16_t compared[256]  # of each of its extents: the legs that differ from the one below, a bit each
+    cdef uint32_t compared_with
+    cdef uint32_t unreadable  # legs that could not be read in it
     cdef uint64_t joins  # attempts to end bringing a leg in
     # rounds
     cdef uint8_t *slot_memory

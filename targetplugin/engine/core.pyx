@@ -6,7 +6,7 @@ out. Whoever performs them (the executor on io_uring, or a model) gives each one
 here, once, and are named by number where they are kept; docs/explanation.md lists them.
 """
 
-from libc.errno cimport EAGAIN, EBUSY, EINVAL, EIO, ENOENT, ENOMEM, ENOSPC
+from libc.errno cimport EAGAIN, EBUSY, EINVAL, EIO, ENOENT, ENOMEM, ENOSPC, ERANGE
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport abort, calloc, free
 from libc.string cimport memcmp, memcpy, memset
@@ -38,6 +38,7 @@ include "rounds.pxi"
 include "commands.pxi"
 include "overwrite.pxi"
 include "copies.pxi"
+include "compare.pxi"
 include "points.pxi"
 include "held.pxi"
 include "start.pxi"
@@ -65,6 +66,8 @@ cdef void advance(Core c, task_t *t) noexcept nogil:
         clean_advance(c, t)
     elif t.kind == TASK_BOOT:
         boot_advance(c, t)
+    elif t.kind == TASK_COMPARE:
+        compare_advance(c, t)
 
 
 cdef class Core:
@@ -170,6 +173,8 @@ cdef class Core:
             t.waiting -= 1
             if result < 0:
                 t.failed |= <uint32_t>1 << medium
+            elif t.kind == TASK_COMPARE:
+                t.status = result
             if not t.waiting:
                 ready(self, t)
         elif kind == TAG_RECORD:
@@ -359,6 +364,23 @@ cdef class Core:
         ready(self, t)
         return 0
 
+    cdef int compare(self, uint32_t request, uint64_t offset, uint64_t length) noexcept nogil:
+        cdef int error = compare_check(self, offset, length)
+        cdef task_t *t
+        if error:
+            return error
+        t = task_new(self, TASK_COMPARE, STEP_BEGIN)
+        if t == NULL:
+            return -EBUSY
+        t.number = request
+        t.offset = offset
+        t.length = length
+        self.comparing = 1
+        self.unreadable = 0
+        self.copy_active += 1
+        ready(self, t)
+        return 0
+
     cdef int give_up(self, uint32_t medium) noexcept nogil:
         # The core itself does it, and first: else another leg could fail meanwhile and this one be the last, which is
         # believed, with requests that still write to it.
@@ -484,6 +506,15 @@ cdef class Core:
                 if self.before_role[i] == ROLE_LEG and self.before_state[i] == LEG_IN_SYNC
                 and self.media[i].used and self.media[i].role == ROLE_NONE]
 
+    def compared_now(self):
+        """What the last compare of a run found: (the extents of the run that differ: the uuids of the legs that differ from
+        the first, the first's uuid, the uuids of legs that could not be read). Extents are counted from the run's first.
+        """
+        def uuids(mask):
+            return [self.medium_uuid(i) for i in range(MAX_MEDIA) if (mask >> i) & 1 and self.medium_uuid(i)]
+        different = {at: uuids(self.compared[at]) for at in range(256) if self.compared[at]}
+        return different, self.medium_uuid(self.compared_with), uuids(self.unreadable)
+
     def medium_uuid(self, uint32_t index):
         """The uuid of the medium that an event or action names by its index; None where there is none."""
         return self.media[index].spec.uuid[:16] if index < MAX_MEDIA and self.media[index].used else None
@@ -543,7 +574,8 @@ cdef class Core:
             })
 
     def request(self, str verb, uint32_t number, *, uint32_t medium=0, uint32_t mask=0, uint32_t generation=0,
-                bytes base=None, uint64_t op=0, save=None, bytes lacks=None, bint waits=False):
+                bytes base=None, uint64_t op=0, save=None, bytes lacks=None, bint waits=False, uint64_t offset=0,
+                uint64_t length=0):
         """Starts a request; returns 0 or a negative errno. `base` and `lacks` must live until the request is done.
 
         Args:
@@ -551,6 +583,7 @@ cdef class Core:
             lacks: what that medium, or a copy's, lacks of the point when the live generation begins, as it holds an
                 older save; None: everything.
             waits: a point that waits, ready, for may_pause(), and then, with hosts held, for go().
+            offset, length: the run that is compared, bytes.
         """
         cdef const uint8_t *data = NULL if base is None else <const uint8_t *>base
         cdef const uint8_t *lacking = NULL if lacks is None else <const uint8_t *>lacks
@@ -566,6 +599,8 @@ cdef class Core:
             return self.drop(number, medium)
         if verb in ("checkpoint", "close"):
             return self.checkpoint(number, verb == "close")
+        if verb == "compare":
+            return self.compare(number, offset, length)
         raise ValueError(f"no request {verb}")
 
 

@@ -19,6 +19,7 @@ from targetplugin.engine.group import Group
 from targetplugin.engine.served import Answerer, Served
 from targetplugin.engine.values import (
     Command,
+    Compared,
     Event,
     MediumSpec,
     Pause,
@@ -413,6 +414,20 @@ class Engine:
             self._drop(served, self._index(served, uuid))
 
     detach_save = drop_leg
+
+    def compare(self, handle: int, offset: int, length: int) -> Compared:
+        """Reads a run from every leg in sync, while no write of it is under way, and compares them.
+
+        Args:
+            offset: bytes, at an extent's begin. length: bytes, at most 1 MiB.
+        Raises:
+            Refused: STATE, no two legs are in sync.
+        """
+        served = self._at(handle)
+        with served.verb:
+            self._ask(served, "compare", offset=offset, length=length)
+            with served:
+                return Compared(*served.core.compared_now())
 
     def live_map(self, handle: int) -> bytes:
         """What was written in the live generation, lowest bit first."""

@@ -270,9 +270,25 @@ cdef void perform_io(reactor_t *r, volume_t *v, action_t *a) noexcept nogil:
     io_start(r, io)
 
 
+cdef int32_t compare_buffers(const uint8_t *one, const uint8_t *other, uint32_t length) noexcept nogil:
+    """0, or the place of a byte in the first block of 512 that differs, counted from 1."""
+    cdef uint32_t at = 0
+    cdef uint32_t block
+    while at < length:
+        block = min(<uint32_t>512, length - at)
+        if memcmp(one + at, other + at, block):
+            return <int32_t>at + 1
+        at += block
+    return 0
+
+
 cdef void perform(reactor_t *r, volume_t *v, action_t *a) noexcept nogil:
     if a.kind <= ACT_ZERO:
         perform_io(r, v, a)
+    elif a.kind == ACT_COMPARE:
+        core_complete(v.core, a.tag, compare_buffers(
+            v.copies[a.number].at + a.buffer_offset, v.copies[a.copy].at + a.buffer_offset, a.length))
+        v.touched = 1
     elif a.kind == ACT_ANSWER:
         if a.status == STATUS_GOOD and unmap_next(v, a.number):
             v.touched = 1

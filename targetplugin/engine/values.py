@@ -114,6 +114,21 @@ class RecoverMember:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What comparing a run of the legs found.
+
+    Attributes:
+        different: extent, counted from the run's first, to the legs that differ from the first leg.
+        first: that leg.
+        unreadable: legs of which the run could not be read.
+    """
+
+    different: dict[int, list[bytes]]
+    first: bytes | None
+    unreadable: list[bytes]
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that happened to a volume: its handle, a kind, the medium's uuid.
 

@@ -185,7 +185,7 @@ def _content(path: str) -> Iterator[Finding]:
             f"it is {kind} of volume {ours.volume_name} ({ours.volume.hex()})",
             hint=f"release it where {ours.volume_name} is served; --force takes it and loses that",
         )
-    for kind, where in _signatures(path):
+    for kind, where in signatures(path):
         yield Finding(f"it has the signature of {kind} at {where}")
     try:
         first, last, between = _data(path, without_trailer=ours is not None)
@@ -199,7 +199,7 @@ def _content(path: str) -> Iterator[Finding]:
         yield Finding(f"it holds data at {between:#x}")
 
 
-def _signatures(path: str) -> list[tuple[str, str]]:
+def signatures(path: str) -> list[tuple[str, str]]:
     """File systems, partition tables, RAID and LVM members: (type, offset)."""
     try:
         done = subprocess.run(

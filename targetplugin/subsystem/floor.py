@@ -21,6 +21,7 @@ from targetplugin.media.patience import Patience
 from targetplugin.subsystem import names
 from targetplugin.subsystem.clock import Clock
 from targetplugin.subsystem.extents import count_extents
+from targetplugin.subsystem.journal import Journal
 from targetplugin.subsystem.ports import Engine, Kernel, Rings
 
 
@@ -58,6 +59,7 @@ class Floor:
         self.older: set[bytes] = set()  # volumes of which the media know more than the catalog
         self.patience = Patience()
         self.clock = Clock()
+        self.journal = Journal(catalog)
         self.pool = threading.RLock()  # who holds it may take a free medium; after a volume's lock
         self.told = 0  # how often an operation has changed
         self._changed = threading.Condition()  # and whoever waits for that

@@ -24,6 +24,7 @@ from targetplugin.subsystem.views import Shape, Views, now
 
 RIGHTS = {"none": 0, "status": 1, "save": 2, "all": 3}
 NEEDED = {"diff": "status", "save": "save"}  # all other verbs: "all"
+JOINING = ("resync", "leg add", "replace leg")  # verbs that bring a leg in
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Ask:
     """Who asks for what: the verb, its arguments that count, the door and the request's identifier.
 
     Attributes:
-        door: "terminal" or "in-band"; rights bind the second only.
+        door: "terminal", "in-band" or "policy"; rights bind the second only.
         request: 16 bytes, or None.
         preview: answer as the real request would, and do nothing.
     """
@@ -190,9 +191,23 @@ class Operations:
             changes.setdefault("progress", 1.0)
         with self._catalog.transaction():
             self._catalog.operation_set(row.id, **changes)
+            if row.state == "running":  # else it ends with its answer, which is noted
+                self.note(row, changes["state"], changes.get("error"))
             if "group" in row.prepared:
                 self.end_group(row.prepared["group"])
         self._floor.tell()
+
+    def note(self, row: Operation, state: str, error: str | None = None) -> None:
+        """An operation came to its end in the background."""
+        name = f"{row.volume_name}@{row.save}" if row.save is not None else row.volume_name
+        self._floor.journal.note(
+            "operation",
+            f"{row.verb} {name}, operation {row.id}, is {state}" + (f": {error}" if error else ""),
+            door=row.door,
+            volume=row.volume_name,
+            operation=row.id,
+            details={"state": state},
+        )
 
     # --- several volumes as one ----------------------------------------------------------------
 

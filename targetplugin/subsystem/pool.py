@@ -41,7 +41,7 @@ class Pool:
         if os.path.exists(path):
             self._floor.check_answers(path)
         with self._floor.pool:
-            self._check_known(path)
+            self.check_known(path)
             medium = self._open(path, size, force)
             try:
                 row = self._register(medium, force, name)
@@ -51,7 +51,8 @@ class Pool:
             self._floor.media[row.uuid] = medium
             return self._views.medium(row)
 
-    def _check_known(self, path: str) -> None:
+    def check_known(self, path: str) -> None:
+        """Raises Refused (EXISTS) where a path is a medium's."""
         real = os.path.realpath(path)
         for row in self._floor.catalog.media():
             if os.path.realpath(row.path) == real and row.uuid in self._floor.media:

@@ -15,6 +15,7 @@ from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.backups import Backups
 from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.legs import Legs
 from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.rates import INTERRUPTED
 from targetplugin.subsystem.saves import Saves
@@ -33,6 +34,7 @@ class Prepared:
         operations: Operations,
         settle: Settle,
         saves: Saves,
+        legs: Legs,
         backups: Backups,
     ) -> None:
         self._floor = floor
@@ -40,6 +42,7 @@ class Prepared:
         self._operations = operations
         self._settle = settle
         self._saves = saves
+        self._legs = legs
         self._backups = backups
 
     def mark_interrupted(self) -> None:
@@ -82,10 +85,20 @@ class Prepared:
             if came:
                 self._saves.finish_resync(row, came)
                 return
+        elif row.verb in ("leg add", "replace leg"):
+            if bytes.fromhex(row.prepared["medium"]) in legs:
+                self._legs.finish_add(row)
+                return
+            self._free(bytes.fromhex(row.prepared["medium"]), row)
+        elif row.verb == "leg remove" and bytes.fromhex(row.prepared["medium"]) not in legs:
+            self._legs.finish_remove(row)
+            return
         elif row.verb == "release" and self._is_released(row, record):
             self._saves.finish_release(row)
             return
-        self._operations.drop(row, "the daemon ended before it was in force")
+        why = "the daemon ended before it was in force"
+        self._operations.drop(row, why)
+        self._operations.note(row, "failed", why)
 
     def _is_released(self, row: Operation, record: Record) -> bool:
         """Whether a medium of the save is free already; or it filled, and the engine had let it go:

@@ -191,7 +191,7 @@ class Saves:
                 self._require(Verb.RELEASE, volume, save)
                 self._give_up(volume, save, "the save was aborted", row.id)
             return
-        if row.verb == "resync":
+        if row.verb in ("resync", "leg add"):
             handle = self._floor.handle(volume)
             leaving = [bytes.fromhex(medium) for medium in row.prepared["media"]]
             legs = [leg.medium for leg in self._floor.catalog.legs(volume.uuid)]

@@ -27,7 +27,8 @@ from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.exports import Exports
 from targetplugin.subsystem.floor import Floor
-from targetplugin.subsystem.operations import Operations
+from targetplugin.subsystem.legs import Legs
+from targetplugin.subsystem.operations import JOINING, Operations
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.prepared import Prepared
 from targetplugin.subsystem.saves import Saves
@@ -63,6 +64,7 @@ class Start:
         pool: Pool,
         settle: Settle,
         volumes: Volumes,
+        legs: Legs,
         prepared: Prepared,
         transfers: Transfers,
         exports: Exports,
@@ -77,6 +79,7 @@ class Start:
         self._pool = pool
         self._settle = settle
         self._volumes = volumes
+        self._legs = legs
         self._prepared = prepared
         self._transfers = transfers
         self._exports = exports
@@ -228,6 +231,7 @@ class Start:
             )
         )
         with left_to_the_next_start(f"what the catalog lacks of {volume.name}"):
+            self._legs.let_go_replaced(volume)
             self._catch_up(volume, record, handle)
         self._saves.release_superseded(volume)
         self._settle.trailers(volume.uuid, record.op)
@@ -395,7 +399,7 @@ class Start:
         if record.recover is None:
             self._transfers.recover_is_over(volume)
         named = {leg.uuid for leg in record.legs}
-        for row in self._operations.running(volume.uuid, "resync"):
+        for row in [r for verb in JOINING for r in self._operations.running(volume.uuid, verb)]:
             legs = [bytes.fromhex(medium) for medium in row.prepared["media"]]
             if not named & set(legs):
                 self._operations.end(row, state="aborted")

@@ -27,6 +27,9 @@ class Verb(Enum):
     EXPORT = "export"  # of a save: to show it to hosts
     CLONE = "clone"
     HOLD = "hold"
+    LEG_ADD = "leg add"
+    LEG_REMOVE = "leg remove"
+    SCRUB = "scrub"
 
 
 class Fill(Enum):
@@ -162,10 +165,31 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
         (Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.UNDO, Verb.REPLACE), _RECOVERS
     ),
     Volume.CLONING: dict.fromkeys(
-        (Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.UNDO, Verb.REPLACE), _CLONES
+        (
+            Verb.SAVE,
+            Verb.RECOVER,
+            Verb.SWAP,
+            Verb.RESYNC,
+            Verb.UNDO,
+            Verb.REPLACE,
+            Verb.SCRUB,
+        ),
+        _CLONES,
     ),
     Volume.DOWN: dict.fromkeys(
-        (Verb.SAVE, Verb.DIFF, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.UNDO, Verb.REPLACE), _DOWN
+        (
+            Verb.SAVE,
+            Verb.DIFF,
+            Verb.RECOVER,
+            Verb.SWAP,
+            Verb.RESYNC,
+            Verb.UNDO,
+            Verb.REPLACE,
+            Verb.LEG_ADD,
+            Verb.LEG_REMOVE,
+            Verb.SCRUB,
+        ),
+        _DOWN,
     ),
 }
 ALL_STATES: tuple[State, ...] = (*Fill, *Activity, *Tie, *Hold, *Volume)

@@ -6,9 +6,12 @@ Decides nothing itself.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import targetplugin
-from targetplugin.catalog import Catalog
+from targetplugin.catalog import Catalog, Volume
+from targetplugin.subsystem.adopt import Adopt
+from targetplugin.subsystem.asker import Asker
 from targetplugin.subsystem.backups import Backups
 from targetplugin.subsystem.clones import Clones
 from targetplugin.subsystem.comeback import Comeback
@@ -17,14 +20,18 @@ from targetplugin.subsystem.exports import Asked, Exports
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.groups import Groups
 from targetplugin.subsystem.holds import Holds
+from targetplugin.subsystem.hooks import Hooks
+from targetplugin.subsystem.legs import Legs
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.points import Points
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Kernel, MakeEngine, Rings
 from targetplugin.subsystem.prepared import Prepared
+from targetplugin.subsystem.replace import Replace
 from targetplugin.subsystem.retain import Retain
 from targetplugin.subsystem.retention import Rules
 from targetplugin.subsystem.saves import Saves
+from targetplugin.subsystem.scrub import Scrub
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.shown import Shown
 from targetplugin.subsystem.start import Start
@@ -66,7 +73,9 @@ class Subsystem:
         self._pool = pool = Pool(floor, views)
         self._holds = Holds(floor, views, operations)
         self._volumes = Volumes(floor, views, pool, settle, self._holds)
+        self._adopt = Adopt(floor, views, pool, settle, self._volumes)
         self._differentials = Differentials(floor, views)
+        self._legs = Legs(floor, views, operations, pool, settle)
         self._saves = Saves(floor, views, operations, settle)
         self._retain = Retain(floor, views, self._saves)
         superseded = self._saves.release_superseded
@@ -78,6 +87,7 @@ class Subsystem:
         self._taken_back = TakenBack(floor, views, operations, settle, self._points, self._together)
         self._backups = Backups(floor, views, operations, pool, settle)
         self._clones = Clones(floor, views, operations, pool, settle, self._volumes)
+        self._scrub = Scrub(floor, views, operations)
         self._exports = Exports(floor, views)
         self._shown = Shown(floor, views, operations, self._exports)
         self._transfers = Transfers(floor, views, operations, settle, self._lost, superseded)
@@ -87,7 +97,8 @@ class Subsystem:
             pool,
             settle,
             self._volumes,
-            Prepared(floor, operations, settle, self._saves, self._backups),
+            self._legs,
+            Prepared(floor, operations, settle, self._saves, self._legs, self._backups),
             self._transfers,
             self._exports,
             self._saves,
@@ -95,6 +106,8 @@ class Subsystem:
             self._taken_back,
             self._shown,
         )
+        self._hooks = Hooks(catalog, floor.journal)
+        self._replace = Replace(floor, self._legs, self._tell)
         self._comeback = Comeback(floor, pool, settle, self._start, self._shown)
         floor.patience.answered = lambda path: self._comeback.appeared()
         floor.engine = make_engine(self._transfers.take)
@@ -106,12 +119,15 @@ class Subsystem:
         there already.
         """
         self._floor.engine.start()
+        self._hooks.start()
         self._transfers.start()
         self._holds.count_anew()
         self._comeback.start()
         self._start.everything()
         self._retain.start()
         self._comeback.lost()
+        self._replace.start()
+        self._scrub.resume()
 
     def restore_exports(self) -> bool:
         """Makes in the kernel what should be exported; call it after LIO's own restore, again and
@@ -125,6 +141,8 @@ class Subsystem:
 
         Exports stay: hosts wait.
         """
+        self._replace.stop()
+        self._scrub.stop()
         self._comeback.stop()
         self._retain.stop()
         self._backups.stop()
@@ -134,6 +152,7 @@ class Subsystem:
         self._shown.rings_gone()
         self._floor.engine.stop()
         self._transfers.stop()
+        self._hooks.stop()
         for uuid in list(self._floor.media):
             self._pool.close(uuid)
 
@@ -172,6 +191,14 @@ class Subsystem:
 
     def _lost(self) -> None:
         self._comeback.lost()
+        self._replace.wake()
+
+    def _tell(self, volume: Volume, what: str, text: str) -> None:
+        self._floor.journal.note(what, text, door="policy", volume=volume.name)
+
+    def asked(self, door: str, who: str = "", volume: str = "") -> Any:
+        """These verbs for one asker: what it asks is noted in the journal. See asker.py."""
+        return Asker(self, self._floor.journal, door, who, volume)
 
     # --- media -------------------------------------------------------------------------------
 
@@ -230,6 +257,49 @@ class Subsystem:
         self._together.decide()  # what it did with others ends without it
         return shape
 
+    def volume_adopt(
+        self,
+        name: str,
+        path: str,
+        *,
+        size: int | None = None,
+        extent_size: int = 65536,
+        policy: str = "split",
+        rights: str = "all",
+        preview: bool = False,
+    ) -> Shape:
+        """Makes a volume of one leg of a disk or file with data, which it keeps: nothing is written
+        before its end. A file is made longer for the trailer; a disk must have room behind its data.
+
+        Args:
+            size: bytes that are kept, a multiple of 4096, on the caller's word; None: a file whole, a
+                disk up to where the trailer begins, where a file system or partition table says
+                that it ends before.
+        """
+        return self._adopt.adopt(name, path, size, extent_size, policy, rights, preview)
+
+    def volume_set(
+        self,
+        name: str,
+        *,
+        policy: str | None = None,
+        rights: str | None = None,
+        mirror: int | None = None,
+        replace_failed: bool | None = None,
+        replace_after: int | None = None,
+    ) -> Shape:
+        """Changes what is given, at once. Returns a Volume.
+
+        Args:
+            policy, rights: as volume_create has them.
+            mirror: how many legs it is to have; leg_add and leg_remove bring it there.
+            replace_failed: a spare takes the place of a leg that failed or is missing.
+            replace_after: seconds in which that leg may come back.
+        """
+        made = self._volumes.set(name, policy, rights, mirror, replace_failed, replace_after)
+        self._replace.wake()
+        return made
+
     def volume_list(self) -> list[Shape]:
         return self._volumes.all()
 
@@ -239,6 +309,54 @@ class Subsystem:
     def save_shown(self, name: str) -> Shape:
         """name, naa and size of a save as hosts see it, whether they do or not."""
         return self._shown.show(name)
+
+    def leg_add(
+        self,
+        volume: str,
+        *,
+        medium: str | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        preview: bool = False,
+    ) -> Shape:
+        """A spare becomes a leg of the mirror, and is brought in while hosts work.
+
+        Args:
+            medium: the free medium; None: the smallest that fits.
+        """
+        ask = Ask("leg add", {"volume": volume, "medium": medium}, door, request, preview)
+        return self._legs.add(ask, volume, medium)
+
+    def leg_remove(
+        self,
+        volume: str,
+        medium: str,
+        *,
+        door: str = "terminal",
+        request: bytes | None = None,
+        preview: bool = False,
+    ) -> Shape:
+        """A leg leaves the mirror, and its medium is free. Never the last leg in sync."""
+        ask = Ask("leg remove", {"volume": volume, "medium": medium}, door, request, preview)
+        return self._legs.remove(ask, volume, medium)
+
+    def scrub(
+        self,
+        volume: str,
+        *,
+        rate: int | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        preview: bool = False,
+    ) -> Shape:
+        """Compares the legs in sync with each other while hosts work, and tells what differs. Mends
+        nothing.
+
+        Args:
+            rate: bytes of the volume a second, at most; None: 32 MiB.
+        """
+        ask = Ask("scrub", {"volume": volume, "rate": rate}, door, request, preview)
+        return self._scrub.scrub(ask, volume, rate)
 
     def export(
         self,
@@ -553,11 +671,13 @@ class Subsystem:
         return self._retain.retain(volume, rules, off, now, preview)
 
     def abort(self, op: int) -> Shape:
-        """Stops an operation: a restore's, save's or resync's medium is free then; a backup's image
-        is gone.
+        """Stops an operation. A restore's, save's or resync's medium is free then; a backup's image
+        is gone; what a scrub found is kept.
 
         One that is over stays as it is. A recover can't be aborted.
         """
+        if self._scrub.abort(op):
+            return {"operation": self._operations.get(op)}
         return self._saves.abort(op)
 
     def restore(
@@ -638,6 +758,34 @@ class Subsystem:
             "operations": [self._views.operation(row) for row in running],
             "version": targetplugin.__version__,
         }
+
+    def event_list(
+        self, *, volume: str | None = None, limit: int = 100, after: int | None = None
+    ) -> list[Shape]:
+        """The newest events, the oldest of them first; or those after one, from it on."""
+        if after is not None:
+            return self._floor.journal.after(after, volume, limit)
+        return self._floor.journal.all(volume, limit)
+
+    def event_wait(
+        self, after: int, timeout: float, *, volume: str | None = None, limit: int = 100
+    ) -> list[Shape]:
+        """The events after one; where there are none, the first within `timeout` seconds."""
+        return self._floor.journal.wait(after, volume, timeout, limit)
+
+    def hook_add(self, program: str) -> Shape:
+        """A program that is told of every event from now on. Returns a Hook.
+
+        Args:
+            program: absolute path of a file that nobody but root can change.
+        """
+        return self._hooks.add(program)
+
+    def hook_remove(self, program: str) -> Shape:
+        return self._hooks.remove(program)
+
+    def hook_list(self) -> list[Shape]:
+        return self._hooks.all()
 
     def operation(self, op: int) -> Shape:
         return self._operations.get(op)

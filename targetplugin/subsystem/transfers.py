@@ -14,7 +14,7 @@ from collections.abc import Callable
 from targetplugin.catalog import Operation, Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.floor import Floor, Runtime
-from targetplugin.subsystem.operations import Operations
+from targetplugin.subsystem.operations import JOINING, Operations
 from targetplugin.subsystem.ports import Event
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.undo import TAKES_BACK
@@ -123,8 +123,13 @@ class Transfers:
             if done is not None and event.medium is not None:
                 done(runtime, volume, event.medium)
             self._note_events(runtime, volume)
-            self._floor.catalog.event_add(
-                "engine", "", f"{volume.name}: {event.kind} {name}".rstrip()
+            self._floor.journal.write(
+                event.kind,
+                f"{event.kind.replace('_', ' ')} {name}".rstrip(),
+                door="engine",
+                who="",
+                volume=volume.name,
+                details={"medium": name} if name else {},
             )
             log.info("%s: %s %s %s", volume.name, event.kind, name, event.detail)
         self._floor.tell()
@@ -145,10 +150,11 @@ class Transfers:
 
     def _leg_in_sync(self, runtime: Runtime, volume: Volume, medium: bytes) -> None:
         self._set_state(medium, "in use")
-        for row in self._operations.running(volume.uuid, "resync"):
-            legs = row.prepared["media"]
-            if medium.hex() in legs and self._all_in_sync(runtime, legs):
-                self._end(row, row.prepared["pending"])
+        for verb in JOINING:
+            for row in self._operations.running(volume.uuid, verb):
+                legs = row.prepared["media"]
+                if medium.hex() in legs and self._all_in_sync(runtime, legs):
+                    self._end(row, row.prepared["pending"])
 
     def _all_in_sync(self, runtime: Runtime, media: list[str]) -> bool:
         assert runtime.handle is not None

@@ -22,6 +22,8 @@ from targetplugin.subsystem.states import Volume as VolumeState
 
 BLOCK_SIZE = 512
 MAPS_KEPT = 32  # frozen maps in memory: 2 MiB each for a TiB in extents of 64 KiB
+REPLACE_AFTER = 300  # seconds in which a leg that was lost may come back
+LEAST_PROGRESS = 0.01  # below it nobody knows how long it takes
 LEFT_OVER = "left over"  # how the use begins of a medium that another catalog knew
 Shape = dict[str, Any]
 
@@ -70,6 +72,8 @@ class Views:
             "pause_ms": _milliseconds(row.pause_us),
             "drain_ms": _milliseconds(row.drain_us),
             "pause_work_ms": _milliseconds(row.pause_work_us),
+            "result": self._result(row),
+            "seconds_left": self._seconds_left(row, progress),
             "started": row.started,
             "ended": row.ended,
             "seconds_in_force": _seconds(row.started, row.in_force) if row.in_force else None,
@@ -87,6 +91,28 @@ class Views:
             if row is not None
         ]
         return sum(one for one, _ in told) / (len(told) or 1), sum(copied for _, copied in told)
+
+    def _result(self, row: Operation) -> Shape | None:
+        """Of a scrub: what it found so far. {compared: bytes, different, unreadable: extents, list}."""
+        if row.verb != "scrub":
+            return None
+        found = row.prepared
+        return {
+            "compared": found.get("at", 0),
+            "different": found.get("different", 0),
+            "unreadable": found.get("unreadable", 0),
+            "list": found.get("runs", []),
+        }
+
+    def _seconds_left(self, row: Operation, progress: float) -> float | None:
+        """An estimate, by how fast it went so far; None where nothing can be said."""
+        if row.state != "running":
+            return None
+        if row.verb == "scrub":
+            return round(row.bytes_total * (1 - progress) / int(row.prepared["rate"]), 1)
+        if row.in_force is None or progress < LEAST_PROGRESS:
+            return None
+        return round(_seconds(row.in_force, now()) * (1 - progress) / progress, 1)
 
     def progress(self, row: Operation) -> tuple[float, int]:
         """How far a running operation is, 0.0 to 1.0, and the extents that it copied, by the
@@ -109,7 +135,7 @@ class Views:
         elif row.verb == "save" and medium in status["saves"]:
             left = status["extents"] - status["saves"][medium]["has"]
             total = max(row.prepared.get("pending", status["extents"]), left)
-        elif row.verb == "resync" and medium in status["legs"]:
+        elif row.verb in ("resync", "leg add", "replace leg") and medium in status["legs"]:
             left = status["legs"][medium]["missed"]
             total = max(total, left)
         if left is None:
@@ -284,7 +310,7 @@ class Views:
         return found
 
     def volume(self, volume: Volume) -> Shape:
-        """name, id, naa, sizes, generation, parent, state, rights, policy, legs, saves, operation,
+        """name, id, naa, sizes, generation, parent, state, rights, policies, legs, saves, operation,
         export, clone_of: the save that it was made of, retention.
         """
         status = self._floor.status(volume)
@@ -316,6 +342,8 @@ class Views:
             "policy": volume.policy,
             "mirror": volume.mirror,
             "clone_of": volume.details.get("clone_of"),
+            "replace_failed": bool(volume.details.get("replace_failed")),
+            "replace_after": volume.details.get("replace_after", REPLACE_AFTER),
             "legs": legs,
             "saves": [self.save(volume, s) for s in self._floor.catalog.saves(volume.uuid)],
             "changed_extents": status["changed"] if status else 0,

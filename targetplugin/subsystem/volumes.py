@@ -7,19 +7,20 @@ import uuid as uuids
 from targetplugin.catalog import ALL, LIVE, Volume
 from targetplugin.engine import VolumeSpec
 from targetplugin.errors import Reason, Refused
+from targetplugin.media.length import shrink_back
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import names
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.holds import Holds
+from targetplugin.subsystem.legs import MAX_LEGS
 from targetplugin.subsystem.operations import RIGHTS
 from targetplugin.subsystem.pool import Pool
-from targetplugin.subsystem.settle import Settle
+from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.sizes import told
 from targetplugin.subsystem.views import Shape, Views, now
 
 POLICIES = ("split", "copy")
 EXTENT_SIZES = [1 << shift for shift in range(12, 21)]
-MAX_LEGS = 8
 SIZE_UNIT = 4096
 
 
@@ -55,7 +56,7 @@ class Volumes:
         """See Subsystem.volume_create."""
         names.check_volume(name)
         number = len(media) if media is not None else mirror
-        _check_shape(name, size, number, media, extent_size, policy, rights)
+        check_shape(name, size, number, media, extent_size, policy, rights)
         uuid = uuids.uuid4().bytes
         with self._floor.runtime(uuid).lock:
             with self._floor.pool:
@@ -111,10 +112,42 @@ class Volumes:
         self._settle.trailers(row.uuid, 0)
         return self._views.volume(row)
 
+    def set(
+        self,
+        name: str,
+        policy: str | None,
+        rights: str | None,
+        mirror: int | None,
+        replace_failed: bool | None,
+        replace_after: int | None,
+    ) -> Shape:
+        """See Subsystem.volume_set."""
+        volume = self._floor.volume(name)
+        with self._floor.runtime(volume.uuid).lock:
+            volume = self._floor.volume(name)
+            _check_settings(name, policy, rights, mirror, replace_after)
+            details = dict(volume.details)
+            if replace_failed is not None:
+                details["replace_failed"] = replace_failed
+            if replace_after is not None:
+                details["replace_after"] = replace_after
+            wanted = {"policy": policy, "rights": rights, "mirror": mirror, "details": details}
+            changes = {
+                key: value
+                for key, value in wanted.items()
+                if value is not None and value != getattr(volume, key)
+            }
+            if changes:
+                volume = self._floor.catalog.volume_set(volume.uuid, **changes)
+            return self._views.volume(volume)
+
     def undo_create(self, row: Volume, why: str = "the daemon ended before it was there") -> None:
         """A volume that was not created to the end has no trace. `why` is told of what made it."""
         catalog = self._floor.catalog
         legs = [leg.medium for leg in catalog.legs(row.uuid)]
+        if "adopting" in row.details:
+            self._give_back(row, legs)
+            return
         for leg in legs:
             self._settle.free(leg, 0)
         with catalog.transaction():
@@ -123,6 +156,28 @@ class Volumes:
                 if one.request is not None:
                     catalog.request_forget(one.request)
             catalog.volume_remove(row.uuid)
+        self._floor.forget(row.uuid)
+
+    def _give_back(self, row: Volume, legs: list[bytes]) -> None:
+        """What was to be adopted is as it was, and no medium: it has data, and is nobody's spare."""
+        runtime = self._floor.runtime(row.uuid)
+        if runtime.handle is not None:
+            self._floor.engine.remove_volume(runtime.handle)
+            runtime.handle = None
+        for uuid in legs:
+            medium = self._floor.media.pop(uuid, None)
+            if medium is not None:
+                with left_to_the_next_start(f"the end of {medium.path}"):
+                    medium.clear_trailer()
+                medium.close()
+        path, before = row.details["adopting"]["path"], row.details["adopting"]["length"]
+        with left_to_the_next_start(f"the length of {path}"):
+            shrink_back(path, before)
+        with self._floor.catalog.transaction():
+            if self._floor.catalog.volume_get(row.uuid) is not None:
+                self._floor.catalog.volume_remove(row.uuid)
+            for uuid in legs:
+                self._floor.catalog.medium_remove(uuid)
         self._floor.forget(row.uuid)
 
     def delete(self, name: str, force: bool) -> Shape:
@@ -202,6 +257,7 @@ class Volumes:
         saves = [save_name(volume, s) for s in self._floor.catalog.saves(volume.uuid)]
         status = self._floor.status(volume)
         untouched = volume.generation == 1 and status is not None and not status["changed"]
+        untouched = untouched and not volume.details.get("adopted")
         if force or (untouched and not saves):
             return
         lost = f"the volume's {told(volume.size)}"
@@ -237,7 +293,7 @@ class Volumes:
         return self._views.volume(self._floor.volume(name))
 
 
-def _check_shape(
+def check_shape(
     name: str,
     size: int,
     number: int,
@@ -256,9 +312,27 @@ def _check_shape(
         why = "a medium is named twice"
     elif extent_size not in EXTENT_SIZES:
         why = f"its extent size {extent_size} is no power of two from 4096 to 1048576"
-    elif policy not in POLICIES:
-        why = f"its policy {policy!r} is neither split nor copy"
-    elif rights not in RIGHTS:
-        why = f"its rights {rights!r} are none of {', '.join(RIGHTS)}"
     if why:
         raise Refused(Reason.USAGE, f"{name} can't be made: {why}", object=name)
+    _check_settings(name, policy, rights, None, None)
+
+
+def _check_settings(
+    name: str,
+    policy: str | None,
+    rights: str | None,
+    mirror: int | None,
+    replace_after: int | None,
+) -> None:
+    """Raises Refused (USAGE)."""
+    why = ""
+    if policy is not None and policy not in POLICIES:
+        why = f"its policy {policy!r} is neither split nor copy"
+    elif rights is not None and rights not in RIGHTS:
+        why = f"its rights {rights!r} are none of {', '.join(RIGHTS)}"
+    elif mirror is not None and not 1 <= mirror <= MAX_LEGS:
+        why = f"it may have 1 to {MAX_LEGS} legs, not {mirror}"
+    elif replace_after is not None and replace_after < 0:
+        why = f"a leg can't be replaced {-replace_after} s before it fails"
+    if why:
+        raise Refused(Reason.USAGE, f"{name} can't be so: {why}", object=name)

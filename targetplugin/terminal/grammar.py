@@ -118,6 +118,11 @@ def label(text: str) -> str:
     return text
 
 
+def seconds(text: str) -> int:
+    """A number of seconds, 0 too. An argparse type."""
+    return 0 if text == "0" else number(text)
+
+
 def legs(text: str) -> int:
     """How many legs a mirror may have. An argparse type."""
     if number(text) > MOST_LEGS:

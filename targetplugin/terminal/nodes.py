@@ -192,6 +192,47 @@ class Volume(Offered):
         options = {"from": image, "backup": backup, "onto": onto}
         self.run("restore", self.name, **options)
 
+    def ui_command_set(
+        self,
+        policy: str | None = None,
+        rights: str | None = None,
+        mirror: str | None = None,
+        replace_failed: str | None = None,
+        replace_after: str | None = None,
+    ) -> None:
+        """Changes the volume's policies: set replace_failed=on"""
+        options = {"policy": policy, "rights": rights, "mirror": mirror}
+        options |= {"replace-failed": replace_failed, "replace-after": replace_after}
+        self.run("volume", "set", self.name, **options)
+
+    def ui_command_leg_add(self, medium: str | None = None, wait: str = "no") -> None:
+        """Makes a free medium a leg: leg_add virtio-media-c"""
+        self.run("leg", "add", self.name, *([medium] if medium else []), wait=wait)
+
+    def ui_command_scrub(self, rate: str | None = None, wait: str = "no") -> None:
+        """Compares the legs with each other: scrub rate=100M"""
+        self.run("scrub", self.name, rate=rate, wait=wait)
+
+    def ui_command_leg_remove(self, medium: str) -> None:
+        """Takes a leg out and frees its medium: leg_remove virtio-media-b"""
+        self.run("leg", "remove", self.name, medium)
+
+    def ui_command_export(
+        self,
+        initiator: str,
+        chap: str = "no",
+        portal: str | None = None,
+        target: str | None = None,
+    ) -> None:
+        """Lets hosts reach the volume: export iqn.2026-01.org.example:host chap=yes"""
+        names = ["--initiator", *initiator.split(",")]
+        places = ["--portal", *portal.split(",")] if portal else []
+        self.run("export", self.name, *names, *places, chap=chap, target=target)
+
+    def ui_command_unexport(self, initiator: str | None = None, force: str = "no") -> None:
+        """Withdraws the volume from hosts, or from one."""
+        self.run("unexport", self.name, initiator=initiator, force=force)
+
 
 class Saves(Node):
     """/volumes/<name>/saves"""

@@ -39,6 +39,8 @@ def copied(operation: Fields | None) -> str:
     if not has_ended(operation):
         number = operation["id"]
         so_far = f"{operation['progress']:.0%}{amount(operation)}"
+        if operation.get("seconds_left") is not None:
+            so_far += f", about {duration(operation['seconds_left'])} left"
         return f"Goes on in the background ({so_far}): targetplugin operation watch {number}"
     moved = operation.get("extents_copied") or 0
     size = format_size(operation.get("bytes_copied") or 0)
@@ -127,6 +129,15 @@ def typed(save: Fields) -> str:
 def when(iso: str | None) -> str | None:
     """`2026-01-05 22:00:00Z`, without the parts of a second."""
     return f"{iso[:10]} {iso[11:19]}Z" if iso else None
+
+
+def duration(seconds: float | None) -> str:
+    """`12 s`, `3 min`, `2.5 h`."""
+    if seconds is None:
+        return "an unknown time"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def volumes(found: Sequence[Fields]) -> None:
@@ -288,17 +299,24 @@ def rules(found: Fields) -> str:
     return ", ".join(parts + ["all that are labelled"] * bool(found.get("keep_labelled")))
 
 
+def policies(one: Fields) -> None:
+    """What a volume does by itself, and what hosts may ask for."""
+    replaced = f"after {one.get('replace_after')} s" if one.get("replace_failed") else "no"
+    say(
+        f"{one['name']}: in-band rights: {one['rights']}, a save's policy: {one['policy']},"
+        f" failed legs replaced by spares: {replaced}"
+    )
+    if one.get("retention"):
+        say(f"{one['name']} keeps of its saves: {rules(one['retention'])}")
+
+
 def volume_in_full(one: Fields) -> None:
     """One volume with all that belongs to it."""
     volumes([one])
-    say(
-        f"{one['name']}: NAA {one['naa']}, extents of {format_size(one['extent_size'])},"
-        f" in-band rights: {one['rights']}, a save's policy: {one['policy']}"
-    )
+    say(f"{one['name']}: NAA {one['naa']}, extents of {format_size(one['extent_size'])}")
+    policies(one)
     if one.get("clone_of"):
         say(f"{one['name']} was made of {one['clone_of']}")
-    if one.get("retention"):
-        say(f"{one['name']} keeps of its saves: {rules(one['retention'])}")
     if one.get("why"):
         say(f"{one['name']} is {one['state']}: {one['why']}")
     say("")

@@ -10,13 +10,16 @@ from targetplugin.terminal import (
     backups,
     completion,
     errors,
+    events,
     exports,
     grammar,
     groups,
     keeping,
+    legs,
     media,
     operations,
     saves,
+    scrub,
     volumes,
 )
 from targetplugin.terminal.session import Session
@@ -50,7 +53,19 @@ def build_parser() -> grammar.Parser:
     parser.set_defaults(run=None, json=False)
     verbs = parser.add_subparsers(metavar="VERB", title="verbs")
     operations.declare_status(verbs)
-    for part in (media, volumes, exports, saves, keeping, groups, backups, operations):
+    for part in (
+        media,
+        volumes,
+        legs,
+        exports,
+        saves,
+        keeping,
+        groups,
+        backups,
+        operations,
+        events,
+        scrub,
+    ):
         part.declare(verbs)
     completion.declare(verbs, parser)
     return parser

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from targetplugin.terminal import grammar, results
+from targetplugin.terminal.errors import Misused
 from targetplugin.terminal.session import Session
 from targetplugin.terminal.sizes import format_size, parse_size
 from targetplugin.terminal.tables import say
@@ -43,6 +44,78 @@ def declare(verbs: grammar.Verbs) -> None:
     )
     grammar.force(create, "overwrite what is on the media")
 
+    adopt = grammar.verb(
+        verbs,
+        "adopt",
+        _adopt,
+        "make a volume of a disk or file with data, and keep the data",
+        more=(
+            "It is the volume's single leg; nothing before its end is written. A file is made longer for\n"
+            "the trailer. A disk must have room for it behind its file system or last partition; what\n"
+            "to do where it has none is said. Unmount it first, and have hosts use the volume from then on."
+        ),
+        examples=[
+            "volume adopt ledger /srv/ledger.img",
+            "volume adopt ledger /dev/disk/by-id/virtio-old --preview",
+            "volume adopt ledger /dev/disk/by-id/virtio-old --size 500G",
+        ],
+    )
+    adopt.add_argument("name", metavar="NAME", help="letters, digits, '_', '.' and '-'")
+    path = adopt.add_argument("path", metavar="PATH", type=grammar.path, help="the device or file")
+    grammar.completed(path, "file")
+    adopt.add_argument(
+        "--size", type=parse_size, help="keep so much; what is behind may be overwritten"
+    )
+    adopt.add_argument(
+        "--extent-size", type=parse_size, help="unit of the differential, 4K to 1M (default: 64K)"
+    )
+    adopt.add_argument("--policy", choices=("split", "copy"), help="what a save takes")
+    adopt.add_argument(
+        "--rights",
+        choices=("none", "status", "save", "all"),
+        help="what a host may ask for in-band (default: all)",
+    )
+    grammar.preview(adopt)
+
+    change = grammar.verb(
+        verbs,
+        "set",
+        _set,
+        "change a volume's policies",
+        more=(
+            "With --replace-failed on, a spare takes the place of a leg that failed or is missing, when\n"
+            "it has not come back in time; never a medium that holds something."
+        ),
+        examples=[
+            "volume set ledger --replace-failed on",
+            "volume set ledger --replace-failed on --replace-after 60",
+            "volume set ledger --policy copy --rights save",
+        ],
+    )
+    named = change.add_argument("name", metavar="NAME", help="name of the volume")
+    grammar.completed(named, "volume")
+    change.add_argument("--policy", choices=("split", "copy"), help="what a save takes")
+    change.add_argument(
+        "--rights",
+        choices=("none", "status", "save", "all"),
+        help="what a host may ask for in-band",
+    )
+    change.add_argument(
+        "--mirror",
+        type=grammar.legs,
+        metavar="N",
+        help="how many legs it is to have; leg add and leg remove bring it there",
+    )
+    change.add_argument(
+        "--replace-failed", choices=("on", "off"), help="replace failed legs by spares"
+    )
+    change.add_argument(
+        "--replace-after",
+        type=grammar.seconds,
+        metavar="SECONDS",
+        help="how long a leg may be away before (default: 300)",
+    )
+
     delete = grammar.verb(
         verbs,
         "delete",
@@ -80,6 +153,53 @@ def _create(session: Session, args: argparse.Namespace) -> None:
         on = ", ".join(leg["medium"] for leg in one["legs"])
         say(f"{one['name']} is a volume of {format_size(one['size'])} on {on}.")
         say(f"Let a host use it: targetplugin export {one['name']} --initiator IQN --chap")
+
+    session.show(result, tell)
+
+
+def _adopt(session: Session, args: argparse.Namespace) -> None:
+    result = session.call(
+        "volume.adopt",
+        name=args.name,
+        path=args.path,
+        size=args.size,
+        extent_size=args.extent_size,
+        policy=args.policy,
+        rights=args.rights,
+        preview=args.preview,
+    )
+
+    def tell(one: results.Fields) -> None:
+        size = format_size(one["size"])
+        if args.preview:
+            longer = f", and made {format_size(one['grown_by'])} longer" if one["grown_by"] else ""
+            say(f"{size} of {args.path} would be kept{longer}; nothing was done now.")
+            return
+        say(f"{one['name']} is a volume of {size} on {one['legs'][0]['medium']}, with its data.")
+        say(f"Mirror it: targetplugin leg add {one['name']}")
+
+    session.show(result, tell)
+
+
+def _set(session: Session, args: argparse.Namespace) -> None:
+    replace = None if args.replace_failed is None else args.replace_failed == "on"
+    changes = {
+        "policy": args.policy,
+        "rights": args.rights,
+        "mirror": args.mirror,
+        "replace_failed": replace,
+        "replace_after": args.replace_after,
+    }
+    if all(value is None for value in changes.values()):
+        what = "see what can be: targetplugin volume set --help"
+        raise Misused(f"nothing of {args.name} was to be changed", what)
+    result = session.call("volume.set", name=args.name, **changes)
+
+    def tell(one: results.Fields) -> None:
+        results.policies(one)
+        short = (one.get("mirror") or 0) - len(one["legs"])
+        if short > 0:
+            say(f"It is {short} short of its legs: targetplugin leg add {one['name']}")
 
     session.show(result, tell)
 

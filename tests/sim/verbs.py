@@ -24,10 +24,11 @@ EVENTS = {
     RECOVER_FAILED: "recover failed",
 }
 POINTS = ("split", "copy", "recover", "swap")
+COMPARED = 1 << 18  # bytes at once
 RESTORED = 1_000_000_000  # generations of restored images start here
-OF_THE_CORE = ("medium", "mask", "generation", "base", "lacks", "waits")
+OF_THE_CORE = ("medium", "mask", "generation", "base", "lacks", "waits", "offset", "length")
 VERBS = (*POINTS, "recover", "resync", "fresh", "return", "release", "restore", "checkpoint")
-VERBS += ("leave", "abort", "replace", "replace")
+VERBS += ("leave", "abort", "replace", "replace", "compare")
 
 
 class Verbs:
@@ -39,6 +40,7 @@ class Verbs:
         self.to_drop: list[int] = []
         self.op = 0
         self.choices = 0
+        self.rotten: bytes | None = None  # a leg of which a block has changed by itself
         self.following = ""  # what is asked for next, soon
         self.on_close: Callable[[int], None] = lambda status: None
 
@@ -131,6 +133,8 @@ class Verbs:
             self.leave()
         elif choice == "abort":
             self.abort()
+        elif choice == "compare":
+            self.compare(self.world.random.random() < 0.7)
 
     def legs(self, *states: str) -> list[int]:
         status = self.world.core.status()["legs"]
@@ -243,6 +247,30 @@ class Verbs:
         if len(legs) > 1:
             self.ask("drop", medium=self.world.random.choice(legs))
 
+    def compare(self, hot: bool) -> None:
+        """A run of extents is compared: where hosts write most, or anywhere."""
+        world = self.world
+        unit = 1 << world.shift
+        most = min(COMPARED, world.size)
+        first = 0 if hot else world.random.randrange(0, world.size, unit)
+        length = min(world.random.choice([unit, most]), world.size - first)
+        self.ask("compare", offset=first, length=length)
+
+    def compared(self, request: dict[str, Any]) -> None:
+        """No leg in sync differs, whatever hosts write, and none can't be read without a fault."""
+        different, first_leg, unreadable = self.world.core.compared_now()
+        if self.rotten is not None:
+            told = [*different.get(0, []), first_leg]
+            if self.rotten not in told or len(different) != 1:
+                raise Wrong(f"a block that changed by itself is not told: {different}")
+            self.world.count("difference told")
+            self.rotten = None
+        elif different:
+            first = request["offset"] >> self.world.shift
+            raise Wrong(f"legs are said to differ in extents {[first + at for at in different]}")
+        if unreadable and self.world.failures == request["failures"] and not self.world.faults:
+            raise Wrong("a leg is said to be unreadable with all disks at work")
+
     def abort(self) -> None:
         """A save that fills is given up."""
         saves = self.world.oracle.saves
@@ -312,7 +340,9 @@ class Verbs:
             elif request["verb"] == "swap":
                 self.drop_later(*(i for i in range(16) if request["mask"] >> i & 1))
             return
-        if request["verb"] in POINTS:
+        if request["verb"] == "compare":
+            self.compared(request)
+        elif request["verb"] in POINTS:
             frozen = world.core.frozen_generation
             left = world.core.left_uuids()
             left_disks = [disk for disk in world.disks if disk.uuid in left]

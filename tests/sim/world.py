@@ -20,7 +20,7 @@ from tests.sim.silence import TIMED_OUT, Silence
 from tests.sim.verbs import Verbs
 
 OPS = {READ: 1, WRITE: 2, FLUSH: 3, "unmap": 4}
-ACT_READ, ACT_WRITE, ACT_FLUSH, ACT_ZERO, ACT_ANSWER, ACT_DONE, ACT_EVENT = range(1, 8)
+ACT_READ, ACT_WRITE, ACT_FLUSH, ACT_ZERO, ACT_ANSWER, ACT_DONE, ACT_EVENT, ACT_COMPARE = range(1, 9)
 KINDS = {ACT_READ: "read", ACT_WRITE: "write", ACT_FLUSH: "flush", ACT_ZERO: "write"}
 HOST, COPY, JOINED = 1, 2, 4
 COPY_BYTES = 1 << 20
@@ -190,6 +190,7 @@ class World:
     # --- performing actions ---------------------------------------------------------------------
 
     def pump(self) -> None:
+        compared = False
         for action in self.core.take():
             kind = action["kind"]
             if self.trace:
@@ -201,8 +202,23 @@ class World:
                 self.answered(action["number"], action["status"])
             elif kind == ACT_DONE:
                 self.verbs.done(action["number"], action["status"])
+            elif kind == ACT_COMPARE:
+                self.core.completed(action["tag"], self.compare(action))
+                compared = True
             elif kind == ACT_EVENT:
                 self.verbs.event(action["number"], action["medium"])
+        if compared:  # which takes no time
+            self.pump()
+
+    def compare(self, action: dict[str, Any]) -> int:
+        """As the executor does it: the place of a byte that differs, from 1, in its block."""
+        first = action["buffer_offset"] // self.block
+        last = first + action["length"] // self.block
+        one, other = (self.copies[action[name]][first:last] for name in ("number", "copy"))
+        found = (
+            at * self.block + 1 for at, (a, b) in enumerate(zip(one, other, strict=True)) if a != b
+        )
+        return next(found, 0)
 
     def perform(self, action: dict[str, Any]) -> None:
         disk = self.media[action["medium"]]
@@ -432,6 +448,23 @@ class World:
                 raise Wrong(f"block {first} can't be read after a start")
             self.oracle.found(first, command.stamps, durable=durable)
 
+    def rot(self) -> None:
+        """A block of a leg changes by itself: a compare of its extent must say so, and of which leg."""
+        legs = sorted(self.verbs.legs("in_sync"))
+        if len(legs) < 2:
+            return
+        index = self.random.choice(legs)
+        disk = self.media[index]
+        block = self.random.randrange(self.oracle.blocks)
+        extent = block * self.block >> self.shift
+        was = disk.view.get(block * self.block, 0)
+        disk.view[block * self.block] = -1
+        offset = extent << self.shift
+        self.verbs.rotten = disk.uuid
+        self.verbs.ask("compare", offset=offset, length=min(1 << self.shift, self.size - offset))
+        self.run_until(lambda: self.verbs.request is None)
+        disk.view[block * self.block] = was
+
     # --- the run --------------------------------------------------------------------------------
 
     def step_io(self) -> None:
@@ -525,6 +558,7 @@ class World:
         status = self.core.status()
         if status["recover"]:
             raise Wrong("a recover does not end")
+        self.rot()
         for disk in self.media.values():
             leg = status["legs"].get(disk.uuid)
             if leg and leg["state"] == "in_sync":

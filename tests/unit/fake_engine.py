@@ -14,12 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from targetplugin.engine import CalledOff, RecoverMember, ViewSpec, VolumeSpec
+from targetplugin.engine import CalledOff, Compared, RecoverMember, ViewSpec, VolumeSpec
 from targetplugin.engine.core import Core
 from targetplugin.errors import Reason, Refused
 
 READ, WRITE, FLUSH = 1, 2, 3
 ACT_READ, ACT_WRITE, ACT_FLUSH, _ACT_ZERO, ACT_ANSWER, ACT_DONE, ACT_EVENT = range(1, 8)
+ACT_COMPARE = 8
 HOST, COPY, JOINED = 1, 2, 4
 EVENTS = {
     1: "leg_stale",
@@ -300,6 +301,11 @@ class FakeEngine:
     def silent(self) -> set[bytes]:
         return self.mute
 
+    def compare(self, handle: int, offset: int, length: int) -> Compared:
+        with self._lock:
+            self._request(handle, "compare", offset=offset, length=length)
+            return Compared(*self.volumes[handle].core.compared_now())
+
     def live_map(self, handle: int) -> bytes:
         return bytes(self.volumes[handle].core.live_bytes())
 
@@ -347,6 +353,9 @@ class FakeEngine:
     def _find(self, volume: Volume, uuid: bytes) -> int:
         for index, medium in volume.media.items():
             if medium.uuid == uuid:
+                return index
+        for index in range(16):  # known to the core by its name alone
+            if volume.core.medium_uuid(index) == uuid:
                 return index
         raise Refused(Reason.NOT_FOUND, f"medium {uuid.hex()} is not attached")
 
@@ -403,6 +412,13 @@ class FakeEngine:
             volume.held.append(action)
         elif kind in (ACT_READ, ACT_WRITE, ACT_FLUSH):
             self._perform(volume, action)
+        elif kind == ACT_COMPARE:
+            at, end = action["buffer_offset"], action["buffer_offset"] + action["length"]
+            one, other = (volume.buffers[action[name]][at:end] for name in ("number", "copy"))
+            differs = (
+                i + 1 for i in range(0, len(one), 512) if one[i : i + 512] != other[i : i + 512]
+            )
+            volume.core.completed(action["tag"], next(differs, 0))
         elif kind == ACT_ANSWER:
             volume.answers[action["number"]] = action["status"]
         elif kind == ACT_DONE:

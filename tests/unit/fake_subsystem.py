@@ -81,6 +81,9 @@ def a_volume(**changed: Any) -> dict[str, Any]:
         "state": "serving",
         "rights": "all",
         "policy": "split",
+        "mirror": 2,
+        "replace_failed": False,
+        "replace_after": 300,
         "legs": [{"medium": "virtio-media-a", "state": "in_sync", "missed_extents": 0}],
         "saves": [a_save()],
         "changed_extents": 40,
@@ -101,6 +104,33 @@ def a_medium(**changed: Any) -> dict[str, Any]:
         "state": "in use",
         "use": "leg of ledger",
         "kind": "block",
+        **changed,
+    }
+
+
+def an_event(**changed: Any) -> dict[str, Any]:
+    return {
+        "id": 7,
+        "time": "2026-01-05T22:00:00.000Z",
+        "door": "terminal",
+        "who": "root (process 812)",
+        "volume": "ledger",
+        "kind": "save",
+        "what": "save ledger label=night: ledger@3 done",
+        "operation": 12,
+        "details": {},
+        **changed,
+    }
+
+
+def a_hook(**changed: Any) -> dict[str, Any]:
+    return {
+        "program": "/usr/local/sbin/tell",
+        "added": "2026-01-05T22:00:00.000Z",
+        "runs": 3,
+        "failures": 1,
+        "error": "it ended with status 1",
+        "dropped": 0,
         **changed,
     }
 
@@ -141,6 +171,21 @@ class FakeSubsystem:
             "media_list": [a_medium()],
             "volume_create": a_volume(),
             "volume_delete": a_volume(),
+            "volume_adopt": a_volume(grown_by=1 << 20),
+            "volume_set": a_volume(replace_failed=True),
+            "scrub": {
+                "operation": an_operation(
+                    verb="scrub", save=None, result={"different": 0, "unreadable": 0, "list": []}
+                )
+            },
+            "leg_add": {
+                "operation": an_operation(verb="leg add", save=None),
+                "medium": "virtio-media-c",
+            },
+            "leg_remove": {
+                "operation": an_operation(verb="leg remove", save=None),
+                "medium": "virtio-media-b",
+            },
             "volume_list": [a_volume()],
             "volume_show": a_volume(),
             "export": an_export(),
@@ -227,6 +272,11 @@ class FakeSubsystem:
                 "operations": [],
                 "version": "0.1.0",
             },
+            "event_list": [an_event()],
+            "event_wait": [an_event(id=8, kind="leg_stale", door="engine", who="")],
+            "hook_add": a_hook(),
+            "hook_remove": a_hook(),
+            "hook_list": [a_hook()],
             "operation": an_operation(),
             "operations": [an_operation()],
             "operation_wait": an_operation(),

@@ -45,6 +45,10 @@ class House:
         """The daemon is gone between two instructions: nothing is ended cleanly, the kernel closes
         what was open.
         """
+        self.subsystem._replace.stop()
+        self.subsystem._hooks.stop()
+        self.subsystem._scrub._keep = lambda row, found: None  # type: ignore[method-assign]
+        self.subsystem._scrub.stop()
         self.subsystem._comeback.stop()
         self.subsystem._retain.stop()
         for medium in list(self.floor.media.values()):

@@ -17,7 +17,7 @@ from targetplugin.catalog import (
     Save,
     Volume,
 )
-from targetplugin.catalog.operations import EVENTS_KEPT
+from targetplugin.catalog.journal import EVENTS_KEPT
 from targetplugin.errors import Reason, Refused
 
 LEDGER, OTHER = b"L" * 16, b"O" * 16

@@ -51,6 +51,7 @@ class Model:
             ]
             + [self.finish, self.finish, self.restart, self.hold, self.lose_leg]
             + [self.keep, self.let_go]
+            + [self.add_leg, self.remove_leg, self.replace_leg, self.scrub]
         )
         for _ in range(steps):
             step = self.random.choice(kinds)
@@ -118,6 +119,33 @@ class Model:
         else:
             self.house.end()
             self.house.boot()
+
+    def add_leg(self) -> None:
+        if len(self.house.show()["legs"]) < 3:
+            self.verb("", lambda: self.house.subsystem.leg_add("ledger"))
+
+    def remove_leg(self) -> None:
+        legs = [leg["medium"] for leg in self.house.show()["legs"]]
+        leg = self.random.choice(legs)
+        self.verb("", lambda: self.house.subsystem.leg_remove("ledger", leg))
+
+    def replace_leg(self) -> None:
+        """Those that are out of sync now, at once; what failed is given anew."""
+        self.house.subsystem.volume_set("ledger", replace_failed=True, replace_after=0)
+        self.house.subsystem._replace.look()
+        self.house.subsystem.volume_set("ledger", replace_failed=False)
+        for name, state in self.house.states().items():
+            if state == "failed":
+                self.house.subsystem.media_remove(name)
+                self.house.subsystem.media_add(str(self.house.folder / name))
+
+    def scrub(self) -> None:
+        try:
+            answer = self.house.subsystem.scrub("ledger", rate=1 << 40)
+        except Refused as refused:
+            assert refused.reason in EXPECTED, refused.message  # noqa: PT017
+            return
+        assert self.house.wait(answer)["result"]["list"] == []
 
     def lose_leg(self) -> None:
         states = {leg["medium"]: leg["state"] for leg in self.house.show()["legs"]}

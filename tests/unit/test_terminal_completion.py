@@ -64,7 +64,12 @@ def complete(scene: Path, line: str, breaks: str = BREAKS) -> list[str]:
     ("line", "found"),
     [
         ("targetplugin re", ["recover", "release", "restore", "resync", "retain"]),
-        ("targetplugin volume ", ["create", "delete", "list", "show"]),
+        ("targetplugin volume ", ["adopt", "create", "delete", "list", "set", "show"]),
+        ("targetplugin leg ", ["add", "remove"]),
+        ("targetplugin hook ", ["add", "list", "remove"]),
+        ("targetplugin events --volume ", ["ledger"]),
+        ("targetplugin leg add ledger virtio-media-", None),
+        ("targetplugin volume set ledger --replace-failed ", ["off", "on"]),
         ("targetplugin volume create led --ex", ["--extent-size"]),
         ("targetplugin save ", ["ledger"]),
         ("targetplugin save ledger --policy ", ["copy", "split"]),

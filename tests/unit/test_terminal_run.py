@@ -183,7 +183,36 @@ def run(place: Path, tmp_path: Path) -> Run:
         ("retain ledger --off", ("retain", ("ledger",), {"off": True})),
         ("retain ledger --now", ("retain", ("ledger",), {"now": True})),
         ("holds ledger", ("holds", (), {"volume": "ledger"})),
+        (
+            "volume set ledger --replace-failed on --replace-after 0",
+            ("volume_set", ("ledger",), {"replace_failed": True, "replace_after": 0}),
+        ),
+        (
+            "volume set ledger --policy copy --rights save --mirror 3",
+            ("volume_set", ("ledger",), {"policy": "copy", "rights": "save", "mirror": 3}),
+        ),
+        ("volume adopt l /srv/l", ("volume_adopt", ("l", "/srv/l"), {})),
+        (
+            "volume adopt l /srv/l --size 1M --preview --policy copy",
+            ("volume_adopt", ("l", "/srv/l"), {"size": 1 << 20, "policy": "copy", "preview": True}),
+        ),
+        ("scrub ledger --wait", ("scrub", ("ledger",), DOOR)),
+        ("scrub ledger --rate 1M", ("scrub", ("ledger",), {"rate": 1 << 20, **DOOR})),
+        ("scrub ledger --preview", ("scrub", ("ledger",), {"preview": True, **DOOR})),
+        ("leg add ledger", ("leg_add", ("ledger",), DOOR)),
+        ("leg add ledger vdc --wait", ("leg_add", ("ledger",), {"medium": "vdc", **DOOR})),
+        ("leg add ledger --preview", ("leg_add", ("ledger",), {"preview": True, **DOOR})),
+        ("leg remove ledger vdb", ("leg_remove", ("ledger", "vdb"), DOOR)),
+        (
+            "leg remove ledger vdb --preview",
+            ("leg_remove", ("ledger", "vdb"), {"preview": True, **DOOR}),
+        ),
         ("abort 12", ("abort", (12,), {})),
+        ("events", ("event_list", (), {})),
+        ("events --volume ledger --limit 5", ("event_list", (), {"volume": "ledger", "limit": 5})),
+        ("hook add /sbin/tell", ("hook_add", ("/sbin/tell",), {})),
+        ("hook remove /sbin/tell", ("hook_remove", ("/sbin/tell",), {})),
+        ("hook list", ("hook_list", (), {})),
         (
             "backup ledger@3 --to /b.raw --format raw --label m",
             ("backup", ("ledger@3", "/b.raw"), {"format": "raw", "label": "m"}),
@@ -636,3 +665,31 @@ def test_a_reader_that_has_seen_enough_is_no_error(place: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_events_are_followed_one_a_line(run: Run, fake: FakeSubsystem) -> None:
+    fake.refuse("event_wait", Reason.STATE, "that is enough")
+    told = run("events", "--follow", "--json")
+    assert json.loads(told.stdout.splitlines()[0])["what"].startswith("save ledger")
+    told = run("events", "--follow")
+    assert told.stdout == (
+        "2026-01-05 22:00:00Z [terminal root (process 812)] ledger:"
+        " save ledger label=night: ledger@3 done\n"
+    )
+    assert told.returncode == 1
+    assert fake.calls[-1] == ("event_wait", (7, 5.0), {})
+
+
+def test_a_volume_set_to_nothing_is_wrong_usage(run: Run, fake: FakeSubsystem) -> None:
+    assert run("volume", "set", "ledger").returncode == 2
+    assert fake.calls == []
+
+
+def test_a_scrub_that_found_something_fails(run: Run, fake: FakeSubsystem) -> None:
+    wrong = {"offset": 65536, "length": 65536, "what": "differs", "media": ["a", "b"]}
+    found = {"different": 1, "unreadable": 0, "list": [wrong]}
+    fake.answers["scrub"] = {"operation": an_operation(verb="scrub", save=None, result=found)}
+    told = run("scrub", "ledger", "--wait")
+    assert told.returncode == 1
+    assert "differs" in told.stdout
+    assert "1 extents differ" in told.stderr

@@ -127,6 +127,13 @@ def test_the_tree_shows_all_there_is(shell: Shell, fake: FakeSubsystem) -> None:
         ("/volumes/ledger swap", ("swap", ("ledger",), DOOR)),
         ("/volumes/ledger restore /i.raw", ("restore", ("ledger",), {"image": "/i.raw", **DOOR})),
         ("/volumes/ledger restore backup=2", ("restore", ("ledger",), {"backup": 2, **DOOR})),
+        ("/volumes/ledger scrub rate=1M", ("scrub", ("ledger",), {"rate": 1 << 20, **DOOR})),
+        ("/volumes/ledger leg_add vdc", ("leg_add", ("ledger",), {"medium": "vdc", **DOOR})),
+        ("/volumes/ledger leg_remove vdb", ("leg_remove", ("ledger", "vdb"), DOOR)),
+        (
+            "/volumes/ledger set replace_failed=on",
+            ("volume_set", ("ledger",), {"replace_failed": True}),
+        ),
         (f"/volumes/ledger export {HOST}", ("export", ("ledger", [HOST]), {})),
         (
             f"/volumes/ledger unexport {HOST} force=yes",

@@ -1,0 +1,112 @@
+"""The subsystem as one asker sees it: the same verbs, and what was asked stands in the journal.
+
+Changes nothing of what is asked or answered.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from targetplugin.errors import Refused
+from targetplugin.subsystem.journal import Journal
+
+# Verbs that only look; and whatever is called *_list, *_show or *_wait.
+LOOKS = frozenset(
+    {"diff", "status", "operation", "operations", "resolve", "volume_of", "holds", "group_reach"}
+    | {"save_shown", "group_limit"}
+)
+LOOK_ENDS = ("_list", "_show", "_wait")
+SWITCHES = ("force", "preview")  # off unless they are asked for
+DOORS = ("door", "request")  # what the doors fill in
+
+
+class Asker:
+    """Has the verbs of a subsystem.
+
+    Args:
+        door: "terminal" or "in-band".
+        who: as the door knows it.
+        volume: the one that the door belongs to.
+    """
+
+    def __init__(
+        self, subsystem: Any, journal: Journal, door: str, who: str = "", volume: str = ""
+    ) -> None:
+        self._subsystem = subsystem
+        self._journal = journal
+        self._door = door
+        self._who = who
+        self._volume = volume
+
+    def __getattr__(self, verb: str) -> Any:
+        method = getattr(self._subsystem, verb)
+        if not callable(method) or verb in LOOKS or verb.endswith(LOOK_ENDS):
+            return method
+        return self._noted(verb, method)
+
+    def _noted(self, verb: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def run(*positional: Any, **named: Any) -> Any:
+            asked = inspect.signature(method).bind(*positional, **named).arguments
+            if asked.get("preview"):
+                return method(*positional, **named)
+            volume = self._volume or volume_of(verb, asked)
+            line = sentence(verb, asked)
+            try:
+                answer = method(*positional, **named)
+            except Refused as refused:
+                what = f"{line}: refused, {refused.message}"
+                self._journal.note_refused(
+                    verb, what, door=self._door, who=self._who, volume=volume
+                )
+                raise
+            except Exception as error:
+                what = f"{line}: failed, {type(error).__name__}"
+                self._journal.note_refused(
+                    verb, what, door=self._door, who=self._who, volume=volume
+                )
+                raise
+            operation = answer.get("operation") if isinstance(answer, dict) else None
+            operation = operation if isinstance(operation, dict) else {}
+            told = [operation.get("save"), operation.get("state") or "done"]
+            self._journal.note(
+                verb,
+                f"{line}: {' '.join(part for part in told if part)}",
+                door=self._door,
+                who=self._who,
+                volume=volume or operation.get("volume") or "",
+                operation=operation.get("id"),
+            )
+            return answer
+
+        return run
+
+
+def volume_of(verb: str, asked: dict[str, Any]) -> str:
+    """The volume that a request is about, by its arguments; "" where it is about none."""
+    if "save" in asked:
+        return str(asked["save"]).partition("@")[0]
+    name = asked.get("volume") or (asked.get("name") if verb.startswith("volume_") else "")
+    return name if isinstance(name, str) else ""
+
+
+def sentence(verb: str, asked: dict[str, Any]) -> str:
+    """A request as people would say it: `save ledger label=night`. Without secrets."""
+    words = [verb.replace("_", " ")]
+    for name, value in asked.items():
+        if name in DOORS or value is None or value == "":
+            continue
+        if isinstance(value, bool):
+            flag = name.replace("_", "-")
+            words += [flag] if value else [f"no-{flag}"] if name not in SWITCHES else []
+            continue
+        if isinstance(value, dict):  # of CHAP only who logs in with it
+            value = value.get("user", "...")
+        if isinstance(value, (list, tuple)):
+            value = ",".join(str(one) for one in value)
+        plain = name in ("volume", "save", "name", "medium", "op")
+        words.append(str(value) if plain else f"{name}={value}")
+    return " ".join(words)

@@ -1,0 +1,287 @@
+"""Scrub: the legs of a mirror are compared with each other, slowly, while hosts work.
+
+Tells what differs and where; mends nothing, for nobody knows which leg is right. The comparing is
+the engine's; here is how fast it goes, how far it is and what it found. A daemon that ends goes on
+with it at its next start.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from targetplugin.catalog import Operation, Volume
+from targetplugin.errors import Reason, Refused
+from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.operations import Ask, Operations
+from targetplugin.subsystem.sizes import told
+from targetplugin.subsystem.states import Verb, require
+from targetplugin.subsystem.views import Shape, Views, now
+
+log = logging.getLogger(__name__)
+RATE = 32 << 20  # bytes of the volume a second, unless asked otherwise
+RUN = 256 << 10  # bytes that are compared at once: a host's write waits for one such run at most
+KEEP = 10.0  # seconds after which it is noted how far it is
+RETRY = 1.0  # seconds, while there are no two legs in sync
+RUNS_KEPT = 1000  # runs that differ; of more only how many there are
+EVENTS = 10  # runs that differ, each with an event; then there is one at the end
+
+
+@dataclass
+class Task:
+    """A scrub that runs."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    aborted: bool = False
+    thread: threading.Thread | None = None
+
+
+class Scrub:
+    """See the module."""
+
+    def __init__(self, floor: Floor, views: Views, operations: Operations) -> None:
+        self._floor = floor
+        self._views = views
+        self._operations = operations
+        self._tasks: dict[int, Task] = {}
+
+    # --- asking ------------------------------------------------------------------------------
+
+    def scrub(self, ask: Ask, name: str, rate: int | None) -> Shape:
+        """See Subsystem.scrub."""
+        volume = self._floor.volume(name)
+        with self._floor.runtime(volume.uuid).lock:
+            volume = self._floor.volume(name)
+            ask.check_rights(volume)
+            if (known := self._operations.again(ask)) is not None:
+                return known
+            self._floor.handle(volume)
+            require(Verb.SCRUB, volume.name, self._views.volume_state(volume))
+            for running in self._operations.running(volume.uuid, "scrub"):
+                raise Refused(
+                    Reason.BUSY,
+                    f"{name} is being scrubbed: operation {running.id}",
+                    object=name,
+                    hint="wait until it is done, or abort it",
+                    progress=self._views.progress(running)[0],
+                )
+            legs = self._views.legs(volume, self._floor.status(volume))
+            if sum(leg["state"] == "in_sync" for leg in legs) < 2:
+                raise Refused(
+                    Reason.STATE,
+                    f"{name} can't be scrubbed: it has no two legs in sync to compare",
+                    object=name,
+                    hint=f"bring one in first: leg add {name} --wait",
+                )
+            rate = rate or RATE
+            if ask.preview:
+                made = self._operations.preview(ask, volume, None)
+                made["operation"]["bytes_total"] = volume.size
+                made["operation"]["seconds_left"] = round(volume.size / rate, 1)
+                return made
+            prepared = {"rate": rate, "at": 0}
+            row = self._operations.begin(ask, volume, None, prepared, bytes_total=volume.size)
+            row = self._floor.catalog.operation_set(row.id, state="running", in_force=now())
+            self._begin(row)
+            return self._operations.answer(row, {})
+
+    def abort(self, op: int) -> bool:
+        """Stops a scrub, and waits for that. False where this is none that runs."""
+        task = self._tasks.get(op)
+        if task is None:
+            return False
+        task.aborted = True
+        task.stop.set()
+        if task.thread is not None:
+            task.thread.join(30.0)
+        return True
+
+    def resume(self) -> None:
+        """Goes on with those that ran when the daemon ended."""
+        for row in self._floor.catalog.operations(running=True, limit=1 << 30):
+            if row.verb == "scrub" and row.state == "running" and row.id not in self._tasks:
+                self._begin(row)
+
+    def stop(self) -> None:
+        """Lets them rest until the next start."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.stop.set()
+        for task in tasks:
+            if task.thread is not None:
+                task.thread.join()
+
+    def _begin(self, row: Operation) -> None:
+        task = self._tasks[row.id] = Task()
+        task.thread = threading.Thread(
+            target=self._run, args=(row, task), name=f"scrub {row.id}", daemon=True
+        )
+        task.thread.start()
+
+    # --- doing it ----------------------------------------------------------------------------
+
+    def _run(self, row: Operation, task: Task) -> None:
+        assert row.volume is not None
+        runtime = self._floor.runtime(row.volume)
+        found = Found(row.prepared)
+        try:
+            state, error = self._compare_all(row, task, found)
+        except Exception as failed:
+            log.exception("scrub %d", row.id)
+            state, error = "failed", str(failed)
+        try:
+            with runtime.lock:
+                if state is not None:
+                    self._end(row, found, state, error)
+                else:
+                    self._keep(row, found)
+        except Refused as refused:  # the volume is no more, or the catalog takes nothing
+            log.error("scrub %d: %s", row.id, refused.message)
+        finally:
+            runtime.progress.pop(row.id, None)
+            self._tasks.pop(row.id, None)
+            self._floor.tell()
+
+    def _compare_all(self, row: Operation, task: Task, found: Found) -> tuple[str | None, str]:
+        """Compares run after run. Returns the state that it ends in (None: it is to go on at the
+        next start) and why.
+        """
+        assert row.volume is not None
+        runtime = self._floor.runtime(row.volume)
+        kept = time.monotonic()
+        due = time.monotonic()
+        while True:
+            volume = self._floor.catalog.volume_get(row.volume)
+            if volume is None or volume.details.get("creating"):
+                return "aborted", "the volume was deleted"
+            if found.at >= volume.size:
+                return "done", ""
+            runtime.progress[row.id] = found.at / volume.size
+            if task.stop.wait(max(0.0, due - time.monotonic())):
+                return ("aborted", "") if task.aborted else (None, "")
+            length = min(max(RUN, volume.extent_size), volume.size - found.at)
+            due = max(due, time.monotonic() - 1.0) + length / found.rate
+            handle = runtime.handle
+            try:
+                if handle is None:
+                    raise Refused(Reason.STATE, f"{volume.name} is down")
+                compared = self._floor.engine.compare(handle, found.at, length)
+            except Refused as refused:
+                if refused.reason not in (Reason.STATE, Reason.BUSY, Reason.NOT_FOUND):
+                    return "failed", refused.message
+                due = time.monotonic() + RETRY  # a leg may come back
+                continue
+            if run := found.take(volume, compared, length, self._floor.medium_name):
+                self._tell(volume, row, run, found)
+                kept = 0.0
+            found.at += length
+            if time.monotonic() - kept > KEEP:
+                self._keep(row, found)
+                kept = time.monotonic()
+
+    def _tell(self, volume: Volume, row: Operation, run: list[Shape], found: Found) -> None:
+        for one in run:
+            log.error("scrub %d of %s: %s", row.id, volume.name, one)
+        if found.events < EVENTS:
+            found.events += 1
+            self._floor.journal.note(
+                "scrub_difference",
+                "; ".join(sentence(one) for one in run[:3]),
+                door="engine",
+                volume=volume.name,
+                operation=row.id,
+                details={"extents": run},
+            )
+
+    def _keep(self, row: Operation, found: Found) -> None:
+        self._floor.catalog.operation_set(row.id, prepared={**row.prepared, **found.as_json()})
+
+    def _end(self, row: Operation, found: Found, state: str, error: str) -> None:
+        known = self._floor.catalog.operation_get(row.id)
+        if known is None or known.state != "running":
+            return  # the volume was deleted, and this with it
+        total = row.bytes_total or 1
+        if state == "done" and found.different + found.unreadable:
+            self._floor.journal.note(
+                "scrub_difference",
+                f"scrub of {row.volume_name} is done: {found.summary()}",
+                door="engine",
+                volume=row.volume_name,
+                operation=row.id,
+                details={"extents": found.runs[:100]},
+            )
+        self._operations.end(
+            known,
+            state=state,
+            error=error or None,
+            progress=1.0 if state == "done" else round(found.at / total, 4),
+            prepared={**row.prepared, **found.as_json()},
+        )
+
+
+class Found:
+    """How far a scrub is, and what it found: as it is kept with its operation."""
+
+    def __init__(self, prepared: dict[str, Any]) -> None:
+        self.rate: int = prepared["rate"]
+        self.at: int = prepared["at"]
+        self.runs: list[Shape] = list(prepared.get("runs", []))
+        self.different: int = prepared.get("different", 0)  # extents
+        self.unreadable: int = prepared.get("unreadable", 0)
+        self.events = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "at": self.at,
+            "runs": self.runs,
+            "different": self.different,
+            "unreadable": self.unreadable,
+        }
+
+    def summary(self) -> str:
+        parts = []
+        if self.different:
+            parts.append(f"legs differ in {self.different} extents")
+        if self.unreadable:
+            parts.append(f"{self.unreadable} extents of a leg can't be read")
+        return ", ".join(parts)
+
+    def take(self, volume: Volume, compared: Any, length: int, name: Any) -> list[Shape]:
+        """Notes what one run gave. Returns what is wrong in it: {offset, length, what, media}."""
+        wrong: list[Shape] = []
+        size = volume.extent_size
+        for at, media in sorted(compared.different.items()):
+            names = [name(compared.first)] if compared.first else []
+            names += [name(uuid) for uuid in media]
+            offset = self.at + at * size
+            last = wrong[-1] if wrong else None
+            if last and last["media"] == names and last["offset"] + last["length"] == offset:
+                last["length"] += min(size, volume.size - offset)
+            else:
+                part = min(size, volume.size - offset)
+                wrong.append({"offset": offset, "length": part, "what": "differs", "media": names})
+            self.different += 1
+        for uuid in compared.unreadable:
+            wrong.append(
+                {
+                    "offset": self.at,
+                    "length": length,
+                    "what": "can't be read",
+                    "media": [name(uuid)],
+                }
+            )
+            self.unreadable += -(-length // size)
+        self.runs += wrong[: RUNS_KEPT - len(self.runs)]
+        return wrong
+
+
+def sentence(one: Shape) -> str:
+    """`64 KiB at 12582912 differ between a and b`."""
+    media = one["media"]
+    at = f"{told(one['length'])} at {one['offset']}"
+    if one["what"] == "differs":
+        return f"{at} differ between {' and '.join(media)}"
+    return f"{at} can't be read of {media[0]}"

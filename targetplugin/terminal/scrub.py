@@ -1,0 +1,68 @@
+"""`targetplugin scrub`: the legs of a mirror compared."""
+
+from __future__ import annotations
+
+import argparse
+
+from targetplugin.control.client import ControlError
+from targetplugin.terminal import grammar, results
+from targetplugin.terminal.progress import finished, has_ended
+from targetplugin.terminal.session import Session
+from targetplugin.terminal.sizes import format_size, parse_size
+from targetplugin.terminal.tables import draw, say
+
+
+def declare(verbs: grammar.Verbs) -> None:
+    scrub = grammar.verb(
+        verbs,
+        "scrub",
+        _scrub,
+        "compare the legs of a volume with each other while hosts work",
+        more=(
+            "What differs, or can't be read, is told with its place, here and in the events, and left as\n"
+            "it is: nobody knows which leg is right. It goes on after a restart of the daemon; abort\n"
+            "stops it. With --wait the exit status is 1 where something was found."
+        ),
+        examples=["scrub ledger --wait", "scrub ledger --rate 100M", "scrub ledger --preview"],
+    )
+    grammar.volume(scrub)
+    scrub.add_argument(
+        "--rate", type=parse_size, help="bytes of the volume a second, at most (default: 32M)"
+    )
+    grammar.preview(scrub)
+    grammar.waits(scrub, default=False, what="wait until all is compared")
+
+
+def _scrub(session: Session, args: argparse.Namespace) -> None:
+    result = session.call("scrub", volume=args.volume, rate=args.rate, preview=args.preview)
+    if args.wait and not args.preview:
+        result = finished(session, result)
+
+    def tell(result: results.Fields) -> None:
+        operation = result["operation"]
+        if args.preview:
+            took = results.duration(operation.get("seconds_left"))
+            size = format_size(operation["bytes_total"])
+            say(
+                f"{size} of {args.volume} would be compared, in about {took}; nothing was done now."
+            )
+            return
+        found = operation.get("result") or {"list": []}
+        if has_ended(operation) and not found["list"]:
+            say(f"The legs of {args.volume} are equal.")
+        elif not has_ended(operation):
+            say(f"The legs of {args.volume} are compared. {results.copied(operation)}")
+        rows = [[r["offset"], r["length"], r["what"], ", ".join(r["media"])] for r in found["list"]]
+        draw("Found", ("offset", "length", "what", "media"), rows)
+
+    session.show(result, tell)
+    found = result["operation"].get("result") or {}
+    if args.wait and (found.get("different") or found.get("unreadable")):
+        raise ControlError(
+            "data",
+            f"the legs of {args.volume} are not equal: {found['different']} extents differ,"
+            f" {found['unreadable']} can't be read",
+            object=args.volume,
+            hint="find out which leg is right (its disk's log, a backup), then take the other out:"
+            f" leg remove {args.volume} MEDIUM, and bring it in anew: leg add {args.volume} MEDIUM",
+        )
