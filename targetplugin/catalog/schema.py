@@ -141,6 +141,11 @@ STEPS = (
     ALTER TABLE operations ADD COLUMN drain_us INTEGER;
     ALTER TABLE operations ADD COLUMN pause_work_us INTEGER;
     """,
+    """
+    ALTER TABLE backups ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE backups ADD COLUMN image TEXT NOT NULL DEFAULT '';
+    ALTER TABLE backups ADD COLUMN backing TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 VERSION = len(STEPS)

@@ -21,6 +21,7 @@ from targetplugin.subsystem.states import Volume as VolumeState
 
 BLOCK_SIZE = 512
 MAPS_KEPT = 32  # frozen maps in memory: 2 MiB each for a TiB in extents of 64 KiB
+IMAGES = ("restore", "backup")  # verbs that work on images, outside the engine
 LEFT_OVER = "left over"  # how the use begins of a medium that another catalog knew
 Shape = dict[str, Any]
 
@@ -43,13 +44,18 @@ class Views:
     # --- operations --------------------------------------------------------------------------
 
     def operation(self, row: Operation) -> Shape:
-        """id, verb, volume, save, state, progress, counts of extents and bytes, times, error, door,
-        request.
+        """id, verb, volume, save, state, progress, counts of extents and bytes, rate and seconds
+        left where they are known, times, error, door, request.
         """
         progress, copied = row.progress, row.extents_copied
         if row.state == "running" and row.volume is not None:
             progress, copied = self.progress(row)
         size = row.prepared.get("extent_size", 0)
+        bytes_copied = copied * size
+        if row.verb in IMAGES:  # they count no extents
+            bytes_copied = row.bytes_copied
+            if row.state == "running":
+                bytes_copied = int(progress * row.bytes_total)
         save = row.save if row.save is not None else row.prepared.get("frozen")
         return {
             "id": row.id,
@@ -60,8 +66,10 @@ class Views:
             "progress": round(progress, 4),
             "extents_changed": row.extents_changed,
             "extents_copied": copied,
-            "bytes_copied": copied * size if size else row.bytes_copied,
+            "bytes_copied": bytes_copied if size else row.bytes_copied,
             "bytes_total": row.bytes_total,
+            "rate": row.prepared.get("rate"),
+            "seconds_left": self._seconds_left(row),
             "pause_ms": _milliseconds(row.pause_us),
             "drain_ms": _milliseconds(row.drain_us),
             "pause_work_ms": _milliseconds(row.pause_work_us),
@@ -72,6 +80,13 @@ class Views:
             "door": row.door,
             "request": row.request.hex() if row.request else None,
         }
+
+    def _seconds_left(self, row: Operation) -> float | None:
+        if row.state != "running" or row.volume is None:
+            return None
+        left = self._floor.runtime(row.volume).left.get(row.id)
+        seconds = left() if left else None
+        return None if seconds is None else round(seconds, 1)
 
     def progress(self, row: Operation) -> tuple[float, int]:
         """How far a running operation is, 0.0 to 1.0, and the extents that it copied, by the
@@ -321,8 +336,16 @@ class Views:
         }
 
     def backup(self, row: Backup) -> Shape:
-        """number, volume, path, label, format, size, created, and whether it fits its volume."""
+        """number, volume, save that it holds, path, label, format, size, created, the path that it
+        stands on, numbers of all that it stands on, nearest first, and whether it fits its volume.
+        """
         volume = self._floor.catalog.volume_get(row.volume)
+        by_path = {one.path: one for one in self._floor.catalog.backups()}
+        chain: list[int] = []
+        below = by_path.get(row.backing)
+        while below is not None and below.number not in chain:
+            chain.append(below.number)
+            below = by_path.get(below.backing)
         return {
             "number": row.number,
             "volume": volume.name if volume else "",
@@ -331,6 +354,9 @@ class Views:
             "format": row.format,
             "size": row.size,
             "created": row.created,
+            "save": f"{volume.name}@{row.generation}" if volume and row.generation else None,
+            "backing": row.backing or None,
+            "stands_on": chain,
             "fits": volume is not None and row.size <= volume.size,
         }
 
