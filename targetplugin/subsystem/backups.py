@@ -163,7 +163,7 @@ class Backups:
                     run, lambda f: told(f * (1 - proof)), volume, medium, beside, stamp, base, bits
                 )
             with images.look(beside, format) as written:
-                images.check(run, written)
+                images.check(run, written, below=False)
                 same = images.same(run, written, window, lambda f: told(1 - proof + f * proof))
             if not same:
                 raise Refused(

@@ -62,20 +62,15 @@ def look(path: str, format: str | None = None) -> Image:
     """
     image = open_image(path, format)
     try:
-        facts: list[dict[str, Any]] = [
-            json.loads(
-                _run(
-                    ["qemu-img", "info", "--output=json", "-U", image.opened(only=number)],
-                    *image.descriptors,
-                )
-            )
-            for number in range(len(image.links))
-        ]
+        alone = image.opened(only=0)  # qemu-img info takes nothing below it
+        facts: dict[str, Any] = json.loads(
+            _run(["qemu-img", "info", "--output=json", "-U", alone], *image.descriptors)
+        )
     except Refused as refused:
         image.close()
         told = refused.message.rpartition("': ")[2]  # not the long name that it was given
         raise refuse(path, f"can't be opened: {told}", refused.hint, refused.reason) from refused
-    image.size = int(facts[0]["virtual-size"])
+    image.size = int(facts["virtual-size"])
     return image
 
 
@@ -247,14 +242,14 @@ def fill(run: Run, image: Image, target: Target, progress: Callable[[float], Non
     )
 
 
-def check(run: Run, image: Image) -> None:
-    """Reads the tables of each file of the image.
+def check(run: Run, image: Image, *, below: bool = True) -> None:
+    """Reads the tables of each file of the image; without `below`, of the first alone.
 
     Raises:
         Refused: DATA, one is damaged, or ends before what they name.
     """
     for number, link in enumerate(image.links):
-        if link.format != "qcow2":
+        if link.format != "qcow2" or (number and not below):
             continue
         command = ["qemu-img", "check", "-q", "-U", image.opened(only=number)]
         answer = run.follow(command, lambda _: None, *image.descriptors, fine=(0, 2, 3))

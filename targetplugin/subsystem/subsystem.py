@@ -435,7 +435,7 @@ class Subsystem:
         """Newest first."""
         return self._operations.all(volume, limit)
 
-    def operation_rate(self, op: int, rate: int | None) -> Shape:
+    def operation_rate(self, op: int, *, rate: int | None = None) -> Shape:
         """Changes how many bytes a second a backup or restore that runs may move, each way.
 
         None: no limit. Returns the Operation.

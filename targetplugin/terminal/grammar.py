@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from targetplugin.terminal.session import Session
+from targetplugin.terminal.sizes import parse_size
 
 LABEL_BYTES = 32
+SLOWEST = 64 << 10  # bytes a second
 MOST_LEGS = 8
 
 Run = Callable[[Session, argparse.Namespace], None]
@@ -83,6 +85,12 @@ def preview(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preview", action="store_true", default=None, help=text)
 
 
+def paced(parser: argparse.ArgumentParser) -> None:
+    """`--rate`: how fast work on an image may be."""
+    text = "move at most so much a second, as in 50M, for the sake of hosts (operation rate)"
+    parser.add_argument("--rate", type=rate, metavar="RATE", help=text)
+
+
 def waits(parser: argparse.ArgumentParser, *, default: bool, what: str) -> None:
     """`--wait` and `--no-wait`: whether the terminal shows progress until the end."""
     parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=default, help=what)
@@ -100,6 +108,14 @@ def label(text: str) -> str:
     if len(text.encode()) > LABEL_BYTES:
         raise argparse.ArgumentTypeError(f"a label has at most {LABEL_BYTES} bytes")
     return text
+
+
+def rate(text: str) -> int:
+    """Bytes a second of `50M` or `50MiB/s`. An argparse type."""
+    found = parse_size(text.strip().removesuffix("/s"))
+    if found < SLOWEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is less than 64 KiB a second")
+    return found
 
 
 def legs(text: str) -> int:

@@ -185,12 +185,13 @@ def exports(found: Sequence[Fields]) -> None:
 
 
 def backups(found: Sequence[Fields]) -> None:
-    heads = ("no.", "volume", "label", "size", "format", "fits", "taken", "path")
+    heads = ("no.", "save", "label", "stands on", "size", "format", "fits", "taken", "path")
     rows = [
         [
             one["number"],
-            one["volume"],
+            one.get("save") or one["volume"],
             one.get("label"),
+            _stands_on(one),
             format_size(one.get("size")),
             one["format"],
             "yes" if one.get("fits") else "no",
@@ -200,6 +201,12 @@ def backups(found: Sequence[Fields]) -> None:
         for one in found
     ]
     draw("Backups", heads, rows)
+
+
+def _stands_on(one: Fields) -> str:
+    """`2, 1`: the chain downwards; the file's name where that is not registered."""
+    numbers = ", ".join(map(str, one.get("stands_on") or []))
+    return numbers or str(one.get("backing") or "").rpartition("/")[2] or "whole"
 
 
 def volume_in_full(one: Fields) -> None:
