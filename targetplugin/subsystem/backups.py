@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from targetplugin.catalog import Backup, Operation, Save, Volume
+from targetplugin.catalog import Backup, Operation, Save, Volume, maps
 from targetplugin.catalog.rows import moment
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.medium import Medium
@@ -94,10 +94,15 @@ class Backups:
             }
             if ask.preview:
                 answer = self._operations.preview(ask, volume, save.generation)
-                answer["operation"]["bytes_total"] = total
+                answer["operation"] |= {
+                    "bytes_total": total,
+                    "extents_changed": maps.count(bits),
+                }
                 return answer
             row = self._operations.begin(ask, volume, save.generation, prepared, bytes_total=total)
-            self._floor.catalog.operation_set(row.id, state="running", in_force=now())
+            self._floor.catalog.operation_set(
+                row.id, state="running", in_force=now(), extents_changed=maps.count(bits)
+            )
             self._begin(
                 row,
                 volume,
@@ -212,6 +217,13 @@ class Backups:
             image = increment.Increment(descriptor, volume.size, cluster)
             increment.write(image, spans, medium.read, moved)
             image.end((link.name, link.format), stamp)
+        except OSError as error:
+            raise Refused(
+                Reason.ENVIRONMENT,
+                f"{beside} can't be written: {error.strerror}",
+                object=beside,
+                hint="make room there, and back it up again",
+            ) from error
         finally:
             os.close(descriptor)
 

@@ -92,7 +92,9 @@ def open_image(path: str, format: str | None = None) -> Image:
 
     Args:
         path: absolute; a symbolic link is followed here, and only here.
-        format: "raw" or "qcow2"; None: by its first bytes. What it stands on states its format.
+        format: "raw" or "qcow2"; None: by its first bytes. What it stands on states its format;
+            and for it to stand on anything, its own is stated here or by its name: the first bytes
+            of a raw disk are whatever its user wrote, a header that names other files say.
     Raises:
         Refused: no such file, not an absolute path, damaged, truncated, encrypted, of another
             lineage than what it stands on, or with a backing file outside of its folder.
@@ -116,7 +118,8 @@ def _open(path: str, real: str, format: str | None) -> Image:
     below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     image = Image(path, format or "", 0, folder)
     try:
-        _descend(image, below, name, format)
+        stated = format is not None or name.endswith(".qcow2")
+        _descend(image, below, name, format, stated)
         _check_lineage(image)
     except BaseException:
         image.close()
@@ -127,7 +130,7 @@ def _open(path: str, real: str, format: str | None) -> Image:
     return image
 
 
-def _descend(image: Image, below: int, top: str, format: str | None) -> None:
+def _descend(image: Image, below: int, top: str, format: str | None, stated: bool) -> None:
     """Opens and judges one file after the other."""
     seen: set[tuple[int, int]] = set()
     name: str | None = top
@@ -154,6 +157,13 @@ def _descend(image: Image, below: int, top: str, format: str | None) -> None:
             header = qcow2.read(link.file.fileno(), shown)
             link.size, link.stamp = header.size, header.stamp
             if header.backing is not None:
+                if not stated:
+                    raise refuse(
+                        image.path,
+                        "begins like a qcow2 image with a backing file, but nobody says that it is"
+                        " one",
+                        "say --format qcow2 if it is; a raw disk may begin with anything",
+                    )
                 name = link.backing = _inside(shown, image.folder, header.backing)
                 format = _stated(shown, header)
 

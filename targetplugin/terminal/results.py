@@ -11,6 +11,7 @@ from targetplugin.terminal.tables import draw, say
 
 Fields = dict[str, Any]
 _AT_ONCE = ("save", "recover", "swap")  # a moment from which they are in force matters to hosts
+_COMPARED = ("backup", "restore")  # images, which count no extents
 _DIFFERENTIAL = ("recover", "resync")  # only what differs is copied
 
 
@@ -38,6 +39,8 @@ def copied(operation: Fields | None) -> str:
     size = format_size(operation.get("bytes_copied") or 0)
     if operation["verb"] in _DIFFERENTIAL and operation.get("extents_changed") is not None:
         return f"{operation['extents_changed']} extents differed, {moved} copied ({size})"
+    if operation["verb"] in _COMPARED and operation.get("bytes_copied"):
+        return f"{size} copied, and all of it compared"
     return f"{moved} extents copied ({size})" if moved else ""
 
 
@@ -48,6 +51,8 @@ def would(verb: str, name: str, result: Fields) -> None:
     say(f"{verb} {operation.get('save') or name}{onto} would be done; nothing was done now.")
     if operation["verb"] in _DIFFERENTIAL and operation.get("extents_changed") is not None:
         say(f"{operation['extents_changed']} extents differ.")
+    if operation["verb"] == "backup" and operation.get("bytes_total") is not None:
+        say(f"{format_size(operation['bytes_total'])} would be read and written.")
 
 
 def tell_effect(sentence: str, operation: Fields | None) -> None:

@@ -52,7 +52,7 @@ def base(folder: Path, name: str = "base.raw") -> Path:
     return path
 
 
-def refused(path: str, why: str, format: str | None = None) -> Refused:
+def refused(path: str, why: str, format: str | None = "qcow2") -> Refused:
     with pytest.raises(Refused) as found, chain.open_image(path, format):
         pass
     assert why in found.value.message, found.value.message
@@ -103,7 +103,7 @@ def test_no_name_of_a_backing_file_leads_elsewhere(tmp_path: Path, name: str, wh
 def test_a_name_in_the_folder_may_be_written_in_full(tmp_path: Path) -> None:
     base(tmp_path)
     for name in ("base.raw", "./base.raw", f"{tmp_path}/base.raw"):
-        with chain.open_image(made(tmp_path / "top.qcow2", (name, "raw"))) as image:
+        with chain.open_image(made(tmp_path / "top.qcow2", (name, "raw")), "qcow2") as image:
             assert [link.name for link in image.links] == ["top.qcow2", "base.raw"]
             assert [link.format for link in image.links] == ["qcow2", "raw"]
             assert "base.raw" not in image.opened()  # qemu-img has no name to follow
@@ -138,12 +138,24 @@ def test_an_image_itself_may_be_found_by_a_link(tmp_path: Path) -> None:
 def test_a_backing_files_format_is_stated_and_never_found_out(tmp_path: Path) -> None:
     made(tmp_path / "base.raw", ("/etc/passwd", "raw"))  # a disk whose user wrote a header on it
     os.truncate(tmp_path / "base.raw", SIZE)
-    with chain.open_image(made(tmp_path / "top.qcow2", ("base.raw", "raw"))) as image:
+    with chain.open_image(made(tmp_path / "top.qcow2", ("base.raw", "raw")), "qcow2") as image:
         assert [link.format for link in image.links] == ["qcow2", "raw"]
     path = made(tmp_path / "top.qcow2", ("base.raw", "raw"))
     refused(patched(path, qcow2.HEADER, struct.pack(">I", 0x12345678)), "does not state the format")
     refused(made(tmp_path / "top.qcow2", ("base.raw", "vmdk")), "of format 'vmdk'")
     refused(made(tmp_path / "top.qcow2", ("base.raw", "")), "format")
+
+
+def test_a_raw_disk_that_begins_like_an_image_stands_on_nothing(tmp_path: Path) -> None:
+    """Its user could bring another volume's backup from the same folder onto it."""
+    base(tmp_path, "secret.raw")
+    path = made(tmp_path / "disk.raw", ("secret.raw", "raw"))
+    refused(path, "nobody says that it is one", None)
+    with chain.open_image(path, "raw") as image:
+        assert len(image.links) == 1
+    os.rename(path, tmp_path / "disk.qcow2")
+    with chain.open_image(str(tmp_path / "disk.qcow2")) as image:
+        assert len(image.links) == 2
 
 
 def test_a_chain_does_not_bite_its_tail_and_has_an_end(tmp_path: Path) -> None:
@@ -159,7 +171,7 @@ def test_a_chain_does_not_bite_its_tail_and_has_an_end(tmp_path: Path) -> None:
     for number in range(chain.MOST_LINKS - 1):
         made(tmp_path / f"{number}", below)
         below = (str(number), "qcow2")
-    with chain.open_image(str(tmp_path / below[0])) as image:
+    with chain.open_image(str(tmp_path / below[0]), "qcow2") as image:
         assert len(image.links) == chain.MOST_LINKS
     refused(made(tmp_path / "more", below), f"more than {chain.MOST_LINKS - 1} others")
 
@@ -177,7 +189,7 @@ def test_the_longest_chain_is_read_and_compared(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(content)
     run = images.Run()
-    with open(disk, "r+b") as file, images.look(str(tmp_path / below[0])) as image:
+    with open(disk, "r+b") as file, images.look(str(tmp_path / below[0]), "qcow2") as image:
         target = images.Target(file.fileno(), SIZE, False, False)
         images.check(run, image)
         assert images.same(run, image, target, lambda _: None)
@@ -202,7 +214,7 @@ def test_under_another_name_an_older_one_may_be_stood_on(tmp_path: Path) -> None
     made(tmp_path / "one", mark=stamp(image="one"))
     made(tmp_path / "other", mark=stamp(image="other"))
     above = stamp(image="three", base="two", base_name="two", older=("two", "one"))
-    with chain.open_image(made(tmp_path / "top", ("one", "qcow2"), above)):
+    with chain.open_image(made(tmp_path / "top", ("one", "qcow2"), above), "qcow2"):
         pass
     refused(made(tmp_path / "top", ("other", "qcow2"), above), "not the image")
     os.rename(tmp_path / "one", tmp_path / "two")  # by mistake, not by rebase
@@ -375,7 +387,7 @@ def test_counts_that_need_several_blocks_and_tables_that_are_far_apart(tmp_path:
     os.close(descriptor)
     told = subprocess.run(["qemu-img", "check", path], capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stdout + told.stderr
-    with images.look(str(path)) as found:
+    with images.look(str(path), "qcow2") as found:
         assert found.size == size
     one = tmp_path / "one"
     for at in places[-3:]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -351,6 +352,25 @@ def test_a_backup_cut_short_leaves_nothing_and_says_so(house: House, monkeypatch
     found = house.subsystem.operation(answer["operation"]["id"])
     assert found["state"] == "failed"
     assert "nothing was written to" in found["error"]
+    assert not [name for name in os.listdir(house.folder) if "two" in name]
+
+
+def test_a_full_disk_leaves_no_increment_and_says_so(house: House, monkeypatch: Any) -> None:
+    house.subsystem.save("ledger", label="one", policy="copy")
+    house.finish()
+    backup(house, "ledger@one", "one.qcow2")
+    house.write(1, "a")
+    house.subsystem.save("ledger", label="two")
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        answer = house.subsystem.backup("ledger@two", str(house.folder / "two.qcow2"), base=1)
+        done = house.wait(answer)
+    assert done["state"] == "failed"
+    assert "can't be written: No space left" in done["error"]
     assert not [name for name in os.listdir(house.folder) if "two" in name]
 
 
