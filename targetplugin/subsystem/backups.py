@@ -237,6 +237,7 @@ class Backups:
                 object=path,
                 hint="back it up again, to another path",
             )
+        self._registered.check_unneeded(path, f"{path} can't be written over any more")
         current = self._floor.catalog.operation_get(row.id)
         assert current is not None
         whole = {**current.prepared, "whole": _identity(beside)}

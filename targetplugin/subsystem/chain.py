@@ -224,7 +224,15 @@ def _check_lineage(image: Image) -> None:
     """Refuses a chain whose stamps say that its files do not belong on each other."""
     for above, under in zip(image.links, image.links[1:], strict=False):
         shown = f"{image.folder}/{above.name}"
-        if above.stamp is None or (under.stamp is None and not above.stamp.base):
+        if above.stamp is None:
+            continue
+        if under.stamp is None and not above.stamp.base:  # a raw backup, which bears none
+            if under.size != above.stamp.size:
+                raise refuse(
+                    f"{image.folder}/{under.name}",
+                    f"has {under.size} bytes, and was written with {above.stamp.size}: it is"
+                    " truncated, or another image",
+                )
             continue
         stamp = under.stamp
         if stamp is None or stamp.volume != above.stamp.volume:

@@ -31,6 +31,7 @@ _KNOWN = _DIRTY | _CORRUPT | _DATA_FILE | _COMPRESSION | _LONG_L2
 _FIXED = struct.Struct(">4sIQIIQIIQQIIQ")  # both versions begin with it
 _FEATURES = struct.Struct(">QQQII")  # and version 3 goes on with it
 _PLAIN = "convert it with qemu-img to an image that stands for itself"
+_RESIZED = "give it back its size with qemu-img resize, or convert it to an image without a stamp"
 _CHECK = "look at it with qemu-img check, or use another copy of it"
 
 
@@ -139,9 +140,13 @@ def read(descriptor: int, path: str) -> Header:
     name = _name(path, first, name_at, name_bytes) if name_at else None
     found = _extensions(path, first, length, name_at or len(first))
     stamp = _stamp(path, found[STAMP]) if STAMP in found else None
-    if stamp is not None and (whole < stamp.length or size != stamp.size):
+    if stamp is not None and whole < stamp.length:
         raise refuse(
             path, f"is truncated: it was written with {stamp.length} bytes, and has {whole}"
+        )
+    if stamp is not None and size != stamp.size:
+        raise refuse(
+            path, f"was resized: its disk had {stamp.size} bytes, and has {size}", _RESIZED
         )
     format = found.get(BACKING_FORMAT)
     return Header(size, cluster, name, format.decode("latin-1") if format else None, stamp)

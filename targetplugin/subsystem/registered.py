@@ -68,11 +68,15 @@ class Registered:
             }
         with self._catalog.transaction():
             for row in self._catalog.backups(volume.uuid):
-                if row.path == path:  # looked at again: it keeps its number
-                    if row.image == facts["image"] and not row.image and row.size == image.size:
-                        facts["generation"] = row.generation
-                    facts["label"] = label or row.label
-                    return self._views.backup(self._catalog.backup_set(row.number, **facts))
+                if row.path != path:
+                    continue
+                if (row.image, row.format, row.size) != (facts["image"], image.format, image.size):
+                    self._catalog.backup_remove(row.number)  # it is another image
+                    continue
+                if not row.image:
+                    facts["generation"] = row.generation
+                facts["label"] = label or row.label  # looked at again: it keeps its number
+                return self._views.backup(self._catalog.backup_set(row.number, **facts))
             return self._views.backup(
                 self._catalog.backup_add(volume.uuid, path, label, **facts)  # type: ignore[arg-type]
             )
@@ -92,7 +96,11 @@ class Registered:
                 self._catalog.backup_remove(row.number)
 
     def check_unneeded(self, path: str, what: str) -> None:
-        """Raises Refused where other backups stand on the file, or one is being written onto it."""
+        """Raises Refused where other backups stand on the file, or one is being written onto it.
+
+        Args:
+            what: what can't be done therefore, for the text.
+        """
         needing = [
             row.number
             for row in self._catalog.backups()

@@ -209,6 +209,11 @@ def test_files_of_different_volumes_are_no_chain(tmp_path: Path) -> None:
     refused(made(tmp_path / "top", ("low", "qcow2"), above), "is no backup of its volume")
 
 
+def test_a_raw_base_that_is_truncated_is_refused(tmp_path: Path) -> None:
+    os.truncate(base(tmp_path), SIZE - 512)
+    refused(made(tmp_path / "top"), "it is truncated, or another image")
+
+
 def test_under_another_name_an_older_one_may_be_stood_on(tmp_path: Path) -> None:
     base(tmp_path)
     made(tmp_path / "one", mark=stamp(image="one"))
@@ -277,6 +282,12 @@ def test_a_later_or_damaged_stamp_is_refused(tmp_path: Path) -> None:
         assert whole.count(old) == 1
         Path(path).write_bytes(whole.replace(old, new))
         refused(path, why)
+
+
+def test_an_image_that_was_resized_is_refused(tmp_path: Path) -> None:
+    base(tmp_path)
+    path = made(tmp_path / "top")
+    refused(patched(path, 24, struct.pack(">Q", SIZE // 2)), "was resized")
 
 
 def test_a_truncated_image_is_refused(tmp_path: Path) -> None:

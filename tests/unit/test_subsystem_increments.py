@@ -328,6 +328,16 @@ def test_a_restored_image_is_no_point_that_a_stamp_alone_proves(house: House) ->
     assert house.subsystem.backup_register("ledger", path)["save"] is None
 
 
+def test_another_image_at_a_path_gets_a_number_of_its_own(house: House) -> None:
+    path = image(house.folder / "one.img", "k")
+    assert house.subsystem.backup_register("ledger", path, label="l")["number"] == 1
+    again = house.subsystem.backup_register("ledger", path)
+    assert (again["number"], again["label"]) == (1, "l")
+    image(house.folder / "one.img", "kl")
+    assert house.subsystem.backup_register("ledger", path)["number"] == 2
+    assert [b["number"] for b in house.subsystem.backup_list()] == [2]
+
+
 def test_another_backup_at_a_path_takes_the_old_ones_number_off(house: House) -> None:
     house.subsystem.save("ledger", label="one")
     path = backup(house, "ledger@one", "one.qcow2")
