@@ -443,7 +443,7 @@ def test_a_rate_holds_a_backup_back_and_can_be_taken_away(house: House) -> None:
     house.subsystem.save("ledger", label="two")
     began = time.monotonic()
     backup(house, "ledger@two", "two.qcow2", base=1, rate=8 * MIB)
-    assert 1.5 < time.monotonic() - began < 10  # 8 MiB are written, and 8 MiB compared
+    assert 0.9 < time.monotonic() - began < 10  # 8 MiB are written, and more compared
 
 
 def test_a_run_that_is_held_can_be_aborted(house: House) -> None:
