@@ -22,7 +22,10 @@ from targetplugin.subsystem.qcow2 import Stamp, refuse
 
 FORMATS = ("raw", "qcow2")
 MOST_LINKS = 32
-_REBASE = "put the whole chain into one folder, and name it there with qemu-img rebase -u -b NAME -F FORMAT"
+_REBASE = (
+    "put the whole chain into one folder, and name it there with"
+    " qemu-img rebase -u -b NAME -F FORMAT"
+)
 
 
 @dataclass
