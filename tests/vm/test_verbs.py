@@ -118,7 +118,7 @@ def test_an_increment_is_written_through_a_kill_and_restored_with_its_base(ledge
         "systemctl kill -s KILL targetplugind; sleep 1;"
         "until targetplugin status > /dev/null 2>&1; do sleep 0.2; done; ls -A /var/tmp"
     )
-    left = ledger.lab.exec("target", ["sh", "-c", script], timeout=60).stdout
+    left = ledger.lab.exec("target", ["sh", "-c", script], timeout=200).stdout
     assert "two.qcow2" not in left
     failed = ledger.operation("backup")
     assert failed["state"] == "failed"
