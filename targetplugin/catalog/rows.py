@@ -234,15 +234,25 @@ class Request:
 
 @dataclass(frozen=True)
 class Backup:
-    """A backup image that an operator registered for a volume. `number` is never used twice."""
+    """A backup image that an operator registered for a volume. `number` is never used twice.
+
+    Attributes:
+        size: of the disk in it, bytes.
+        generation: the volume's point that it holds; 0: not known.
+        image: the identity that its stamp gives it; "": it bears none.
+        backing: path of the image that it stands on; "": it stands for itself.
+    """
 
     number: int
     volume: bytes
     path: str
     label: str
     format: str  # "qcow2" or "raw"
-    size: int  # of the volume that is in it
+    size: int
     created: str
+    generation: int = 0
+    image: str = ""
+    backing: str = ""
 
 
 @dataclass(frozen=True)

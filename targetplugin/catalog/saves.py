@@ -123,10 +123,17 @@ class SaveTables(Tables):
     # --- backups -------------------------------------------------------------------------------
 
     def backup_add(
-        self, volume: bytes, path: str, label: str, format: str, size: int, created: str = ""
+        self,
+        volume: bytes,
+        path: str,
+        label: str,
+        format: str,
+        size: int,
+        created: str = "",
+        **lineage: Any,
     ) -> Backup:
-        """Registers an image; its number is never used again."""
-        row = Backup(0, volume, path, label, format, size, created or moment())
+        """Registers an image; its number is never used again. `lineage`: as in Backup."""
+        row = Backup(0, volume, path, label, format, size, created or moment(), **lineage)
         number = self._db.insert("backups", columns(row, without=("number",)))
         return replace(row, number=number)
 
@@ -140,6 +147,15 @@ class SaveTables(Tables):
             "SELECT * FROM backups WHERE ?1 IS NULL OR volume = ?1 ORDER BY number", volume
         )
         return [make(Backup, row) for row in rows]
+
+    def backup_set(self, number: int, **changes: Any) -> Backup:
+        """Changes anything but the number and the volume."""
+        with self._db.transaction():
+            self._db.update("backups", {"number": number}, changes)
+            found = self.backup_get(number)
+            if found is None:
+                raise missing("backup", str(number))
+            return found
 
     def backup_remove(self, number: int) -> None:
         """Forgets it; the image stays."""

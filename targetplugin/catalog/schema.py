@@ -204,6 +204,11 @@ STEPS = (
         added TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    ALTER TABLE backups ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE backups ADD COLUMN image TEXT NOT NULL DEFAULT '';
+    ALTER TABLE backups ADD COLUMN backing TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 VERSION = len(STEPS)

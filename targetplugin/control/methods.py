@@ -24,6 +24,7 @@ Label = Annotated[str, Meta(max_length=32)]
 RequestId = Annotated[str, Meta(pattern="^[0-9a-fA-F]{32}$")]
 Date = Annotated[datetime, Meta(tz=True)]
 Format = Literal["qcow2", "raw"]
+Rate = Annotated[int, Meta(ge=64 << 10, le=(1 << 63) - 1)]  # bytes a second
 Seconds = Annotated[float, Meta(ge=0, le=60)]
 
 # iqn and naa by RFC 7143, 4.2.7.4 and 4.2.7.6; eui by 4.2.7.5.
@@ -311,6 +312,8 @@ class Restore(Params):
     format: Format | UnsetType | None = UNSET
     backup: Number | UnsetType | None = UNSET
     onto: Name | UnsetType | None = UNSET
+    rate: Rate | UnsetType | None = UNSET
+    force: bool | UnsetType = UNSET
     preview: bool | UnsetType = UNSET
     request: RequestId | UnsetType | None = UNSET
 
@@ -326,10 +329,15 @@ class Backup(OfSave):
     label: Label | UnsetType = UNSET
     register: bool | UnsetType = UNSET
     force: bool | UnsetType = UNSET
+    since: Name | UnsetType | None = UNSET
+    base: Number | UnsetType | None = UNSET
+    rate: Rate | UnsetType | None = UNSET
     preview: bool | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         _absolute("path", self.path)
+        if isinstance(self.since, str) and isinstance(self.base, int):
+            raise ValueError("parameter 'since': name a save or a backup's number, one of them")
 
 
 class BackupRegister(Params):
@@ -337,6 +345,7 @@ class BackupRegister(Params):
     path: Path
     label: Label | UnsetType = UNSET
     format: Format | UnsetType | None = UNSET
+    force: bool | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         _absolute("path", self.path)
@@ -375,6 +384,10 @@ class OperationList(OfVolume):
 
 class OperationWait(OfOperation):
     timeout: Seconds
+
+
+class OperationRate(OfOperation):
+    rate: Rate | UnsetType | None = UNSET
 
 
 @dataclass(frozen=True)
@@ -432,6 +445,7 @@ METHODS: dict[str, Method] = {
     "operation.get": Method(OfOperation, "operation"),
     "operation.list": Method(OperationList, "operations"),
     "operation.wait": Method(OperationWait, "operation_wait"),
+    "operation.rate": Method(OperationRate, "operation_rate"),
 }
 
 

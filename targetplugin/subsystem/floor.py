@@ -34,7 +34,7 @@ class Runtime:
         handle: the engine's, or None while the volume is down; `why_down` then says why.
         ring: descriptor of its ring while it is served.
         tasks: how to stop what reads or fills a save outside the engine, by operation.
-        progress: how far that is, 0.0 to 1.0.
+        progress: how far that is, 0.0 to 1.0; `left`: what gives the seconds that it still takes.
     """
 
     uuid: bytes
@@ -44,6 +44,7 @@ class Runtime:
     ring: int | None = None
     tasks: dict[int, Callable[[], None]] = field(default_factory=dict)
     progress: dict[int, float] = field(default_factory=dict)
+    left: dict[int, Callable[[], float | None]] = field(default_factory=dict)
 
 
 class Floor:

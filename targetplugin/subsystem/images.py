@@ -1,58 +1,40 @@
-"""Images: what qemu-img says of them, and running it to fill a medium, to write a backup and to
-compare both.
+"""Images: running qemu-img to fill a medium, to write a backup and to compare both, no faster than
+it may.
 
-Every file is given to qemu-img with its format and without a backing file, so that the content of
-an image can name no
-other file. Knows descriptors and paths; no save, volume or catalog.
+Files are opened by chain.py and given to qemu-img as descriptors, so that the content of an image
+can name no other file. Knows descriptors and paths; no save, volume or catalog.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
-import struct
+import select
+import signal
 import subprocess
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from targetplugin.errors import Reason, Refused
+from targetplugin.subsystem import qcow2
+from targetplugin.subsystem.chain import FORMATS, Image, open_image
+from targetplugin.subsystem.pace import Pace
+from targetplugin.subsystem.qcow2 import Stamp, refuse
 
-FORMATS = ("raw", "qcow2")
-_QCOW2_MAGIC = b"QFI\xfb"
-_CORRUPT = 2  # incompatible features of a qcow2 header
-_DATA_FILE = 4
+__all__ = ["FORMATS", "Image", "Run", "Stopped", "Target", "fill", "look", "same", "write"]
+
 _PROGRESS = re.compile(rb"\(\s*([0-9.]+)/100%\)")
-
-
-@dataclass(frozen=True)
-class Image:
-    """An image that can be restored: `size` is that of the disk in it, in bytes."""
-
-    path: str
-    format: str
-    size: int
+_MOVED = re.compile(rb"^[rw]char: (\d+)$", re.MULTILINE)
+_TICK, _IDLE_TICK = 0.01, 0.25  # seconds between two looks at a run with a limit, and without
 
 
 class Stopped(Exception):
     """The run was aborted by whoever asked for it."""
-
-
-def _refuse(reason: Reason, path: str, why: str, hint: str) -> Refused:
-    return Refused(reason, f"the image {path} {why}", object=path, hint=hint)
-
-
-def _opened(path: str, format: str) -> str:
-    """The file as qemu-img takes it, with its format and no backing file.
-
-    A window on a medium has a size.
-    """
-    node: dict[str, Any] = {"driver": format, "file": {"driver": "file", "filename": path}}
-    if format == "qcow2":
-        node["backing"] = None
-    return "json:" + json.dumps(node)
 
 
 def _window(descriptor: int, size: int, block_device: bool, direct: bool) -> str:
@@ -71,57 +53,36 @@ def _window(descriptor: int, size: int, block_device: bool, direct: bool) -> str
 
 
 def look(path: str, format: str | None = None) -> Image:
-    """What an image is.
+    """What an image is; it stays open, and is the caller's to close.
 
     Args:
         format: "raw" or "qcow2"; None: by its first bytes.
     Raises:
-        Refused: no such file, not an absolute path, damaged, encrypted, or it names other files.
+        Refused: as open_image; or qemu-img can't open it.
     """
-    if not os.path.isabs(path):
-        raise _refuse(Reason.USAGE, path, "is not an absolute path", "give the path from /")
-    if format is not None and format not in FORMATS:
-        raise Refused(Reason.USAGE, f"{format!r} is no format", hint="say raw or qcow2")
+    image = open_image(path, format)
     try:
-        if not Path(path).is_file():
-            raise _refuse(Reason.NOT_FOUND, path, "is not there or no file", "check the path")
-        with open(path, "rb") as file:
-            magic = file.read(104)
-    except OSError as error:
-        raise _refuse(
-            Reason.ENVIRONMENT, path, f"can't be read: {error.strerror}", "check it"
-        ) from error
-    format = format or ("qcow2" if magic[:4] == _QCOW2_MAGIC else "raw")
-    if format == "qcow2":
-        _check_qcow2(path, magic)
-    facts: dict[str, Any] = json.loads(
-        _run(["qemu-img", "info", "--output=json", "-U", _opened(path, format)])
-    )
-    return Image(path, format, int(facts["virtual-size"]))
+        alone = image.opened(only=0)  # qemu-img info takes nothing below it
+        facts: dict[str, Any] = json.loads(
+            _run(["qemu-img", "info", "--output=json", "-U", alone], *image.descriptors)
+        )
+    except Refused as refused:
+        image.close()
+        told = refused.message.rpartition("': ")[2]  # not the long name that it was given
+        raise refuse(path, f"can't be opened: {told}", refused.hint, refused.reason) from refused
+    image.size = int(facts["virtual-size"])
+    return image
 
 
-def _check_qcow2(path: str, header: bytes) -> None:
-    """Reads the header before qemu-img does, so that no file which it names is ever opened."""
-    if len(header) < 72 or header[:4] != _QCOW2_MAGIC:
-        raise _refuse(Reason.DATA, path, "is no qcow2 image", "name its format")
-    version, backing, crypt = struct.unpack_from(">4xIQ", header) + struct.unpack_from(
-        ">I", header, 32
-    )
-    features = struct.unpack_from(">Q", header, 72)[0] if version >= 3 else 0
-    plain = "convert it with qemu-img to an image that stands for itself"
-    if backing:
-        raise _refuse(Reason.DATA, path, "has a backing file", plain)
-    if crypt:
-        raise _refuse(Reason.DATA, path, "is encrypted", plain)
-    if features & _DATA_FILE:
-        raise _refuse(Reason.DATA, path, "keeps its data in another file", plain)
-    if features & _CORRUPT:
-        raise _refuse(Reason.DATA, path, "is marked corrupt", "check it with qemu-img check")
-
-
-def _run(command: list[str]) -> bytes:
+def _run(command: list[str], *descriptors: int) -> bytes:
     try:
-        done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            pass_fds=descriptors,
+        )
     except FileNotFoundError as error:
         raise Refused(
             Reason.ENVIRONMENT, "qemu-img is not installed", hint="install the package qemu-utils"
@@ -141,29 +102,55 @@ def _failed(command: list[str], code: int, told: bytes) -> Refused:
 
 
 class Run:
-    """One run of qemu-img that can be followed and stopped."""
+    """One run of work on images that can be followed, slowed down and stopped.
 
-    def __init__(self) -> None:
+    Attributes:
+        pace: how fast it may be; can be changed at any time.
+    """
+
+    def __init__(self, rate: int | None = None) -> None:
+        self.pace = Pace(rate)
         self._process: subprocess.Popen[bytes] | None = None
-        self._stopped = False
+        self._stopped = threading.Event()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
 
     def stop(self) -> None:
         """Ends what runs, and lets nothing start any more; the one who waits gets Stopped."""
-        self._stopped = True
+        self._stopped.set()
         process = self._process
         if process is not None:
             process.terminate()
+            process.send_signal(signal.SIGCONT)  # one that is held hears nothing before
+
+    def moved(self, count: int) -> None:
+        """So many bytes were moved here; waits until more may be. Raises Stopped."""
+        self.pace.took(count)
+        while not self._stopped.is_set() and (owed := self.pace.owed()):
+            self._stopped.wait(min(owed, _IDLE_TICK))
+        if self._stopped.is_set():
+            raise Stopped
 
     def follow(
-        self, command: list[str], progress: Callable[[float], None], *descriptors: int
+        self,
+        command: list[str],
+        progress: Callable[[float], None],
+        *descriptors: int,
+        fine: tuple[int, ...] = (0, 1),
+        sides: int = 1,
     ) -> int:
         """Runs a command of qemu-img with -p. Returns its exit status; progress gets 0.0 to 1.0.
 
         It dies with this process. Until its last request is over it keeps the descriptors, and
         with them the lock that lets nobody else open the medium (rule 19).
+
+        Args:
+            fine: the exit statuses that are answers; others are failures.
+            sides: how many disks of the same size it reads: what it moves is a part of that.
         """
-        if self._stopped:
-            raise Stopped
+        self.moved(0)  # what came before may be owed still
         try:
             process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *command],
@@ -177,22 +164,60 @@ class Run:
                 Reason.ENVIRONMENT, "setpriv is not installed", hint="install util-linux"
             ) from error
         self._process = process
-        if self._stopped:
+        if self._stopped.is_set():
             process.terminate()
         assert process.stdout is not None
         assert process.stderr is not None
+        held = _Held(process, self.pace, sides)
         with process:
-            while told := os.read(process.stdout.fileno(), 4096):
-                found = _PROGRESS.findall(told)
-                if found:
-                    progress(float(found[-1]) / 100)
+            while True:
+                wait = _TICK if self.pace.rate else _IDLE_TICK
+                if select.select([process.stdout], [], [], wait)[0]:
+                    told = os.read(process.stdout.fileno(), 4096)
+                    if not told:
+                        break
+                    found = _PROGRESS.findall(told)
+                    if found:
+                        progress(float(found[-1]) / 100)
+                held.look(self._stopped.is_set())
             complaint = process.stderr.read()
         self._process = None
-        if self._stopped:
+        if self._stopped.is_set():
             raise Stopped
-        if process.returncode not in (0, 1) or (process.returncode and complaint):
+        if process.returncode not in fine or (process.returncode == 1 and complaint):
             raise _failed(command, process.returncode, complaint)
         return process.returncode
+
+
+class _Held:
+    """Lets a process go on only as fast as it may: it is stopped while it is ahead of its pace."""
+
+    def __init__(self, process: subprocess.Popen[bytes], pace: Pace, sides: int) -> None:
+        self._process = process
+        self._pace = pace
+        self._sides = sides
+        self._seen = 0
+        self._held = False
+
+    def look(self, ends: bool) -> None:
+        """Call it every few milliseconds. `ends`: it is to end, and is held no more."""
+        moved = self._moved()
+        self._pace.took(max(0, moved - self._seen))
+        self._seen = moved
+        hold = self._pace.owed() > 0 and not ends
+        if hold != self._held:
+            self._held = hold
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGSTOP if hold else signal.SIGCONT)
+
+    def _moved(self) -> int:
+        """Bytes that it read or wrote, whichever is more."""
+        try:
+            with open(f"/proc/{self._process.pid}/io", "rb") as file:
+                counted = [int(number) for number in _MOVED.findall(file.read())]
+        except OSError:  # it is gone
+            return self._seen
+        return max(counted, default=0) // self._sides
 
 
 @dataclass(frozen=True)
@@ -208,12 +233,27 @@ class Target:
 def fill(run: Run, image: Image, target: Target, progress: Callable[[float], None]) -> None:
     """Writes the image's disk onto the medium from offset 0; what lies behind it is not touched."""
     window = _window(target.descriptor, image.size, target.block_device, target.direct)
-    opened = _opened(image.path, image.format)
     run.follow(
-        ["qemu-img", "convert", "-p", "-n", "-U", "-O", "raw", opened, window],
+        ["qemu-img", "convert", "-p", "-n", "-U", "-O", "raw", image.opened(), window],
         progress,
         target.descriptor,
+        *image.descriptors,
     )
+
+
+def check(run: Run, image: Image, *, below: bool = True) -> None:
+    """Reads the tables of each file of the image; without `below`, of the first alone.
+
+    Raises:
+        Refused: DATA, one is damaged, or ends before what they name.
+    """
+    for number, link in enumerate(image.links):
+        if link.format != "qcow2" or (number and not below):
+            continue
+        command = ["qemu-img", "check", "-q", "-U", image.opened(only=number)]
+        answer = run.follow(command, lambda _: None, *image.descriptors, fine=(0, 2, 3))
+        if answer == 2:  # 3 is room that is lost, and no data
+            raise refuse(f"{image.folder}/{link.name}", "is damaged or truncated")
 
 
 def write(
@@ -231,11 +271,19 @@ def write(
         os.close(descriptor)
 
 
+def stamp(path: str, stamp: Stamp) -> None:
+    """Writes a stamp into a qcow2 image that was just written and stands for itself; durable."""
+    with io.FileIO(path, "r+") as file:
+        descriptor = file.fileno()
+        cluster = qcow2.read(descriptor, path).cluster
+        first = os.pread(descriptor, cluster, 0)
+        length = os.fstat(descriptor).st_size
+        os.pwrite(descriptor, qcow2.stamped(first, replace(stamp, length=length), path), 0)
+        os.fsync(descriptor)
+
+
 def same(run: Run, image: Image, target: Target, progress: Callable[[float], None]) -> bool:
     """Whether the medium's first `size` bytes are the image's disk, followed by zeros."""
     window = _window(target.descriptor, target.size, target.block_device, target.direct)
-    opened = _opened(image.path, image.format)
-    return (
-        run.follow(["qemu-img", "compare", "-p", "-U", opened, window], progress, target.descriptor)
-        == 0
-    )
+    command = ["qemu-img", "compare", "-p", "-U", image.opened(), window]
+    return run.follow(command, progress, target.descriptor, *image.descriptors, sides=2) == 0

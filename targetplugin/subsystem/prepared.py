@@ -18,6 +18,7 @@ from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.legs import Legs
 from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.rates import INTERRUPTED
+from targetplugin.subsystem.restores import Restores
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
 
@@ -36,6 +37,7 @@ class Prepared:
         saves: Saves,
         legs: Legs,
         backups: Backups,
+        restores: Restores,
     ) -> None:
         self._floor = floor
         self._catalog = floor.catalog
@@ -43,7 +45,7 @@ class Prepared:
         self._settle = settle
         self._saves = saves
         self._legs = legs
-        self._backups = backups
+        self._images: dict[str, Backups | Restores] = {"backup": backups, "restore": restores}
 
     def mark_interrupted(self) -> None:
         """What is not over now can't tell how fast it was: the daemon was away meanwhile."""
@@ -54,15 +56,15 @@ class Prepared:
                     self._catalog.operation_set(row.id, prepared=prepared)
 
     def drop_images(self) -> None:
-        """What read or filled an image when the daemon ended is undone."""
+        """What read or filled an image when the daemon ended is undone, or ended where it was whole."""
         for row in self._catalog.operations(running=True, limit=1 << 30):
-            if row.verb not in ("restore", "backup"):
+            if row.verb not in self._images:
                 continue
             with left_to_the_next_start(f"the end of {row.verb} {row.id}"):
                 if row.state == "prepared":
                     self._operations.drop(row, "the daemon ended before it began")
                 else:
-                    self._backups.drop(row)
+                    self._images[row.verb].drop(row)
 
     def end(self, row: Operation, record: Record) -> None:
         """Finishes a prepared operation that is in force, drops one that is not."""

@@ -21,13 +21,16 @@ from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.groups import Groups
 from targetplugin.subsystem.holds import Holds
 from targetplugin.subsystem.hooks import Hooks
+from targetplugin.subsystem.imageruns import ImageRuns
 from targetplugin.subsystem.legs import Legs
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.points import Points
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Kernel, MakeEngine, Rings
 from targetplugin.subsystem.prepared import Prepared
+from targetplugin.subsystem.registered import Registered
 from targetplugin.subsystem.replace import Replace
+from targetplugin.subsystem.restores import Restores
 from targetplugin.subsystem.retain import Retain
 from targetplugin.subsystem.retention import Rules
 from targetplugin.subsystem.saves import Saves
@@ -85,7 +88,10 @@ class Subsystem:
             floor, views, operations, settle, self._groups, self._points, self._saves
         )
         self._taken_back = TakenBack(floor, views, operations, settle, self._points, self._together)
-        self._backups = Backups(floor, views, operations, pool, settle)
+        self._image_runs = runs = ImageRuns(floor, operations, settle)
+        self._registered = registered = Registered(floor, views)
+        self._restores = Restores(floor, views, operations, pool, settle, runs, registered)
+        self._backups = Backups(floor, views, operations, runs, registered)
         self._clones = Clones(floor, views, operations, pool, settle, self._volumes)
         self._scrub = Scrub(floor, views, operations)
         self._exports = Exports(floor, views)
@@ -98,7 +104,9 @@ class Subsystem:
             settle,
             self._volumes,
             self._legs,
-            Prepared(floor, operations, settle, self._saves, self._legs, self._backups),
+            Prepared(
+                floor, operations, settle, self._saves, self._legs, self._backups, self._restores
+            ),
             self._transfers,
             self._exports,
             self._saves,
@@ -145,7 +153,7 @@ class Subsystem:
         self._scrub.stop()
         self._comeback.stop()
         self._retain.stop()
-        self._backups.stop()
+        self._image_runs.stop()
         for volume in self._floor.catalog.volumes():
             with self._floor.runtime(volume.uuid).lock:
                 self._exports.ring_gone(volume)
@@ -688,22 +696,26 @@ class Subsystem:
         format: str | None = None,
         backup: int | None = None,
         onto: str | None = None,
+        rate: int | None = None,
         door: str = "terminal",
         request: bytes | None = None,
+        force: bool = False,
         preview: bool = False,
     ) -> Shape:
         """Fills a spare from an image and compares them, beside the hosts; swap makes it the
         volume.
 
         Args:
-            image: absolute path of a raw or qcow2 image that stands for itself; format None: by its
-                first bytes.
+            image: absolute path of a raw or qcow2 image, which may stand on others of its folder;
+                format None: by its first bytes.
             backup: or the number of one that is registered for this volume.
             onto: the free medium to fill.
+            rate: bytes a second at most; see operation_rate.
+            force: although it is a backup of another volume (terminal only).
         """
         body = {"volume": volume, "image": image, "format": format, "backup": backup, "onto": onto}
         ask = Ask("restore", body, door, request, preview)
-        return self._backups.restore(ask, volume, image, format, backup, onto)
+        return self._restores.restore(ask, volume, image, format, backup, onto, rate, force)
 
     def backup(
         self,
@@ -714,29 +726,50 @@ class Subsystem:
         label: str = "",
         register: bool = True,
         force: bool = False,
+        since: str | None = None,
+        base: int | None = None,
+        rate: int | None = None,
         preview: bool = False,
     ) -> Shape:
-        """Writes a whole save to an image and compares them, beside the hosts.
+        """Writes a save to an image and compares them, beside the hosts.
 
         Args:
             path: absolute; it appears there when it is whole. `force`: in the place of a file.
             register: so that a host can ask for it by number.
+            since: an older save: only what differs from it is written, as a qcow2 image that stands
+                on the newest backup of that save in the same folder.
+            base: or the number of the backup that it is to stand on.
+            rate: bytes a second at most; see operation_rate.
         """
         ask = Ask("backup", preview=preview)
-        return self._backups.backup(ask, save, path, format, label, register, force)
+        return self._backups.backup(
+            ask, save, path, format, label, register, force, since, base, rate
+        )
 
     def backup_register(
-        self, volume: str, path: str, *, label: str = "", format: str | None = None
+        self,
+        volume: str,
+        path: str,
+        *,
+        label: str = "",
+        format: str | None = None,
+        force: bool = False,
     ) -> Shape:
-        """Lets hosts of a volume ask for an image by number. Returns a Backup."""
-        return self._backups.register(volume, path, label, format)
+        """Lets hosts of a volume ask for an image by number. Returns a Backup.
+
+        One that is registered already is looked at again, and keeps its number.
+
+        Args:
+            force: although it is a backup of another volume.
+        """
+        return self._registered.register(volume, path, label, format, force)
 
     def backup_forget(self, number: int) -> Shape:
-        """Takes that back; the image stays."""
-        return self._backups.forget(number)
+        """Takes that back; the image stays. Refused while others stand on it."""
+        return self._registered.forget(number)
 
     def backup_list(self, volume: str | None = None) -> list[Shape]:
-        return self._backups.all(volume)
+        return self._registered.all(volume)
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -793,6 +826,13 @@ class Subsystem:
     def operations(self, volume: str | None = None, limit: int = 50) -> list[Shape]:
         """Newest first."""
         return self._operations.all(volume, limit)
+
+    def operation_rate(self, op: int, *, rate: int | None = None) -> Shape:
+        """Changes how many bytes a second a backup or restore that runs may move, each way.
+
+        None: no limit. Returns the Operation.
+        """
+        return self._image_runs.set_rate(op, rate)
 
     def operation_wait(self, op: int, timeout: float) -> Shape:
         """The operation when it is over, or as it is after `timeout` seconds."""

@@ -24,6 +24,7 @@ BLOCK_SIZE = 512
 MAPS_KEPT = 32  # frozen maps in memory: 2 MiB each for a TiB in extents of 64 KiB
 REPLACE_AFTER = 300  # seconds in which a leg that was lost may come back
 LEAST_PROGRESS = 0.01  # below it nobody knows how long it takes
+IMAGES = ("restore", "backup")  # verbs that work on images, outside the engine
 LEFT_OVER = "left over"  # how the use begins of a medium that another catalog knew
 Shape = dict[str, Any]
 
@@ -47,7 +48,7 @@ class Views:
 
     def operation(self, row: Operation) -> Shape:
         """id, verb, volume, save, the undo save that it took, state, progress, counts of extents and
-        bytes, times, error, door, request.
+        bytes, rate and seconds left where they are known, times, error, door, request.
         """
         progress, copied = row.progress, row.extents_copied
         if row.state == "running" and row.volume is not None:
@@ -55,6 +56,11 @@ class Views:
         elif row.state == "running" and "members" in row.prepared:
             progress, copied = self._progress_of_all(row)
         size = row.prepared.get("extent_size", 0)
+        bytes_copied = copied * size
+        if row.verb in IMAGES:  # they count no extents
+            bytes_copied = row.bytes_copied
+            if row.state == "running":
+                bytes_copied = int(progress * row.bytes_total)
         save = row.save if row.save is not None else row.prepared.get("frozen")
         undo = row.prepared.get("frozen") if row.in_force and row.prepared.get("undo") else None
         return {
@@ -67,8 +73,9 @@ class Views:
             "progress": round(progress, 4),
             "extents_changed": row.extents_changed,
             "extents_copied": copied,
-            "bytes_copied": copied * size if size else row.bytes_copied,
+            "bytes_copied": bytes_copied if size else row.bytes_copied,
             "bytes_total": row.bytes_total,
+            "rate": row.prepared.get("rate"),
             "pause_ms": _milliseconds(row.pause_us),
             "drain_ms": _milliseconds(row.drain_us),
             "pause_work_ms": _milliseconds(row.pause_work_us),
@@ -110,6 +117,10 @@ class Views:
             return None
         if row.verb == "scrub":
             return round(row.bytes_total * (1 - progress) / int(row.prepared["rate"]), 1)
+        if row.verb in IMAGES and row.volume is not None:
+            left = self._floor.runtime(row.volume).left.get(row.id)
+            seconds = left() if left else None
+            return None if seconds is None else round(seconds, 1)
         if row.in_force is None or progress < LEAST_PROGRESS:
             return None
         return round(_seconds(row.in_force, now()) * (1 - progress) / progress, 1)
@@ -422,8 +433,16 @@ class Views:
         }
 
     def backup(self, row: Backup) -> Shape:
-        """number, volume, path, label, format, size, created, and whether it fits its volume."""
+        """number, volume, save that it holds, path, label, format, size, created, the path that it
+        stands on, numbers of all that it stands on, nearest first, and whether it fits its volume.
+        """
         volume = self._floor.catalog.volume_get(row.volume)
+        by_path = {one.path: one for one in self._floor.catalog.backups()}
+        chain: list[int] = []
+        below = by_path.get(row.backing)
+        while below is not None and below.number not in chain:
+            chain.append(below.number)
+            below = by_path.get(below.backing)
         return {
             "number": row.number,
             "volume": volume.name if volume else "",
@@ -432,6 +451,9 @@ class Views:
             "format": row.format,
             "size": row.size,
             "created": row.created,
+            "save": f"{volume.name}@{row.generation}" if volume and row.generation else None,
+            "backing": row.backing or None,
+            "stands_on": chain,
             "fits": volume is not None and row.size <= volume.size,
         }
 

@@ -18,11 +18,13 @@ def declare(verbs: grammar.Verbs) -> None:
         "bring a backup image onto a free medium, while the volume is in use",
         more=(
             "The volume is not touched: the image becomes a save of it, filled and then compared\n"
-            "with the image. Make it the volume's data with swap."
+            "with the image. Make it the volume's data with swap.\n\n"
+            "An increment is restored with all that it stands on. Those files lie in its folder;\n"
+            "no name in an image leads to another place."
         ),
         examples=[
             "restore ledger --from /backups/monday.qcow2",
-            "restore ledger --backup 3 --onto virtio-media-d --no-wait",
+            "restore ledger --backup 3 --onto virtio-media-d --no-wait --rate 50M",
         ],
     )
     grammar.volume(restore)
@@ -40,6 +42,8 @@ def declare(verbs: grammar.Verbs) -> None:
     restore.add_argument(
         "--format", choices=("qcow2", "raw"), help="of the image (default: by its first bytes)"
     )
+    grammar.paced(restore)
+    grammar.force(restore, "although it is a backup of another volume")
     grammar.preview(restore)
     grammar.waits(restore, default=True, what="show progress until it is filled and compared")
 
@@ -47,8 +51,17 @@ def declare(verbs: grammar.Verbs) -> None:
         verbs,
         "backup",
         _backup,
-        "write a save to an image file",
-        examples=["backup ledger@night --to /backups/monday.qcow2 --label monday"],
+        "write a save to an image file, whole or only what differs from an older backup",
+        more=(
+            "With --since or --base only what differs is written: a qcow2 image that stands on the\n"
+            "older backup, in the same folder. The older save need not be there any more, its backup\n"
+            "must. Every backup is compared with the save before it gets its name."
+        ),
+        examples=[
+            "backup ledger@monday --to /backups/monday.qcow2 --label monday",
+            "backup ledger@tuesday --to /backups/tuesday.qcow2 --since ledger@monday",
+            "backup ledger@tuesday --to /backups/tuesday.qcow2 --base 3 --rate 50M",
+        ],
     )
     grammar.save(backup)
     place = backup.add_argument(
@@ -56,6 +69,20 @@ def declare(verbs: grammar.Verbs) -> None:
     )
     grammar.completed(place, "file")
     backup.add_argument("--format", choices=("qcow2", "raw"), help="of the image (default: qcow2)")
+    base = backup.add_mutually_exclusive_group()
+    since = base.add_argument(
+        "--since",
+        metavar="VOLUME@SAVE",
+        help="write only what differs from this older save, onto its newest backup beside PATH",
+    )
+    grammar.completed(since, "save")
+    number = base.add_argument(
+        "--base",
+        type=grammar.number,
+        metavar="N",
+        help="write only what differs from this backup, a number of backups list",
+    )
+    grammar.completed(number, "backup")
     backup.add_argument("--label", type=grammar.label, help="what the list of backups calls it")
     backup.add_argument(
         "--no-register",
@@ -64,6 +91,7 @@ def declare(verbs: grammar.Verbs) -> None:
         default=None,
         help="keep it off the list of backups that hosts may ask for",
     )
+    grammar.paced(backup)
     grammar.force(backup, "write it in the place of a file")
     grammar.preview(backup)
     grammar.waits(backup, default=True, what="show progress until it is written")
@@ -76,6 +104,10 @@ def declare(verbs: grammar.Verbs) -> None:
         "register",
         _register,
         "let hosts ask for an image by number",
+        more=(
+            "An image that is registered already is looked at again, and keeps its number: after it\n"
+            "was moved onto another with qemu-img rebase, say."
+        ),
         examples=["backups register ledger /backups/monday.qcow2 --label monday"],
     )
     grammar.volume(register)
@@ -85,6 +117,7 @@ def declare(verbs: grammar.Verbs) -> None:
     register.add_argument(
         "--format", choices=("qcow2", "raw"), help="of the image (default: by its first bytes)"
     )
+    grammar.force(register, "although it is a backup of another volume")
     forget = grammar.verb(
         verbs,
         "forget",
@@ -104,6 +137,8 @@ def _restore(session: Session, args: argparse.Namespace) -> None:
         format=args.format,
         backup=args.backup,
         onto=args.onto,
+        rate=args.rate,
+        force=args.force,
         preview=args.preview,
     )
     if args.preview:
@@ -132,6 +167,9 @@ def _backup(session: Session, args: argparse.Namespace) -> None:
         label=args.label,
         register=args.register,
         force=args.force,
+        since=args.since,
+        base=args.base,
+        rate=args.rate,
         preview=args.preview,
     )
     if args.preview:
@@ -165,6 +203,7 @@ def _register(session: Session, args: argparse.Namespace) -> None:
         path=args.path,
         label=args.label,
         format=args.format,
+        force=args.force,
     )
 
     def tell(result: results.Fields) -> None:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from targetplugin.terminal.session import Session
+from targetplugin.terminal.sizes import parse_size
 
 LABEL_BYTES = 32
+SLOWEST = 64 << 10  # bytes a second
 MOST_LEGS = 8
 
 Run = Callable[[Session, argparse.Namespace], None]
@@ -99,6 +101,12 @@ def preview(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--preview", action="store_true", default=None, help=text)
 
 
+def paced(parser: argparse.ArgumentParser) -> None:
+    """`--rate`: how fast work on an image may be."""
+    text = "move at most so much a second, as in 50M, for the sake of hosts (operation rate)"
+    parser.add_argument("--rate", type=rate, metavar="RATE", help=text)
+
+
 def waits(parser: argparse.ArgumentParser, *, default: bool, what: str) -> None:
     """`--wait` and `--no-wait`: whether the terminal shows progress until the end."""
     parser.add_argument("--wait", action=argparse.BooleanOptionalAction, default=default, help=what)
@@ -121,6 +129,14 @@ def label(text: str) -> str:
 def seconds(text: str) -> int:
     """A number of seconds, 0 too. An argparse type."""
     return 0 if text == "0" else number(text)
+
+
+def rate(text: str) -> int:
+    """Bytes a second of `50M` or `50MiB/s`. An argparse type."""
+    found = parse_size(text.strip().removesuffix("/s"))
+    if found < SLOWEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is less than 64 KiB a second")
+    return found
 
 
 def legs(text: str) -> int:

@@ -294,10 +294,14 @@ class Save(Offered):
         self.run("release", self.name, force=force)
 
     def ui_command_backup(
-        self, path: str, format: str | None = None, label: str | None = None
+        self,
+        path: str,
+        format: str | None = None,
+        label: str | None = None,
+        since: str | None = None,
     ) -> None:
-        """Writes this save to an image: backup /backups/monday.qcow2"""
-        self.run("backup", self.name, to=path, format=format, label=label)
+        """Writes this save to an image: backup /backups/tuesday.qcow2 since=ledger@monday"""
+        self.run("backup", self.name, to=path, format=format, label=label, since=since)
 
 
 class Media(Node):

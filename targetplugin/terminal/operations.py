@@ -7,6 +7,7 @@ import argparse
 from targetplugin.terminal import grammar, results
 from targetplugin.terminal.progress import follow, title
 from targetplugin.terminal.session import Session
+from targetplugin.terminal.sizes import format_size
 from targetplugin.terminal.tables import say
 
 
@@ -29,6 +30,17 @@ def declare(verbs: grammar.Verbs) -> None:
     listed.add_argument("--limit", type=grammar.number, help="how many (default: 50)")
     _of_operation(inner, "show", _show, "show one operation", "operation show 12")
     _of_operation(inner, "watch", _watch, "show progress until it has ended", "operation watch 12")
+    rate = grammar.verb(
+        inner,
+        "rate",
+        _rate,
+        "change how fast a backup or restore that runs may be",
+        examples=["operation rate 12 50M", "operation rate 12 none"],
+    )
+    number = rate.add_argument("operation", metavar="OPERATION", type=grammar.number)
+    grammar.completed(number, "operation")
+    text = "how much it may move a second, as in 50M or 50MiB/s, or none: as fast as it can"
+    rate.add_argument("rate", metavar="RATE", type=_rate_or_none, help=text)
 
     _of_operation(verbs, "abort", _abort, "stop an operation that runs", "abort 12")
 
@@ -39,6 +51,10 @@ def _of_operation(
     parser = grammar.verb(verbs, name, run, what, examples=[example])
     number = parser.add_argument("operation", metavar="OPERATION", type=grammar.number)
     grammar.completed(number, "operation")
+
+
+def _rate_or_none(text: str) -> int | None:
+    return None if text == "none" else grammar.rate(text)
 
 
 def _status(session: Session, args: argparse.Namespace) -> None:
@@ -86,6 +102,15 @@ def _show(session: Session, args: argparse.Namespace) -> None:
 def _watch(session: Session, args: argparse.Namespace) -> None:
     operation = session.call("operation.get", op=args.operation)
     session.show(follow(session, operation), _tell_one)
+
+
+def _rate(session: Session, args: argparse.Namespace) -> None:
+    def tell(one: results.Fields) -> None:
+        rate = one.get("rate")
+        how = f"moves at most {format_size(rate)} a second" if rate else "is as fast as it can be"
+        say(f"Operation {args.operation} ({title(one)}) {how}.")
+
+    session.show(session.call("operation.rate", op=args.operation, rate=args.rate), tell)
 
 
 def _abort(session: Session, args: argparse.Namespace) -> None:

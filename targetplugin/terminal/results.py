@@ -17,6 +17,7 @@ _AT_ONCE = (
     "swap",
     "clone",
 )  # a moment from which they are in force matters to hosts
+_COMPARED = ("backup", "restore")  # images, which count no extents
 _DIFFERENTIAL = ("recover", "undo", "resync")  # only what differs is copied
 
 
@@ -46,6 +47,8 @@ def copied(operation: Fields | None) -> str:
     size = format_size(operation.get("bytes_copied") or 0)
     if operation["verb"] in _DIFFERENTIAL and operation.get("extents_changed") is not None:
         return f"{operation['extents_changed']} extents differed, {moved} copied ({size})"
+    if operation["verb"] in _COMPARED and operation.get("bytes_copied"):
+        return f"{size} copied, and all of it compared"
     return f"{moved} extents copied ({size})" if moved else ""
 
 
@@ -66,6 +69,8 @@ def would(verb: str, name: str, result: Fields) -> None:
         say(f"An undo save would be taken on {result['undo_onto']}.")
     elif result.get("undo_why"):
         say(f"No undo save would be taken: {result['undo_why']}.")
+    if operation["verb"] == "backup" and operation.get("bytes_total") is not None:
+        say(f"{format_size(operation['bytes_total'])} would be read and written.")
 
 
 def tell_undo(result: Fields) -> None:
@@ -276,12 +281,13 @@ def groups(found: Sequence[Fields]) -> None:
 
 
 def backups(found: Sequence[Fields]) -> None:
-    heads = ("no.", "volume", "label", "size", "format", "fits", "taken", "path")
+    heads = ("no.", "save", "label", "stands on", "size", "format", "fits", "taken", "path")
     rows = [
         [
             one["number"],
-            one["volume"],
+            one.get("save") or one["volume"],
             one.get("label"),
+            _stands_on(one),
             format_size(one.get("size")),
             one["format"],
             "yes" if one.get("fits") else "no",
@@ -308,6 +314,12 @@ def policies(one: Fields) -> None:
     )
     if one.get("retention"):
         say(f"{one['name']} keeps of its saves: {rules(one['retention'])}")
+
+
+def _stands_on(one: Fields) -> str:
+    """`2, 1`: the chain downwards; the file's name where that is not registered."""
+    numbers = ", ".join(map(str, one.get("stands_on") or []))
+    return numbers or str(one.get("backing") or "").rpartition("/")[2] or "whole"
 
 
 def volume_in_full(one: Fields) -> None:

@@ -280,6 +280,7 @@ class FakeSubsystem:
             "operation": an_operation(),
             "operations": [an_operation()],
             "operation_wait": an_operation(),
+            "operation_rate": an_operation(verb="backup", state="running", rate=50 << 20),
         }
         self._lock = threading.Lock()
 

@@ -140,6 +140,8 @@ def test_a_request_that_is_wrong_is_refused_under_its_id(
         ("media.add", {"path": "vdb"}, ["'path'", "absolute"]),
         ("restore", {"volume": "l"}, ["image", "backup"]),
         ("restore", {"volume": "l", "image": "/i", "backup": 1}, ["image", "backup"]),
+        ("backup", {"save": "l", "path": "/b", "since": "l@1", "base": 1}, ["since"]),
+        ("operation.rate", {"op": 1, "rate": 1000}, ["'rate'"]),
         ("export", {"volume": "l", "initiators": []}, ["'initiators'"]),
         ("export", {"volume": "l", "initiators": ["host"]}, ["'initiators'", "'host'"]),
         ("export", {"volume": "l", "initiators": [HOST], "portals": ["h"]}, ["'portals'", "'h'"]),

@@ -85,7 +85,7 @@ def test_an_aborted_restore_frees_its_medium(house: House, monkeypatch: Any) -> 
 
 def test_a_restore_cut_short_frees_its_medium(house: House, monkeypatch: Any) -> None:
     path = image(house.folder / "one.img", "k")
-    monkeypatch.setattr(house.subsystem._backups, "_begin", lambda *_: None)  # dead at once
+    monkeypatch.setattr(house.subsystem._restores, "_begin", lambda *_: None)  # dead at once
     answer = house.subsystem.restore("ledger", image=path)
     assert house.states()["c"] == "restored image of ledger"
     house.restart()
@@ -95,9 +95,10 @@ def test_a_restore_cut_short_frees_its_medium(house: House, monkeypatch: Any) ->
 
 
 def test_images_that_name_other_files_or_do_not_fit_are_refused(house: House) -> None:
-    base = image(house.folder / "base.img", "k")
+    (house.folder / "elsewhere").mkdir()
+    base = image(house.folder / "elsewhere" / "base.img", "k")
     made = {
-        "has a backing file": ["-b", base, "-F", "raw"],
+        "has a backing file outside its folder": ["-b", base, "-F", "raw"],
         "keeps its data in another file": ["-o", f"data_file={house.folder}/data", "1M"],
         "does not fit": ["1G"],
     }
@@ -210,12 +211,14 @@ class Held:
         self._runs: list[images.Run] = []
         real = images.Run.follow
 
-        def follow(run: images.Run, command: list[str], progress: Any, *passed: int) -> int:
+        def follow(
+            run: images.Run, command: list[str], progress: Any, *passed: int, **more: Any
+        ) -> int:
             self._runs.append(run)
             while not self._gone.wait(0.01):
-                if run._stopped:
+                if run.stopped:
                     raise images.Stopped
-            return real(run, command, progress, *passed)
+            return real(run, command, progress, *passed, **more)
 
         monkeypatch.setattr(images.Run, "follow", follow)
 

@@ -17,9 +17,11 @@ import pytest
 
 from targetplugin.control.server import Server
 from targetplugin.errors import Reason
+from targetplugin.terminal.progress import amount
 from tests.unit.fake_subsystem import (
     HOST,
     FakeSubsystem,
+    a_backup,
     a_save,
     a_volume,
     an_export,
@@ -221,6 +223,24 @@ def run(place: Path, tmp_path: Path) -> Run:
             "backup ledger@3 --to /b.raw --no-register --force",
             ("backup", ("ledger@3", "/b.raw"), {"register": False, "force": True}),
         ),
+        (
+            "backup ledger@3 --to /b.qcow2 --since ledger@2 --rate 50M",
+            ("backup", ("ledger@3", "/b.qcow2"), {"since": "ledger@2", "rate": 50 << 20}),
+        ),
+        (
+            "backup ledger@3 --to /b.qcow2 --base 2 --rate 1.5GiB/s",
+            ("backup", ("ledger@3", "/b.qcow2"), {"base": 2, "rate": 3 << 29}),
+        ),
+        (
+            "restore ledger --from /i --force --rate 64K",
+            ("restore", ("ledger",), {"image": "/i", "force": True, "rate": 64 << 10, **DOOR}),
+        ),
+        (
+            "backups register ledger /b --force",
+            ("backup_register", ("ledger", "/b"), {"force": True}),
+        ),
+        ("operation rate 12 50M", ("operation_rate", (12,), {"rate": 50 << 20})),
+        ("operation rate 12 none", ("operation_rate", (12,), {})),
         ("backups list", ("backup_list", (), {})),
         (
             "backups register ledger /b --format raw",
@@ -369,6 +389,9 @@ def test_a_refusal_is_an_object_with_json(run: Run, fake: FakeSubsystem) -> None
         "volume create ledger --size 1M --extent-size 5000",
         "restore ledger",
         "restore ledger --from /i --backup 1",
+        "backup ledger --to /b --since ledger@2 --base 1",
+        "backup ledger --to /b --rate 1K",
+        "operation rate 12 fast",
         "export ledger --initiator not-an-iqn",
         "abort twelve",
         "hold ledger@3",
@@ -693,3 +716,23 @@ def test_a_scrub_that_found_something_fails(run: Run, fake: FakeSubsystem) -> No
     assert told.returncode == 1
     assert "differs" in told.stdout
     assert "1 extents differ" in told.stderr
+
+
+def test_the_list_of_backups_shows_what_stands_on_what(run: Run, fake: FakeSubsystem) -> None:
+    whole = a_backup(save="ledger@3", stands_on=[], backing=None)
+    third = a_backup(number=3, save="ledger@5", stands_on=[2, 1], backing="/backups/b.qcow2")
+    loose = a_backup(number=4, save=None, stands_on=[], backing="/backups/loose.qcow2")
+    fake.answers["backup_list"] = [whole, third, loose]
+    told = run("backups", "list").stdout
+    lines = {line.split()[0]: line for line in told.splitlines() if line.strip()}
+    assert "whole" in lines["1"]
+    assert "ledger@5" in lines["3"]
+    assert "2, 1" in lines["3"]
+    assert "loose.qcow2" in lines["4"]
+
+
+def test_the_time_that_is_left_is_told_with_the_bytes() -> None:
+    operation = {"bytes_total": 40 << 20, "bytes_copied": 10 << 20, "seconds_left": 125.2}
+    assert amount(operation) == ", 10 MiB of 40 MiB, 2:05 left"
+    assert amount({"seconds_left": 3600}) == ", 1:00:00 left"
+    assert amount({"bytes_total": 5, "bytes_copied": 0, "seconds_left": None}) == ""

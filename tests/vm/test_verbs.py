@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -90,6 +91,46 @@ def test_a_backup_is_restored_and_swapped_in(ledger: Ledger) -> None:
     ledger.target("backup", "ledger@src", "--to", "/var/tmp/ledger.qcow2", "--force")
     ledger.fill(0, 8)
     load = ledger.lab.spawn("initiator", ledger.fio(6))
+    ledger.initiator(f"pitcopy restore {ledger.disk} --wait")
+    clean(load.wait(60))
+    ledger.target("swap", "ledger")
+    assert ledger.checksum(0, 8) == before
+    for save in ledger.status()["saves"]:
+        ledger.target("release", save["name"], "--force")
+
+
+def test_an_increment_is_written_through_a_kill_and_restored_with_its_base(ledger: Ledger) -> None:
+    ledger.lab.exec("target", ["sh", "-c", "rm -f /var/tmp/one.qcow2 /var/tmp/two.qcow2"])
+    ledger.fill(0, 8)
+    ledger.target("save", "ledger", "--label", "one")
+    ledger.target("backup", "ledger@one", "--to", "/var/tmp/one.qcow2")
+    ledger.target("resync", "ledger@one", "--wait")  # the base outlives its save
+    base = json.loads(ledger.target("backups", "list", "--json"))[-1]["number"]
+    ledger.fill(2, 3)
+    ledger.initiator(f"blkdiscard -o {6 * MIB} -l {MIB} {ledger.disk}")
+    before = ledger.checksum(0, 8)
+    ledger.target("save", "ledger", "--label", "two")
+    load = ledger.lab.spawn("initiator", ledger.fio(8))
+    two = ["backup", "ledger@two", "--to", "/var/tmp/two.qcow2", "--base", str(base)]
+    ledger.target(*two, "--rate", "512K", "--no-wait")
+    assert ledger.operation("backup")["rate"] == 512 << 10
+    script = (
+        "systemctl kill -s KILL targetplugind; sleep 1;"
+        "until targetplugin status > /dev/null 2>&1; do sleep 0.2; done; ls -A /var/tmp"
+    )
+    left = ledger.lab.exec("target", ["sh", "-c", script], timeout=200).stdout
+    assert "two.qcow2" not in left
+    failed = ledger.operation("backup")
+    assert failed["state"] == "failed"
+    assert "nothing was written to /var/tmp/two.qcow2" in failed["error"]
+    ledger.target(*two)
+    done = ledger.operation("backup")
+    assert 3 * 16 <= done["extents_changed"] < 5 * 16 + 16
+    checked = (
+        "qemu-img check -q /var/tmp/two.qcow2 && qemu-img info --backing-chain /var/tmp/two.qcow2"
+    )
+    assert "one.qcow2" in ledger.lab.exec("target", ["sh", "-c", checked]).stdout
+    ledger.fill(0, 8)
     ledger.initiator(f"pitcopy restore {ledger.disk} --wait")
     clean(load.wait(60))
     ledger.target("swap", "ledger")

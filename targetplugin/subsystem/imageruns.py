@@ -1,0 +1,149 @@
+"""Work on images while it goes on: a thread for each, what it has done, how fast it may be, and how it
+ends.
+
+Knows operations; knows no image.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable
+
+from targetplugin.catalog import Operation, Volume
+from targetplugin.errors import Reason, Refused
+from targetplugin.media.medium import Medium
+from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.images import Run, Stopped, Target
+from targetplugin.subsystem.operations import Operations
+from targetplugin.subsystem.pace import Estimate
+from targetplugin.subsystem.settle import Settle
+from targetplugin.subsystem.views import IMAGES, Shape
+
+PROOF = 0.5  # of a whole backup or a restore, what the comparison is
+ENDED = "the daemon ended before it was done"
+Told = Callable[[float], None]  # is told how far the work is, 0.0 to 1.0
+# Ends what a verb began, in the transaction that ends it; is told whether it was done.
+End = Callable[[Operation, bool], None]
+
+
+class ImageRuns:
+    """See the module."""
+
+    def __init__(self, floor: Floor, operations: Operations, settle: Settle) -> None:
+        self._floor = floor
+        self._operations = operations
+        self._settle = settle
+        self._threads: dict[int, threading.Thread] = {}
+        self._runs: dict[int, Run] = {}
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Ends what runs and waits for it."""
+        self._stopping = True
+        for volume in self._floor.catalog.volumes():
+            for stop in list(self._floor.runtime(volume.uuid).tasks.values()):
+                stop()
+        for thread in list(self._threads.values()):
+            thread.join()
+
+    def set_rate(self, op: int, rate: int | None) -> Shape:
+        """See Subsystem.operation_rate."""
+        shape = self._operations.get(op)
+        if shape["verb"] not in IMAGES:
+            raise Refused(
+                Reason.STATE,
+                f"operation {op} is a {shape['verb']}, which has no rate",
+                object=str(op),
+                hint="only backups and restores can be made slower",
+            )
+        run = self._runs.get(op)
+        row = self._floor.catalog.operation_get(op)
+        if run is None or row is None:
+            raise Refused(
+                Reason.STATE,
+                f"operation {op} is over: it is {shape['state']}",
+                object=str(op),
+                hint="operation list shows those that run",
+            )
+        self._floor.catalog.operation_set(op, prepared={**row.prepared, "rate": rate})
+        run.pace.set(rate)
+        self._floor.tell()
+        return self._operations.get(op)
+
+    def begin(
+        self,
+        row: Operation,
+        volume: Volume,
+        work: Callable[[Run, Told], None],
+        end: End,
+    ) -> None:
+        """Starts a thread. `work` does it; raises Refused, OSError or Stopped."""
+        run = Run(row.prepared.get("rate"))
+        runtime = self._floor.runtime(volume.uuid)
+        estimate = Estimate()
+        runtime.tasks[row.id] = run.stop
+        runtime.progress[row.id] = 0.0
+        runtime.left[row.id] = estimate.left
+        self._runs[row.id] = run
+
+        def told(progress: float) -> None:
+            runtime.progress[row.id] = progress
+            estimate.note(progress)
+
+        def body() -> None:
+            state, error = "done", None
+            try:
+                work(run, told)
+            except Stopped:
+                state, error = "aborted", "it was aborted"
+                if self._stopping:
+                    state, error = "failed", "the daemon was stopped"
+            except Refused as refused:
+                state, error = "failed", refused.message
+            except OSError as failed:
+                state, error = "failed", str(failed)
+            with runtime.lock:
+                self.over(row, state, error, runtime.progress[row.id], end)
+                for kept in (runtime.tasks, runtime.progress, runtime.left, self._runs):
+                    del kept[row.id]
+            del self._threads[row.id]
+            self._floor.tell()
+
+        thread = threading.Thread(target=body, name=f"{row.verb}-{row.id}", daemon=True)
+        self._threads[row.id] = thread
+        thread.start()
+
+    def over(
+        self,
+        row: Operation,
+        state: str,
+        error: str | None,
+        progress: float,
+        end: End,
+        *,
+        free_others: bool = True,
+    ) -> None:
+        """Ends the operation: what it holds first, then itself; can be done twice."""
+        catalog = self._floor.catalog
+        current = catalog.operation_get(row.id)
+        assert current is not None
+        assert current.volume is not None
+        done = state == "done"
+        with catalog.transaction():
+            end(current, done)
+        self._settle.trailers(current.volume, row.id, free_others=free_others)
+        self._operations.end(
+            row,
+            state=state,
+            error=error,
+            progress=1.0 if done else progress,
+            bytes_copied=current.bytes_total if done else 0,
+        )
+
+
+def target(medium: Medium, size: int) -> Target:
+    """The first `size` bytes of a medium, as qemu-img is given them."""
+    direct = bool(os.O_DIRECT & fcntl.fcntl(medium.fd, fcntl.F_GETFL))
+    return Target(medium.fd, size, medium.kind == "block", direct)
