@@ -92,7 +92,7 @@ def _once(path: str, cdb: bytes, data_out: bytes, data_in: int) -> bytes:
         timeout=TIMEOUT_MS,
     )
     try:
-        fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = _opened(path)
     except OSError as error:
         raise _unasked(path, error) from None
     try:
@@ -112,6 +112,17 @@ def _once(path: str, cdb: bytes, data_out: bytes, data_in: int) -> bytes:
     if not data_in or buffer is None:
         return b""
     return buffer.raw[: data_in - max(0, header.resid)]
+
+
+def _opened(path: str) -> int:
+    """A descriptor; of a disk that is write-protected, as a shown save, one that only reads."""
+    flags = os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(path, os.O_RDWR | flags)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        return os.open(path, os.O_RDONLY | flags)
 
 
 def _unasked(path: str, error: OSError) -> Refused:
