@@ -539,7 +539,9 @@ class Engine:
             served.media.pop(index, None)
 
     def _drop_unused(self, served: Served) -> None:
-        """Media that a point made no part of the volume any more."""
+        """Media that a point made no part of the volume any more. A refusal is no matter: the point is
+        in force, and nobody uses such a medium.
+        """
         with served:
             status = served.core.status()
             known = set(status["legs"]) | set(status["saves"])
@@ -547,7 +549,8 @@ class Engine:
                 known.add(status["recover"]["source"])
             unused = [i for i, medium in served.media.items() if medium.uuid not in known]
         for index in unused:
-            self._drop(served, index)
+            with contextlib.suppress(Refused):
+                self._drop(served, index)
 
     # --- what comes out ---------------------------------------------------------------------------
 

@@ -220,8 +220,7 @@ class Group:
         for member in self._members:
             if isinstance(member.result, Point):
                 if member.kind == "split":
-                    with contextlib.suppress(Refused):  # it is known there, and used by nobody
-                        self._engine._drop_unused(member.served)
+                    self._engine._drop_unused(member.served)
             elif member.index is not None and member.attached:
                 with contextlib.suppress(Refused):
                     self._engine._drop(member.served, member.index)

@@ -206,7 +206,7 @@ class Backups:
             told(done / total)
             run.moved(count)
 
-        descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
             image = increment.Increment(descriptor, volume.size, cluster)
             increment.write(image, spans, medium.read, moved)

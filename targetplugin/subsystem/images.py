@@ -158,6 +158,7 @@ class Run:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 pass_fds=descriptors,
+                umask=0o077,  # an image is a disk that others may not read
             )
         except FileNotFoundError as error:
             raise Refused(

@@ -151,7 +151,13 @@ class Pool:
                     hint="use --force to forget it all the same",
                 )
             if medium is not None:
-                medium.clear_trailer()
+                try:
+                    medium.clear_trailer()
+                except Refused as refused:
+                    if not force:
+                        refused.hint = "use --force to forget it with its trailer on it"
+                        raise
+                    log.warning("%s is forgotten with its trailer: %s", row.name, refused.message)
                 medium.close()
                 del self._floor.media[row.uuid]
             self._floor.catalog.medium_remove(row.uuid)

@@ -129,6 +129,7 @@ def test_a_backup_is_an_image_of_the_save_and_not_of_the_volume(house: House, fo
     answer = house.subsystem.backup("ledger@night", str(path), format=format, label="nightly")
     assert house.wait(answer)["state"] == "done"
     found = images.look(str(path), format)
+    assert path.stat().st_mode & 0o777 == 0o600, "a disk that others may not read"
     assert found.size == 8 * MIB
     assert [p.name for p in house.folder.glob(".*")] == []
     listed = house.subsystem.backup_list("ledger")

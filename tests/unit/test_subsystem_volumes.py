@@ -7,6 +7,7 @@ import os
 import pytest
 
 from targetplugin.errors import Reason, Refused
+from targetplugin.media.medium import Medium
 from targetplugin.subsystem.sizes import told
 from tests.unit.house import EXTENT, MIB, House
 
@@ -33,6 +34,21 @@ def test_a_file_with_data_is_refused_unless_forced(house: House) -> None:
     assert refused.value.reason is Reason.DATA
     assert path.read_bytes().startswith(b"holiday")
     house.subsystem.media_add(str(path), force=True)
+
+
+def test_a_medium_that_cannot_be_written_is_forgotten_by_force_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(medium: Medium) -> None:
+        raise Refused(Reason.ENVIRONMENT, "it can't be written: No space left on device")
+
+    monkeypatch.setattr(Medium, "clear_trailer", gone)
+    with pytest.raises(Refused) as refused:
+        house.subsystem.media_remove("c")
+    assert "--force" in refused.value.hint
+    assert "c" in house.states()
+    house.subsystem.media_remove("c", force=True)
+    assert "c" not in house.states()
 
 
 def test_a_medium_in_use_is_not_removed(house: House) -> None:
