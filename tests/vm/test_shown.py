@@ -84,7 +84,7 @@ def test_a_shown_save_and_a_clone_are_mounted_beside_their_volume(shelf: Shelf) 
         assert "shown to hosts" in refusal(shelf, verb, "ledger@night")
 
     # A clone, on a slow disk, mounted while it is copied.
-    ledger.lab.disk("media-d", iops=15)
+    ledger.lab.disk("media-d", iops=5)
     ledger.target("clone", "ledger@night", "--name", "test", "--onto", "virtio-media-d")
     mine = shelf.export("test")
     run(f"mount {mine} {test} && echo mine > {test}/file && echo more > {test}/other && sync")

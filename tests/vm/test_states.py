@@ -18,6 +18,7 @@ from targetplugin.subsystem.states import (
     TABLE,
     Activity,
     Fill,
+    Hold,
     Outcome,
     Rule,
     State,
@@ -46,8 +47,13 @@ WORDS: dict[Verb, Callable[[str], list[str]]] = {
     Verb.BACKUP: lambda save: ["backup", save, "--to", OTHER, "--preview"],
     Verb.CLONE: lambda save: ["clone", save, "--name", "another", "--preview"],
 }
-OF_THE_VOLUME = (Verb.SAVE, Verb.RESTORE)  # they concern no save that is there
-NOT_IN_BAND = (Verb.BACKUP, Verb.CLONE)
+OF_THE_VOLUME = (
+    Verb.SAVE,
+    Verb.RESTORE,
+    Verb.LEG_ADD,
+    Verb.SCRUB,
+)  # they concern no save that is there
+NOT_IN_BAND = (Verb.BACKUP, Verb.REPLACE, Verb.CLONE, Verb.LEG_ADD, Verb.SCRUB)
 
 
 @dataclass
@@ -92,7 +98,7 @@ def place(booted_lab: Lab) -> Iterator[Place]:
     ledger.fill(0, 32)
     save = made.save("--wait")
     ledger.target("backup", save, "--to", IMAGE, "--force", "--wait")
-    made.backup = made.ask("backup", "list")[-1]["number"]
+    made.backup = made.ask("backups", "list")[-1]["number"]
     ledger.target("release", save)
     yield made
     ledger.close()
@@ -178,6 +184,14 @@ def shown(place: Place) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def held(place: Place) -> Iterator[str]:
+    save = place.save("--wait")
+    place.ledger.target("hold", save, "--for", "1d")
+    yield save
+    place.ledger.target("unhold", save, "--force")
+
+
+@contextlib.contextmanager
 def cloned(place: Place) -> Iterator[str]:
     save = place.save("--wait")
     try:
@@ -201,6 +215,7 @@ WAYS: dict[str, Callable[[Place], AbstractContextManager[str]]] = {
         backing_up,
         restoring,
         shown,
+        held,
         cloned,
         down,
     )
@@ -220,7 +235,8 @@ def states(told: dict[str, Any], name: str) -> tuple[list[State], Volume]:
     )
     ties = [Tie.SHOWN] if save["export"] else []
     ties += [Tie.CLONED] if save["clones"] else []
-    return [Activity(save["activity"]), Fill(save["fill"]), *ties], of_volume
+    hold = Hold.HELD if save["held_until"] else Hold.NONE
+    return [Activity(save["activity"]), Fill(save["fill"]), *ties, hold], of_volume
 
 
 def refusals(verb: Verb, of_save: list[State], of_volume: Volume) -> list[Rule]:
