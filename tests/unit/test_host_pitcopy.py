@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from targetplugin.host import device, journal, mounts, onefile, run, sgio
+from targetplugin.host import device, job, journal, mounts, onefile, run, sgio
 from targetplugin.host.errors import Refused
 from targetplugin.host.job import Ended
 from targetplugin.host.pitcopy import main
@@ -27,7 +27,10 @@ DISK = "/dev/sdz"
 
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    # A pitcopy has one thread; those of the house here are not to take the signals that it holds.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, job.STOPPING)
     house = House(tmp_path / "house")
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     house.media("a", "b", "c")
     house.volume()
     unit = LogicalUnit(house.subsystem, "ledger")
