@@ -60,7 +60,8 @@ class Replace:
     def stop(self) -> None:
         self._ended = True
         self._wake.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def wake(self) -> None:
         """A leg was lost, or a policy has changed."""

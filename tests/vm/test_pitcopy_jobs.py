@@ -1,4 +1,4 @@
-"""Lists of jobs on a real kernel, and what stands between a disk and its file system: LVM, paths."""
+"""Lists of jobs on a real kernel, and what stands between a disk and its file system: LVM."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIST = "/root/night.list"
 def ledger(booted_lab: Lab) -> Iterator[Ledger]:
     ledger = Ledger(booted_lab)
     yield ledger
-    ledger.initiator(f"umount -A {MOUNT}; vgchange -an night; dmsetup remove -f mpatha; true")
+    ledger.initiator(f"umount -A {MOUNT}; vgchange -an night; true")
     ledger.close()
 
 
@@ -96,29 +96,3 @@ def test_a_job_on_lvm_is_taken_back_with_what_it_did_to_lvm(ledger: Ledger) -> N
     ledger.initiator(
         f"umount {MOUNT}/deep {MOUNT}; vgremove -qqf night; pvremove -qq {ledger.disk}"
     )
-
-
-def test_two_paths_are_one_disk(ledger: Ledger) -> None:
-    ledger.initiator(
-        "iscsiadm -m session -r $(iscsiadm -m session | sed 's/.*\\[\\(.*\\)\\].*/\\1/') --op new;"
-        "udevadm settle; modprobe dm-multipath"
-    )
-    naa = ledger.initiator(f"cat /sys/block/{ledger.disk[5:]}/device/wwid").strip()
-    paths = ledger.initiator(f"grep -l {naa} /sys/block/*/device/wwid").split()
-    assert len(paths) == 2, "there is a second session"
-    numbers = [ledger.initiator(f"cat {p.replace('device/wwid', 'dev')}").strip() for p in paths]
-    sectors = ledger.initiator(f"blockdev --getsz {ledger.disk}").strip()
-    table = f"0 {sectors} multipath 0 0 1 1 round-robin 0 2 1 {numbers[0]} 100 {numbers[1]} 100"
-    ledger.initiator(f"dmsetup create mpatha --uuid mpath-{naa} --table '{table}'")
-    try:
-        ledger.initiator(
-            f"mkfs.ext4 -qF /dev/mapper/mpatha && mount /dev/mapper/mpatha {MOUNT} &&"
-            f"echo before > {MOUNT}/file"
-        )
-        for disk in ("/dev/mapper/mpatha", *(f"/dev/{p.split('/')[3]}" for p in paths)):
-            job = f"echo after > {MOUNT}/file; exit 6"
-            result = ledger.run(f"pitcopy run {disk} -- sh -c '{job}'")
-            assert result.returncode == 6, result.stderr
-            assert content(ledger)[0] == "before", result.stderr
-    finally:
-        ledger.initiator(f"umount {MOUNT}; dmsetup remove mpatha; true")
