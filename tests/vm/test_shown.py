@@ -86,11 +86,11 @@ def test_a_shown_save_and_a_clone_are_mounted_beside_their_volume(shelf: Shelf) 
     # A clone, on a slow disk, mounted while it is copied.
     ledger.lab.disk("media-d", iops=5)
     ledger.target("clone", "ledger@night", "--name", "test", "--onto", "virtio-media-d")
+    volumes = json.loads(ledger.target("volume", "show", "test", "--json"))
+    assert volumes["state"] == "cloning", "the copy was over before anything was seen of it"
     mine = shelf.export("test")
     run(f"mount {mine} {test} && echo mine > {test}/file && echo more > {test}/other && sync")
     assert run(f"sha256sum < {test}/large").split()[0] == whole
-    volumes = json.loads(ledger.target("volume", "show", "test", "--json"))
-    assert volumes["state"] == "cloning", "the copy was over before anything was seen of it"
     ledger.lab.exec("target", ["systemctl", "kill", "--signal=KILL", "targetplugind"])
     assert run(f"echo 3 > /proc/sys/vm/drop_caches; cat {night}/file {test}/file").split() == [
         "old",
