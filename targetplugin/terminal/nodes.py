@@ -217,22 +217,6 @@ class Volume(Offered):
         """Takes a leg out and frees its medium: leg_remove virtio-media-b"""
         self.run("leg", "remove", self.name, medium)
 
-    def ui_command_export(
-        self,
-        initiator: str,
-        chap: str = "no",
-        portal: str | None = None,
-        target: str | None = None,
-    ) -> None:
-        """Lets hosts reach the volume: export iqn.2026-01.org.example:host chap=yes"""
-        names = ["--initiator", *initiator.split(",")]
-        places = ["--portal", *portal.split(",")] if portal else []
-        self.run("export", self.name, *names, *places, chap=chap, target=target)
-
-    def ui_command_unexport(self, initiator: str | None = None, force: str = "no") -> None:
-        """Withdraws the volume from hosts, or from one."""
-        self.run("unexport", self.name, initiator=initiator, force=force)
-
 
 class Saves(Node):
     """/volumes/<name>/saves"""
