@@ -40,8 +40,6 @@ def copied(operation: Fields | None) -> str:
     if not has_ended(operation):
         number = operation["id"]
         so_far = f"{operation['progress']:.0%}{amount(operation)}"
-        if operation.get("seconds_left") is not None:
-            so_far += f", about {duration(operation['seconds_left'])} left"
         return f"Goes on in the background ({so_far}): targetplugin operation watch {number}"
     moved = operation.get("extents_copied") or 0
     size = format_size(operation.get("bytes_copied") or 0)
