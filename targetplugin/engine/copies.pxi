@@ -348,15 +348,20 @@ cdef void join_advance(Core c, task_t *t) noexcept nogil:
     """The end of bringing a leg in: flushed, given all maps, and then in sync by a record."""
     cdef medium_t *m = &c.media[t.medium]
     if t.step == STEP_DONE:
-        if not t.status and m.role == ROLE_LEG and m.state == LEG_IN_SYNC:
+        # Where the record failed it holds what the last leg holds, and the next record will say so.
+        if m.role == ROLE_LEG and m.state == LEG_IN_SYNC:
             emit_event(c, EVENT_LEG_IN_SYNC, t.medium)
         task_end(c, t)
         return
     if t.step == STEP_BEGIN:
         c.joins += 1
         m.join = t.part = c.joins
-    if m.role != ROLE_LEG or m.syncing != SYNC_ENDING or m.join != t.part or t.status:
+    if m.role != ROLE_LEG or m.syncing != SYNC_ENDING or m.join != t.part:
         task_end(c, t)  # it failed meanwhile; and may have come again, which is another's to end
+        return
+    if t.status:
+        leg_fail(c, t.medium)  # the last leg could not take its maps: this one stays out, and is brought in anew
+        task_end(c, t)
         return
     if t.step == STEP_BEGIN:
         flush(c, t, <uint32_t>1 << t.medium, STEP_FLUSHED)

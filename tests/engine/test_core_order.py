@@ -9,6 +9,7 @@ from tests.engine.steps import (
     EIO,
     EXTENT,
     LEG_IN_SYNC,
+    LEG_STALE,
     RECOVERED,
     SAVE_BROKEN,
     SAVE_WHOLE,
@@ -313,3 +314,32 @@ def test_a_flush_counts_on_a_leg_that_came_in_sync_meanwhile() -> None:
     assert steps.ask("drop", 2, medium=0) == 0
     steps.finish()
     assert steps.answers[1] == 0
+
+
+def test_a_leg_is_brought_in_though_the_last_one_slipped_at_its_end() -> None:
+    for failing in ("slot", "record"):
+        steps = Steps("AB")
+        steps.write(0, 1, 10)
+        steps.finish()
+        steps.write(1, 1, 11)
+        steps.perform(steps.find(steps.data("A"))[0], EIO)
+        steps.finish()
+        steps.ask("sync", 1, medium=0)
+        where = getattr(steps, failing)
+        steps.finish(neither(either(steps.slot("B"), steps.record("B"))))
+        steps.finish(steps.record("B"))
+        steps.finish(neither(either(steps.slot("B"), steps.record("B"))))
+        if failing == "record":
+            steps.finish(steps.slot("B"))
+        failed = steps.find(where("B"))
+        assert failed, failing
+        steps.perform(failed[0], EIO)
+        steps.finish()
+        states = steps.core.status()["legs"]
+        assert "syncing" not in [leg["state"] for leg in states.values()], failing
+        if failing == "slot":
+            assert steps.events[-1] == (LEG_STALE, "A")
+            steps.ask("sync", 2, medium=0)
+            steps.finish()
+        assert steps.events[-1] == (LEG_IN_SYNC, "A"), failing
+        assert steps.block("A", 1) == 11

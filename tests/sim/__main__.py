@@ -5,10 +5,12 @@ seed that fails, with its history shortened to the steps that matter.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children
 
 from tests.sim.oracle import Wrong
@@ -16,15 +18,19 @@ from tests.sim.shorten import shorten
 from tests.sim.world import World
 
 BATCH = 20
+STANDS_STILL = 30.0  # seconds of the processor; a run takes one or two
 
 
 def run(seed: int, steps: int, options: dict[str, bool]) -> tuple[Counter[str], int, str]:
     """One run: what it covered, how many crash points, and what went wrong."""
     world = World(seed, **options)
+    signal.setitimer(signal.ITIMER_VIRTUAL, STANDS_STILL)  # which ends a core that never returns
     try:
         world.run(range(steps))
     except Wrong as wrong:
         return world.covered, world.crashes, f"seed {seed} fails at step {world.now}: {wrong}"
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     return world.covered, world.crashes, ""
 
 
@@ -73,17 +79,24 @@ def main() -> int:
     until = begin + arguments.seconds if arguments.seconds else 0.0
     with ProcessPoolExecutor(arguments.jobs) as pool:
         waiting = []
-        at = first
+        at = start = first
         while (at < end or waiting) and not wrong:
             late = until and time.monotonic() > until
-            while at < end and not late and len(waiting) < 2 * arguments.jobs:
-                stop = min(at + BATCH, end)
-                waiting.append((at, pool.submit(batch, at, stop, arguments.steps, options, until)))
-                at = stop
-            if not waiting:
+            try:
+                while at < end and not late and len(waiting) < 2 * arguments.jobs:
+                    stop = min(at + BATCH, end)
+                    future = pool.submit(batch, at, stop, arguments.steps, options, until)
+                    waiting.append((at, future))
+                    at = stop
+                if not waiting:
+                    break
+                start, future = waiting.pop(0)
+                more, count, reached, wrong = future.result()
+            except BrokenProcessPool:
+                wrong = (
+                    f"a seed from {start} on fails at step ?: the core stands still, or fell over"
+                )
                 break
-            start, future = waiting.pop(0)
-            more, count, reached, wrong = future.result()
             covered += more
             crashes += count
             runs += reached - start
@@ -99,9 +112,10 @@ def main() -> int:
     print(", ".join(f"{what} {count}" for what, count in sorted(covered.items())))
     if wrong:
         print(wrong)
-        seed = int(wrong.split()[1])
-        for line in shorten(seed, arguments.steps, arguments.shorten):
-            print(f"    {line}")
+        if wrong.startswith("seed "):
+            seed = int(wrong.split()[1])
+            for line in shorten(seed, arguments.steps, arguments.shorten):
+                print(f"    {line}")
         return 1
     print("nothing wrong")
     return 0
