@@ -90,13 +90,15 @@ class Hooks:
         with self._lock:
             if self._running is not None:
                 _kill(self._running)
+        self._journal.wake()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._ended:
-            if not self._journal.wait_any(self._at, 1.0):
-                continue
+        while True:
+            self._journal.wait_until(lambda: self._ended or self._journal.newest > self._at)
+            if self._ended:
+                return
             try:
                 self._tell()
             except Exception:

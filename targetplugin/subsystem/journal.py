@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from targetplugin.catalog import Catalog, Event
@@ -107,10 +108,15 @@ class Journal:
                 if left <= 0 or not self._changed.wait_for(lambda: self._newest > newest, left):  # noqa: B023
                     return []
 
-    def wait_any(self, number: int, timeout: float) -> bool:
-        """Whether a line came after that one; waits for it for so long."""
+    def wait_until(self, so: Callable[[], bool]) -> None:
+        """Waits until something is so: looks when a line comes, or when someone wakes."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._newest > number, timeout)
+            self._changed.wait_for(so)
+
+    def wake(self) -> None:
+        """Lets who waits look again."""
+        with self._changed:
+            self._changed.notify_all()
 
 
 def shape(row: Event) -> dict[str, Any]:

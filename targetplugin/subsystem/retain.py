@@ -202,8 +202,10 @@ class Retain:
         self._look()
 
     def _run(self) -> None:
-        while not self._ended:
-            seen = self._floor.told
+        while True:
+            seen = self._floor.told  # before the look, so that no change and no end is missed
+            if self._ended:
+                return
             try:
                 self._look()
             except Exception:

@@ -129,7 +129,11 @@ class World:
                     if best is None or (key > best[0] and self.by_newest):
                         best = (key, block, record)
         if best is None:
-            raise Wrong("no record is left")
+            if not any(map(self.away, self.disks)):
+                raise Wrong("no record is left")
+            for disk in self.disks:  # a start is refused until they are back
+                self.come(disk)
+            return self.newest()
         return best[1], best[2]
 
     def restart(self) -> None:
