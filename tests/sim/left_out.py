@@ -67,7 +67,8 @@ def build(folder: Path, flags: Sequence[str] = ()) -> None:
 def run(folder: Path, name: str, seconds: float, seeds: int = 1_000_000) -> tuple[bool, str]:
     """Runs the simulator without one rule; whether it found that, and what it said."""
     number = {rule.name: number for number, rule in enumerate(RULES, 1)}.get(name, 0)
-    words = [f"--seeds=0:{seeds}", f"--seconds={seconds}", "--shorten=0"]
+    first = int(RULES[number - 1].first or 0) if number else 0
+    words = [f"--seeds={first}:{first + seeds}", f"--seconds={seconds}", "--shorten=0"]
     words += {FENCE: ["--no-fence"], NEWEST: ["--any-record"]}.get(name, [])
     done = simulate(folder, *words, timeout=seconds + 300, SIM_LEFT_OUT=str(number))
     return "fails at step" in done.stdout, done.stdout + done.stderr

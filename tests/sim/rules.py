@@ -11,17 +11,21 @@ from pathlib import Path
 FENCE = "19-fence"
 NEWEST = "20-newest"
 RULE = re.compile(
-    r"^\[(\S+)\] (\S+)( rare)?\n([^\n]+)\n<<<<\n(.*?)\n====\n(.*?)\n>>>>$", re.MULTILINE | re.DOTALL
+    r"^\[(\S+)\] (\S+)(?: from (\d+))?\n([^\n]+)\n<<<<\n(.*?)\n====\n(.*?)\n>>>>$",
+    re.MULTILINE | re.DOTALL,
 )
 
 
 @dataclass(frozen=True)
 class Rule:
-    """`old` stands once in `file`; in `new` LEFT_OUT is true where the rule is not kept."""
+    """`old` stands once in `file`; in `new` LEFT_OUT is true where the rule is not kept.
+
+    The search for what is lost then begins at seed `first`, a little before one that found it once.
+    """
 
     name: str
     file: str
-    rare: str  # not empty: found in minutes, not in seconds
+    first: str  # empty: 0
     says: str
     old: str
     new: str
