@@ -87,7 +87,7 @@ def test_legs_come_and_go_and_are_compared_under_load(lab: Lab) -> None:
         assert ledger.spare() == out
         ledger.target("leg", "add", "ledger", f"virtio-{out}", "--wait")
         clean(load.wait(60))
-        (kept,) = set("abc") - set(ledger.legs())
+        (kept,) = {f"media-{letter}" for letter in "abc"} - set(ledger.legs())
         for disk, at in ((out, 7 * MIB), (kept, 9 * MIB)):
             byte = f"printf '!' | dd of=/dev/disk/by-id/virtio-{disk} bs=1 seek={at} conv=notrunc"
             lab.shell("target", f"{byte} oflag=direct 2>/dev/null || {byte}; sync")
