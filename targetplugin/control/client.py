@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
+import struct
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +17,8 @@ from targetplugin.control import wire
 
 DEFAULT_SOCKET = wire.DEFAULT_SOCKET
 _CONNECT_SECONDS = 10.0
+_LOOK_SECONDS = 1.0  # without an answer, after which the daemon is looked at
+_CREDENTIALS = struct.Struct("3i")  # ucred: pid, uid, gid
 
 
 class ControlError(Exception):
@@ -68,6 +72,20 @@ class AnswerLost(ControlError):
         )
 
 
+class DaemonEnding(AnswerLost):
+    """The daemon was killed, and the kernel can't end it yet; its socket is open until then."""
+
+    def __init__(self, process: int) -> None:
+        ControlError.__init__(
+            self,
+            "environment",
+            f"targetplugind (process {process}) was killed, and can't end before a disk answers"
+            " what it was asked for",
+            hint="hosts wait; another is started when the disk answers, or in a minute and a half:"
+            " dmesg names the disk, and targetplugin operation list then says what was done",
+        )
+
+
 class Client:
     """A connection to the daemon, for one thread. Made by `connect`."""
 
@@ -75,6 +93,8 @@ class Client:
         self._connection = connection
         self._lines = connection.makefile("rb")
         self._number = 0
+        told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        self._process = int(_CREDENTIALS.unpack(told)[0])
 
     @classmethod
     def connect(cls, path: str | os.PathLike[str] = DEFAULT_SOCKET) -> Client:
@@ -127,6 +147,7 @@ class Client:
 
         Raises:
             AnswerLost: the daemon went away; whether it is done is not known.
+            DaemonEnding: the same, and its socket is still there.
             ControlError: it is not done.
         """
         self._number += 1
@@ -136,6 +157,9 @@ class Client:
             raise ControlError("usage", f"{method}: the request is too long")
         try:
             self._send(line)
+            while not select.select([self._connection], [], [], _LOOK_SECONDS)[0]:
+                if _is_dead(self._process):
+                    raise DaemonEnding(self._process)
             answer = self._lines.readline()
         except OSError as error:
             raise AnswerLost(method) from error
@@ -149,6 +173,15 @@ class Client:
             self._connection.sendall(line)
         except (BrokenPipeError, ConnectionResetError):
             return
+
+
+def _is_dead(process: int) -> bool:
+    """Whether a process is a zombie: killed, with a thread that waits in the kernel. 0: not known."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except (OSError, IndexError):
+        return False
 
 
 def _result(method: str, answer: dict[str, Any]) -> Any:

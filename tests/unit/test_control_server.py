@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 
 from targetplugin.control import wire
-from targetplugin.control.client import Client, ControlError, DaemonAway
+from targetplugin.control.client import Client, ControlError, DaemonAway, DaemonEnding
 from targetplugin.control.server import Server
 from targetplugin.errors import Reason, Refused
 from tests.unit.fake_subsystem import HOST, FakeSubsystem
@@ -387,3 +389,28 @@ def test_a_daemon_that_dies_in_a_call_leaves_the_outcome_open(tmp_path: Path) ->
     listener.close()
     assert caught.value.reason == "environment"
     assert "operation list" in caught.value.hint
+
+
+LISTENS_ON_DEAD = """
+import ctypes, socket, sys, threading, time
+place = socket.socket(socket.AF_UNIX)
+place.bind(sys.argv[1])
+place.listen()
+threading.Thread(target=time.sleep, args=(60,)).start()
+print("listens", flush=True)
+ctypes.CDLL(None).syscall(60, 0)  # exit, of this thread alone
+"""
+
+
+def test_a_daemon_that_was_killed_and_cant_end_is_not_waited_for(tmp_path: Path) -> None:
+    place = str(tmp_path / "control.sock")
+    command = [sys.executable, "-c", LISTENS_ON_DEAD, place]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as dead:
+        try:
+            assert dead.stdout is not None
+            assert dead.stdout.readline() == "listens\n"
+            with Client.connect(place) as client, pytest.raises(DaemonEnding) as lost:
+                client.call("status")
+            assert f"process {dead.pid}" in lost.value.message
+        finally:
+            dead.kill()
