@@ -10,6 +10,7 @@ from targetplugin.terminal.progress import finished, has_ended
 from targetplugin.terminal.session import Session
 from targetplugin.terminal.sizes import format_size, parse_size
 from targetplugin.terminal.tables import draw, say
+from targetplugin.terminal.times import format_duration
 
 
 def declare(verbs: grammar.Verbs) -> None:
@@ -41,7 +42,7 @@ def _scrub(session: Session, args: argparse.Namespace) -> None:
     def tell(result: results.Fields) -> None:
         operation = result["operation"]
         if args.preview:
-            took = results.duration(operation.get("seconds_left"))
+            took = format_duration(operation.get("seconds_left"))
             size = format_size(operation["bytes_total"])
             say(
                 f"{size} of {args.volume} would be compared, in about {took}; nothing was done now."
