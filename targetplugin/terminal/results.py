@@ -72,16 +72,14 @@ def would(verb: str, name: str, result: Fields) -> None:
         say(f"{format_size(operation['bytes_total'])} would be read and written.")
 
 
-def tell_undo(result: Fields) -> None:
-    """Whether what was just taken back can be had again."""
-    undo = result.get("undo")
-    if undo:
-        on = ", ".join(undo["media"])
-        say(
-            f"What it was is kept as {called(undo)} on {on}; back to it: targetplugin undo {undo['volume']}"
-        )
-    elif result.get("undo_why"):
-        say(f"No undo save was taken, and this can't be undone: {result['undo_why']}.")
+def back_again(result: Fields) -> str:
+    """Whether what a recover has just replaced can be had again."""
+    if undo := result.get("undo"):
+        on, back = ", ".join(undo["media"]), f"targetplugin undo {undo['volume']}"
+        return f"What it was is kept as {called(undo)} on {on}; back to it: {back}"
+    if result.get("undo_why"):
+        return f"No undo save was taken, and this can't be undone: {result['undo_why']}."
+    return ""
 
 
 def how_long(estimate: Fields | None) -> str:

@@ -312,6 +312,16 @@ def test_a_preview_tells_how_much_and_how_long(
     assert told in done.stdout
 
 
+@pytest.mark.parametrize("verb", ["save", "recover", "swap", "resync", "release", "undo", "scrub"])
+def test_a_preview_waits_for_nothing(run: Run, fake: FakeSubsystem, verb: str) -> None:
+    operation = an_operation(id=0, verb=verb, state="prepared")
+    fake.answers[verb] = {"operation": operation, "preview": True}
+    told = run(verb, "ledger", "--preview", "--wait")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "nothing was done now" in told.stdout
+    assert [name for name, _, _ in fake.calls] == [verb]
+
+
 def test_a_hold_is_shown_with_its_save(run: Run, fake: FakeSubsystem) -> None:
     assert "held until 2026-12-01 00:00:00Z" in run("hold", "ledger@3", "--for", "14d").stdout
     assert "HELD UNTIL" not in run("status").stdout
