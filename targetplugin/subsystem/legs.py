@@ -15,7 +15,7 @@ from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.operations import JOINING, Ask, Operations
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
-from targetplugin.subsystem.states import Verb, require
+from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.views import Shape, Views, now
 
 MAX_LEGS = 8
@@ -43,7 +43,7 @@ class Legs:
             if (known := self._operations.again(ask)) is not None:
                 return known
             handle = self._floor.handle(volume)
-            self._require(Verb.LEG_ADD, volume)
+            self._views.require_volume(Verb.LEG_ADD, volume)
             return self._bring_in(ask, volume, handle, medium, None)
 
     def replace(self, volume: Volume, old: bytes) -> Shape:
@@ -53,7 +53,7 @@ class Legs:
             Refused: NO_MEDIUM, there is no spare; and as of `add`.
         """
         handle = self._floor.handle(volume)
-        self._require(Verb.LEG_ADD, volume)
+        self._views.require_volume(Verb.LEG_ADD, volume)
         body = {"volume": volume.name, "old": old.hex()}
         return self._bring_in(Ask("replace leg", body, "policy"), volume, handle, None, old)
 
@@ -124,7 +124,7 @@ class Legs:
             if (known := self._operations.again(ask)) is not None:
                 return known
             handle = self._floor.handle(volume)
-            self._require(Verb.LEG_REMOVE, volume)
+            self._views.require_volume(Verb.LEG_REMOVE, volume)
             uuid = self._leg(volume, medium)
             shape = {"medium": self._floor.medium_name(uuid)}
             self._check_last(volume, uuid)
@@ -238,15 +238,6 @@ class Legs:
             for row in self._operations.running(volume, verb):
                 if row.prepared["media"] == [leg.hex()]:
                     self._operations.end(row, state=state, error=why)
-
-    def _require(self, verb: Verb, volume: Volume) -> None:
-        running = self._views.running(volume)
-        require(
-            verb,
-            volume.name,
-            self._views.volume_state(volume),
-            progress=self._views.progress(running)[0] if running else None,
-        )
 
     @contextmanager
     def _dropped_if_refused(self, row: Operation, claimed: list[bytes]) -> Iterator[None]:

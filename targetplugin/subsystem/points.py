@@ -18,7 +18,7 @@ from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Point
 from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
-from targetplugin.subsystem.states import Verb, require
+from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.undo import Undo, UndoSave
 from targetplugin.subsystem.views import Shape, Views
 
@@ -132,12 +132,7 @@ class Points:
         """
         self._check_label(volume, names.check_label(label), ends)
         handle = self._floor.handle(volume)
-        require(
-            Verb.SAVE,
-            volume.name,
-            self._views.volume_state(volume),
-            progress=self._progress(volume),
-        )
+        self._views.require_volume(Verb.SAVE, volume)
         return handle
 
     def _older(self, volume: Volume, name: str, elsewhere: str | None) -> Save:
@@ -152,7 +147,7 @@ class Points:
                 object=save_name(owner, older),
                 hint=f"status {volume.name} shows its saves",
             )
-        self._require(Verb.REPLACE, volume, older)
+        self._views.require(Verb.REPLACE, volume, older)
         return older
 
     def _replaced(self, volume: Volume, older: Save | None) -> Shape:
@@ -273,7 +268,7 @@ class Points:
     def check_recover(self, verb: Verb, volume: Volume, save: Save, force: bool) -> ToRecover:
         """What a recover from this save takes, if it can be done now. Raises Refused."""
         handle = self._floor.handle(volume)
-        self._require(verb, volume, save)
+        self._views.require(verb, volume, save)
         self._check_hosts(volume, force)
         return self.to_recover(volume, save, handle)
 
@@ -324,7 +319,7 @@ class Points:
                 return known
             volume, save = self._to_swap(name)
             handle = self._floor.handle(volume)
-            self._require(Verb.SWAP, volume, save)
+            self._views.require(Verb.SWAP, volume, save)
             self._check_hosts(volume, force)
             legs = [uuid for uuid in save.media if self._floor.is_there(uuid)]
             if not legs:
@@ -360,19 +355,6 @@ class Points:
         return self._floor.save(name)
 
     # --- what they share ---------------------------------------------------------------------
-
-    def _progress(self, volume: Volume) -> float | None:
-        row = self._views.running(volume)
-        return self._views.progress(row)[0] if row else None
-
-    def _require(self, verb: Verb, volume: Volume, save: Save) -> None:
-        self._views.require(verb, volume, save)
-        require(
-            verb,
-            volume.name,
-            self._views.volume_state(volume),
-            progress=self._progress(volume),
-        )
 
     def _check_hosts(self, volume: Volume, force: bool) -> None:
         """Raises Refused (HOSTS) while hosts of more than one name would find their disk changed

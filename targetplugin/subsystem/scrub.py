@@ -18,7 +18,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.sizes import told
-from targetplugin.subsystem.states import Verb, require
+from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.views import Shape, Views, now
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Scrub:
             if (known := self._operations.again(ask)) is not None:
                 return known
             self._floor.handle(volume)
-            require(Verb.SCRUB, volume.name, self._views.volume_state(volume))
+            self._views.require_volume(Verb.SCRUB, volume)
             for running in self._operations.running(volume.uuid, "scrub"):
                 raise Refused(
                     Reason.BUSY,
