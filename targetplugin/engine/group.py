@@ -10,15 +10,12 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from errno import ECANCELED, EIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from targetplugin.engine.executor import Reactor, Together
-from targetplugin.engine.served import Served
+from targetplugin.engine.served import Served, refusal
 from targetplugin.engine.values import Point, RecoverMember, SaveMember
 from targetplugin.errors import Reason, Refused
-
-if TYPE_CHECKING:
-    from targetplugin.engine.engine import Engine
 
 LOOK = 20  # milliseconds between two looks at most, while nothing is told
 
@@ -55,12 +52,17 @@ class _Member:
 
 
 class Group:
-    """One save, or recover, of these members."""
+    """One save, or recover, of these members.
 
-    def __init__(self, engine: Engine, members: Sequence[SaveMember | RecoverMember]) -> None:
-        self._engine = engine
+    Args:
+        at: gives the volume under a handle. Raises Refused.
+    """
+
+    def __init__(
+        self, at: Callable[[int], Served], members: Sequence[SaveMember | RecoverMember]
+    ) -> None:
         self._members = [
-            _Member(asked, engine._at(asked.handle), place) for place, asked in enumerate(members)
+            _Member(asked, at(asked.handle), place) for place, asked in enumerate(members)
         ]
         # One order for all who take several volumes or threads at once.
         self._members.sort(key=lambda member: member.asked.handle)
@@ -118,7 +120,7 @@ class Group:
                     hint="repeat it when hosts write less, or with a longer deadline",
                 )
             else:  # a leg of it failed; where that ended it, its request tells more
-                member.result = self._engine.refusal(member.kind, -EIO)
+                member.result = refusal(member.kind, -EIO)
 
     # --- the steps ------------------------------------------------------------------------------
 
@@ -128,9 +130,9 @@ class Group:
         medium = asked.source if isinstance(asked, RecoverMember) else asked.save
         try:
             if isinstance(medium, bytes):
-                member.index = self._engine._index(member.served, medium)
+                member.index = member.served.index(medium)
             elif medium is not None:
-                member.index = self._engine._attach(member.served, medium)
+                member.index = member.served.attach(medium)
                 member.attached = True
         except Refused as error:
             member.result = error
@@ -154,7 +156,7 @@ class Group:
         """Asks for its point, which waits. False where that is refused."""
         served, asked = member.served, member.asked
         leaving = asked.leaving if isinstance(asked, SaveMember) else ()
-        mask = sum(1 << self._engine._index(served, uuid) for uuid in leaving)
+        mask = sum(1 << served.index(uuid) for uuid in leaving)
         number = served.reactor.request_number()
         with served:
             served.reactor.saved_with(served.number, self._together)
@@ -169,7 +171,7 @@ class Group:
             )
         if error:
             served.reactor.request_free(number)
-            member.result = self._engine.refusal(member.kind, error)
+            member.result = refusal(member.kind, error)
         else:
             member.number = number
         return not error
@@ -220,15 +222,15 @@ class Group:
         for member in self._members:
             if isinstance(member.result, Point):
                 if member.kind == "split":
-                    self._engine._drop_unused(member.served)
+                    member.served.drop_unused()
             elif member.index is not None and member.attached:
                 with contextlib.suppress(Refused):
-                    self._engine._drop(member.served, member.index)
+                    member.served.drop(member.index)
 
     def _wait(self, member: _Member) -> None:
         assert member.number is not None
         error = member.served.reactor.request_wait(member.number)
         if not error:
-            member.result = self._engine._made(member.served, member.kind)
+            member.result = member.served.made(member.kind)
         elif error != -ECANCELED and member.result is None:
-            member.result = self._engine.refusal(member.kind, error)
+            member.result = refusal(member.kind, error)
