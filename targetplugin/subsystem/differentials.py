@@ -33,8 +33,7 @@ class Differentials:
 
     def diff(self, ask: Ask, name: str, since: str | None, to: str | None) -> Shape:
         """See Subsystem.diff."""
-        with self._floor.runtime(self._floor.owner(name).uuid).lock:
-            volume = self._floor.owner(name)
+        with self._floor.locked(self._floor.owner(name)) as volume:
             ask.check_rights(volume)
             first, last = self._ends(volume, name, since, to)
             for end in (first, last):  # two saves can be compared with no leg there

@@ -12,7 +12,7 @@ from targetplugin.catalog import Operation, Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.floor import Floor
-from targetplugin.subsystem.operations import JOINING, Ask, Operations
+from targetplugin.subsystem.operations import JOINING, Ask, Operations, medium_failed
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.states import Verb
@@ -37,9 +37,7 @@ class Legs:
 
     def add(self, ask: Ask, name: str, medium: str | None) -> Shape:
         """See Subsystem.leg_add."""
-        volume = self._floor.volume(name)
-        with self._floor.runtime(volume.uuid).lock:
-            volume = self._floor.volume(name)
+        with self._floor.locked(self._floor.volume(name)) as volume:
             if (known := self._operations.again(ask)) is not None:
                 return known
             handle = self._floor.handle(volume)
@@ -118,9 +116,7 @@ class Legs:
 
     def remove(self, ask: Ask, name: str, medium: str) -> Shape:
         """See Subsystem.leg_remove."""
-        volume = self._floor.volume(name)
-        with self._floor.runtime(volume.uuid).lock:
-            volume = self._floor.volume(name)
+        with self._floor.locked(self._floor.volume(name)) as volume:
             if (known := self._operations.again(ask)) is not None:
                 return known
             handle = self._floor.handle(volume)
@@ -250,10 +246,6 @@ class Legs:
                     self._settle.free(uuid, row.id)
             self._operations.drop(row, str(error))
             if isinstance(error, OSError):
-                raise Refused(
-                    Reason.ENVIRONMENT,
-                    f"{row.verb} of {row.volume_name} failed: {error.strerror or error}",
-                    object=row.volume_name,
-                    hint="status shows which medium failed",
-                ) from error
+                what = f"{row.verb} of {row.volume_name} failed"
+                raise medium_failed(what, row.volume_name, error) from error
             raise

@@ -14,7 +14,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import names
 from targetplugin.subsystem.floor import Floor, save_name
-from targetplugin.subsystem.operations import Ask, Operations
+from targetplugin.subsystem.operations import Ask, Operations, medium_failed
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Point
 from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
@@ -423,12 +423,7 @@ class _Undone:
             with left_to_the_next_start("the trailer of a medium that was claimed"):
                 assert self._row.volume is not None
                 self._settle.unclaim(uuid, self._row.volume, self._row.id)
-        why = error.message if isinstance(error, Refused) else str(error)
-        self._operations.drop(self._row, why)
+        self._operations.drop(self._row, str(error))
         if isinstance(error, OSError):
-            raise Refused(
-                Reason.ENVIRONMENT,
-                f"{self._row.verb} of {self._row.volume_name} failed: {error.strerror or error}",
-                object=self._row.volume_name,
-                hint="status shows which medium failed",
-            ) from error
+            what = f"{self._row.verb} of {self._row.volume_name} failed"
+            raise medium_failed(what, self._row.volume_name, error) from error

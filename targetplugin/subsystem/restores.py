@@ -63,9 +63,7 @@ class Restores:
         force: bool,
     ) -> Shape:
         """See Subsystem.restore."""
-        volume = self._floor.volume(volume_name)
-        with self._floor.runtime(volume.uuid).lock:
-            volume = self._floor.volume(volume_name)
+        with self._floor.locked(self._floor.volume(volume_name)) as volume:
             ask.check_rights(volume)
             if (known := self._operations.again(ask)) is not None:
                 return known

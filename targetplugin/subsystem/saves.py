@@ -27,9 +27,8 @@ class Saves:
 
     def release(self, ask: Ask, name: str, force: bool) -> Shape:
         """See Subsystem.release."""
-        volume = self._floor.owner(name)
-        with self._floor.runtime(volume.uuid).lock:
-            ask.check_rights(self._floor.owner(name))
+        with self._floor.locked(self._floor.owner(name)) as volume:
+            ask.check_rights(volume)
             ask.check_force(force)
             if (known := self._operations.again(ask)) is not None:
                 return known
@@ -106,9 +105,8 @@ class Saves:
 
     def resync(self, ask: Ask, name: str) -> Shape:
         """See Subsystem.resync."""
-        volume = self._floor.owner(name)
-        with self._floor.runtime(volume.uuid).lock:
-            ask.check_rights(self._floor.owner(name))
+        with self._floor.locked(self._floor.owner(name)) as volume:
+            ask.check_rights(volume)
             if (known := self._operations.again(ask)) is not None:
                 return known
             volume, save = self._floor.save(name)

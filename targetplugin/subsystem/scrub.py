@@ -52,9 +52,7 @@ class Scrub:
 
     def scrub(self, ask: Ask, name: str, rate: int | None) -> Shape:
         """See Subsystem.scrub."""
-        volume = self._floor.volume(name)
-        with self._floor.runtime(volume.uuid).lock:
-            volume = self._floor.volume(name)
+        with self._floor.locked(self._floor.volume(name)) as volume:
             ask.check_rights(volume)
             if (known := self._operations.again(ask)) is not None:
                 return known
