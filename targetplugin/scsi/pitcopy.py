@@ -104,6 +104,10 @@ VERBS = (
     "undo",
     "backup",
     "clone",
+    "leg add",
+    "leg remove",
+    "replace leg",
+    "scrub",
 )
 
 

@@ -1,7 +1,8 @@
-"""Scrub: the legs of a mirror are compared with each other, slowly, while hosts work.
+"""Scrub: the legs of a mirror are compared with each other, then each whole save with a leg where
+nothing has changed since, slowly, while hosts work.
 
-Tells what differs and where; mends nothing, for nobody knows which leg is right. The comparing is
-the engine's; here is how fast it goes, how far it is and what it found. A daemon that ends goes on
+Tells what differs and where; mends nothing, for nobody knows which is right. Legs are compared by
+the engine, saves by kept.py; here is how fast it goes and how far it is. A daemon that ends goes on
 with it at its next start.
 """
 
@@ -11,13 +12,13 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from targetplugin.catalog import Operation, Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.found import Found, sentence
+from targetplugin.subsystem.kept import Kept
 from targetplugin.subsystem.operations import Ask, Operations
-from targetplugin.subsystem.sizes import told
 from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.views import Shape, Views, now
 
@@ -25,8 +26,7 @@ log = logging.getLogger(__name__)
 RATE = 32 << 20  # bytes of the volume a second, unless asked otherwise
 RUN = 256 << 10  # bytes that are compared at once: a host's write waits for one such run at most
 KEEP = 10.0  # seconds after which it is noted how far it is
-RETRY = 1.0  # seconds, while there are no two legs in sync
-RUNS_KEPT = 1000  # runs that differ; of more only how many there are
+RETRY = 1.0  # seconds, while there is nothing to compare with: no two legs in sync, a recover runs
 EVENTS = 10  # runs that differ, each with an event; then there is one at the end
 
 
@@ -46,6 +46,7 @@ class Scrub:
         self._floor = floor
         self._views = views
         self._operations = operations
+        self._kept = Kept(floor, views)
         self._tasks: dict[int, Task] = {}
 
     # --- asking ------------------------------------------------------------------------------
@@ -66,25 +67,37 @@ class Scrub:
                     hint="wait until it is done, or abort it",
                     progress=self._views.progress(running)[0],
                 )
-            legs = self._views.legs(volume, self._floor.status(volume))
-            if sum(leg["state"] == "in_sync" for leg in legs) < 2:
-                raise Refused(
-                    Reason.STATE,
-                    f"{name} can't be scrubbed: it has no two legs in sync to compare",
-                    object=name,
-                    hint=f"bring one in first: leg add {name} --wait",
-                )
+            parts = self._parts(volume)
+            total = len(parts) * volume.size
             rate = rate or RATE
             if ask.preview:
                 made = self._operations.preview(ask, volume, None)
-                made["operation"]["bytes_total"] = volume.size
-                made["operation"]["seconds_left"] = round(volume.size / rate, 1)
+                made["operation"]["bytes_total"] = total
+                made["operation"]["seconds_left"] = round(total / rate, 1)
                 return made
-            prepared = {"rate": rate, "at": 0}
-            row = self._operations.begin(ask, volume, None, prepared, bytes_total=volume.size)
+            prepared = {"rate": rate, "parts": parts, "part": 0, "at": 0}
+            row = self._operations.begin(ask, volume, None, prepared, bytes_total=total)
             row = self._floor.catalog.operation_set(row.id, state="running", in_force=now())
             self._begin(row)
             return self._operations.answer(row, {})
+
+    def _parts(self, volume: Volume) -> list[int | None]:
+        """What there is to compare: None for the legs, then the generations of whole saves. Raises
+        Refused (STATE) where there is nothing.
+        """
+        legs = self._views.legs(volume, self._floor.status(volume))
+        two = sum(leg["state"] == "in_sync" for leg in legs) > 1
+        parts: list[int | None] = [None] if two else []
+        parts += self._kept.generations(volume)
+        if not parts:
+            raise Refused(
+                Reason.STATE,
+                f"{volume.name} can't be scrubbed: it has no two legs in sync, and no whole save to"
+                " compare one with",
+                object=volume.name,
+                hint=f"bring a leg in first: leg add {volume.name} --wait",
+            )
+        return parts
 
     def abort(self, op: int) -> bool:
         """Stops a scrub, and waits for that. False where this is none that runs."""
@@ -155,30 +168,42 @@ class Scrub:
             volume = self._floor.catalog.volume_get(row.volume)
             if volume is None or volume.details.get("creating"):
                 return "aborted", "the volume was deleted"
-            if found.at >= volume.size:
+            if found.over:
                 return "done", ""
-            runtime.progress[row.id] = found.at / volume.size
+            runtime.progress[row.id] = found.compared / (row.bytes_total or 1)
             if task.stop.wait(max(0.0, due - time.monotonic())):
                 return ("aborted", "") if task.aborted else (None, "")
             length = min(max(RUN, volume.extent_size), volume.size - found.at)
             due = max(due, time.monotonic() - 1.0) + length / found.rate
-            handle = runtime.handle
             try:
-                if handle is None:
-                    raise Refused(Reason.STATE, f"{volume.name} is down")
-                compared = self._floor.engine.compare(handle, found.at, length)
+                run = self._compare(volume, found, length)
             except Refused as refused:
                 if refused.reason not in (Reason.STATE, Reason.BUSY, Reason.NOT_FOUND):
                     return "failed", refused.message
                 due = time.monotonic() + RETRY  # a leg may come back
                 continue
-            if run := found.take(volume, compared, length, self._floor.medium_name):
+            if run is None:  # the save is no more
+                found.leave_out(volume.size)
+                continue
+            if run:
                 self._tell(volume, row, run, found)
                 kept = 0.0
-            found.at += length
+            found.go_on(length, volume.size)
             if time.monotonic() - kept > KEEP:
                 self._keep(row, found)
                 kept = time.monotonic()
+
+    def _compare(self, volume: Volume, found: Found, length: int) -> list[Shape] | None:
+        """What is wrong in the next run; None: it is of a save that was released meanwhile."""
+        generation = found.parts[found.part]
+        if generation is not None:
+            wrong = self._kept.compare(volume, generation, found.at, length)
+            return None if wrong is None else found.note(wrong, volume.extent_size)
+        handle = self._floor.runtime(volume.uuid).handle
+        if handle is None:
+            raise Refused(Reason.STATE, f"{volume.name} is down")
+        compared = self._floor.engine.compare(handle, found.at, length)
+        return found.take(volume, compared, length, self._floor.medium_name)
 
     def _tell(self, volume: Volume, row: Operation, run: list[Shape], found: Found) -> None:
         for one in run:
@@ -215,71 +240,6 @@ class Scrub:
             known,
             state=state,
             error=error or None,
-            progress=1.0 if state == "done" else round(found.at / total, 4),
+            progress=1.0 if state == "done" else round(found.compared / total, 4),
             prepared={**row.prepared, **found.as_json()},
         )
-
-
-class Found:
-    """How far a scrub is, and what it found: as it is kept with its operation."""
-
-    def __init__(self, prepared: dict[str, Any]) -> None:
-        self.rate: int = prepared["rate"]
-        self.at: int = prepared["at"]
-        self.runs: list[Shape] = list(prepared.get("runs", []))
-        self.different: int = prepared.get("different", 0)  # extents
-        self.unreadable: int = prepared.get("unreadable", 0)
-        self.events = 0
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "at": self.at,
-            "runs": self.runs,
-            "different": self.different,
-            "unreadable": self.unreadable,
-        }
-
-    def summary(self) -> str:
-        parts = []
-        if self.different:
-            parts.append(f"legs differ in {self.different} extents")
-        if self.unreadable:
-            parts.append(f"{self.unreadable} extents of a leg can't be read")
-        return ", ".join(parts)
-
-    def take(self, volume: Volume, compared: Any, length: int, name: Any) -> list[Shape]:
-        """Notes what one run gave. Returns what is wrong in it: {offset, length, what, media}."""
-        wrong: list[Shape] = []
-        size = volume.extent_size
-        for at, media in sorted(compared.different.items()):
-            names = [name(compared.first)] if compared.first else []
-            names += [name(uuid) for uuid in media]
-            offset = self.at + at * size
-            last = wrong[-1] if wrong else None
-            if last and last["media"] == names and last["offset"] + last["length"] == offset:
-                last["length"] += min(size, volume.size - offset)
-            else:
-                part = min(size, volume.size - offset)
-                wrong.append({"offset": offset, "length": part, "what": "differs", "media": names})
-            self.different += 1
-        for uuid in compared.unreadable:
-            wrong.append(
-                {
-                    "offset": self.at,
-                    "length": length,
-                    "what": "can't be read",
-                    "media": [name(uuid)],
-                }
-            )
-            self.unreadable += -(-length // size)
-        self.runs += wrong[: RUNS_KEPT - len(self.runs)]
-        return wrong
-
-
-def sentence(one: Shape) -> str:
-    """`64 KiB at 12582912 differ between a and b`."""
-    media = one["media"]
-    at = f"{told(one['length'])} at {one['offset']}"
-    if one["what"] == "differs":
-        return f"{at} differ between {' and '.join(media)}"
-    return f"{at} can't be read of {media[0]}"

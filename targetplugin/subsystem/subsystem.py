@@ -357,8 +357,8 @@ class Subsystem:
         request: bytes | None = None,
         preview: bool = False,
     ) -> Shape:
-        """Compares the legs in sync with each other while hosts work, and tells what differs. Mends
-        nothing.
+        """Compares the legs in sync with each other, and whole saves with one of them where nothing has
+        changed since, while hosts work; tells what differs. Mends nothing.
 
         Args:
             rate: bytes of the volume a second, at most; None: 32 MiB.

@@ -96,7 +96,7 @@ class Views(Standing):
             return None
         found = row.prepared
         return {
-            "compared": found.get("at", 0),
+            "compared": found.get("compared", 0),
             "different": found.get("different", 0),
             "unreadable": found.get("unreadable", 0),
             "list": found.get("runs", []),

@@ -210,7 +210,7 @@ class Volume(Offered):
         self.run("leg", "add", self.name, *([medium] if medium else []), wait=wait)
 
     def ui_command_scrub(self, rate: str | None = None, wait: str = "no") -> None:
-        """Compares the legs with each other: scrub rate=100M"""
+        """Compares the legs, and the whole saves: scrub rate=100M"""
         self.run("scrub", self.name, rate=rate, wait=wait)
 
     def ui_command_leg_remove(self, medium: str) -> None:

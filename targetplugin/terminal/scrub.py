@@ -1,4 +1,4 @@
-"""`targetplugin scrub`: the legs of a mirror compared."""
+"""`targetplugin scrub`: the legs of a mirror, and its whole saves, compared."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ def declare(verbs: grammar.Verbs) -> None:
         verbs,
         "scrub",
         _scrub,
-        "compare the legs of a volume with each other while hosts work",
+        "compare the legs of a volume, and its whole saves, while hosts work",
         more=(
-            "What differs, or can't be read, is told with its place, here and in the events, and left as\n"
-            "it is: nobody knows which leg is right. It goes on after a restart of the daemon; abort\n"
-            "stops it. With --wait the exit status is 1 where something was found."
+            "The legs in sync are compared with each other, then each whole save with a leg where nothing\n"
+            "has changed since. What differs, or can't be read, is told with its place, here and in the\n"
+            "events, and left as it is: nobody knows which is right. It goes on after a restart of the\n"
+            "daemon; abort stops it. With --wait the exit status is 1 where something was found."
         ),
         examples=["scrub ledger --wait", "scrub ledger --rate 100M", "scrub ledger --preview"],
     )
@@ -47,20 +48,24 @@ def _scrub(session: Session, args: argparse.Namespace) -> None:
         operation = result["operation"]
         found = operation.get("result") or {"list": []}
         if has_ended(operation) and not found["list"]:
-            say(f"The legs of {args.volume} are equal.")
+            say(f"Nothing differs in the {format_size(found['compared'])} that were compared.")
         elif not has_ended(operation):
-            say(f"The legs of {args.volume} are compared. {results.copied(operation)}")
-        rows = [[r["offset"], r["length"], r["what"], ", ".join(r["media"])] for r in found["list"]]
-        draw("Found", ("offset", "length", "what", "media"), rows)
+            say(f"{args.volume} is compared. {results.copied(operation)}")
+        rows = [
+            [r["offset"], r["length"], r["what"], ", ".join(r["media"]), r.get("save", "-")]
+            for r in found["list"]
+        ]
+        draw("Found", ("offset", "length", "what", "media", "save"), rows)
 
     result = outcome.show(session, args, result, would=would, done=done)
     found = result["operation"].get("result") or {}
     if args.wait and (found.get("different") or found.get("unreadable")):
         raise ControlError(
             "data",
-            f"the legs of {args.volume} are not equal: {found['different']} extents differ,"
+            f"of what {args.volume} and its saves should hold {found['different']} extents differ,"
             f" {found['unreadable']} can't be read",
             object=args.volume,
-            hint="find out which leg is right (its disk's log, a backup), then take the other out:"
-            f" leg remove {args.volume} MEDIUM, and bring it in anew: leg add {args.volume} MEDIUM",
+            hint="find out which medium is right (the disks' logs, a backup). Take a wrong leg out:"
+            f" leg remove {args.volume} MEDIUM, and bring it in anew: leg add {args.volume} MEDIUM;"
+            " release a wrong save",
         )

@@ -175,7 +175,9 @@ class FakeSubsystem:
             "volume_set": a_volume(replace_failed=True),
             "scrub": {
                 "operation": an_operation(
-                    verb="scrub", save=None, result={"different": 0, "unreadable": 0, "list": []}
+                    verb="scrub",
+                    save=None,
+                    result={"compared": 0, "different": 0, "unreadable": 0, "list": []},
                 )
             },
             "leg_add": {

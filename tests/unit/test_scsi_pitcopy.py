@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from targetplugin.scsi import pitcopy
 from targetplugin.scsi.pitcopy import (
+    VERBS,
     Backup,
     Capabilities,
     Designator,
@@ -24,6 +25,7 @@ from targetplugin.scsi.pitcopy import (
     Parameters,
     Save,
 )
+from targetplugin.subsystem.states import Verb
 
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
@@ -118,3 +120,13 @@ def test_a_list_is_cut_between_descriptors_and_says_where_to_go_on() -> None:
     assert pitcopy.decode_list(data) == (items[:2], 3)
     data = pitcopy.encode_list(items[2:], 4096, [3, 4, 5])
     assert pitcopy.decode_list(data) == (items[2:], pitcopy.END)
+
+
+def test_every_verb_that_makes_an_operation_has_a_number() -> None:
+    none = {
+        Verb.DIFF,
+        Verb.EXPORT,
+        Verb.HOLD,
+        Verb.REPLACE,
+    }  # of a save's own: no operation of its own
+    assert {verb.value for verb in set(Verb) - none} | {"replace leg"} <= set(VERBS)

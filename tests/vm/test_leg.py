@@ -81,16 +81,21 @@ def test_legs_come_and_go_and_are_compared_under_load(lab: Lab) -> None:
         ledger.target("leg", "add", "ledger", "--wait")
         assert list(ledger.legs().values()) == ["in_sync", "in_sync"]
         ledger.target("scrub", "ledger", "--rate", "64M", "--wait")
-        assert ledger.operation("scrub")["result"]["compared"] == 128 * MIB
+        assert ledger.operation("scrub")["result"]["compared"] == 2 * 128 * MIB, "the save too"
         out = next(iter(ledger.legs()))
         ledger.target("leg", "remove", "ledger", f"virtio-{out}")
         assert ledger.spare() == out
         ledger.target("leg", "add", "ledger", f"virtio-{out}", "--wait")
         clean(load.wait(60))
-        byte = f"printf '!' | dd of=/dev/disk/by-id/virtio-{out} bs=1 seek=7340032 conv=notrunc"
-        lab.shell("target", f"{byte} oflag=direct 2>/dev/null || {byte}; sync")
+        (kept,) = {f"media-{letter}" for letter in "abc"} - set(ledger.legs())
+        for disk, at in ((out, 7 * MIB), (kept, 9 * MIB)):
+            byte = f"printf '!' | dd of=/dev/disk/by-id/virtio-{disk} bs=1 seek={at} conv=notrunc"
+            lab.shell("target", f"{byte} oflag=direct 2>/dev/null || {byte}; sync")
         ledger.target("scrub", "ledger", "--rate", "1G", "--wait", check=False)
-        (wrong,) = ledger.operation("scrub")["result"]["list"]
-        assert (wrong["offset"], wrong["what"]) == (7340032, "differs")
+        wrong = ledger.operation("scrub")["result"]["list"]
+        legs = [one for one in wrong if "save" not in one]
+        saves = [one for one in wrong if "save" in one and one["offset"] == 9 * MIB]
+        assert [(one["offset"], one["what"]) for one in legs] == [(7 * MIB, "differs")]
+        assert [one["media"][0] for one in saves] == [f"virtio-{kept}"]
     finally:
         ledger.close()
