@@ -26,6 +26,7 @@ from targetplugin.engine.values import (
     Point,
     RecoverMember,
     SaveMember,
+    SwapMember,
     ViewSpec,
     VolumeSpec,
 )
@@ -319,6 +320,12 @@ class Engine:
             commit: is called while hosts of all are held, before any volume is switched; what it
                 raises calls all off.
         """
+        return Group(self, members).run(deadline, commit)
+
+    def swap_group(
+        self, members: list[SwapMember], deadline: int, commit: Callable[[], None]
+    ) -> list[Point | Refused]:
+        """The same of swaps."""
         return Group(self, members).run(deadline, commit)
 
     def recover(
