@@ -83,6 +83,29 @@ def tell_undo(result: Fields) -> None:
         say(f"No undo save was taken, and this can't be undone: {result['undo_why']}.")
 
 
+def would_together(result: Fields) -> None:
+    """What a preview of a recover or undo of several volumes tells."""
+    members = result["members"]
+    names = listed([one["save"] for one in members])
+    say(f"{names} would be taken back at one instant; nothing was done now.")
+    heads = ("save", "extents that differ", "undo save on")
+    rows = [[one["save"], one["extents_changed"], one["undo_onto"]] for one in members]
+    draw("", heads, rows)
+    if result["undo_why"]:
+        say(f"No undo saves would be taken: {result['undo_why']}.")
+
+
+def tell_undos(result: Fields) -> None:
+    """The same as tell_undo of several volumes."""
+    undos = result["undos"]
+    if undos:
+        names = listed([called(one) for one in undos])
+        volumes = " ".join(one["volume"] for one in undos)
+        say(f"What they were is kept as {names}; back to it: targetplugin undo {volumes}")
+    elif result["undo_why"]:
+        say(f"No undo saves were taken, and this can't be undone: {result['undo_why']}.")
+
+
 def how_long(estimate: Fields | None) -> str:
     """How long a copy may take, and by what that is judged."""
     if estimate is None:

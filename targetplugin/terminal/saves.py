@@ -92,7 +92,8 @@ def declare(verbs: grammar.Verbs) -> None:
             "--preview tells how much would be copied, and how long that takes at the rate at which\n"
             "earlier copies of this volume were measured; with none it says that it is not known.\n"
             "\n"
-            "Several volumes are recovered at one instant, all or none, as save does it; without undo saves."
+            "Several volumes are recovered at one instant, all or none, as save does it. Undo saves are\n"
+            "taken of all, or of none where spares do not suffice."
         ),
         examples=[
             "recover ledger",
@@ -114,11 +115,17 @@ def declare(verbs: grammar.Verbs) -> None:
         more=(
             "The volume is again what it was before the recover, by the undo save that it took. What hosts\n"
             "wrote since is kept the same way, so that a second undo takes the first one back. While the\n"
-            "recover still copies, it is refused."
+            "recover still copies, it is refused.\n\n"
+            "Several volumes that were recovered as one are taken back as one: all at one instant, or none."
         ),
-        examples=["undo ledger --preview", "undo ledger", "undo ledger --operation 17 --wait"],
+        examples=[
+            "undo ledger --preview",
+            "undo ledger",
+            "undo ledger journal",
+            "undo ledger --operation 17 --wait",
+        ],
     )
-    grammar.volume(undo)
+    grammar.volume(undo, nargs="+", help="names of the volumes")
     undo.add_argument(
         "--operation",
         metavar="NUMBER",
@@ -126,6 +133,7 @@ def declare(verbs: grammar.Verbs) -> None:
         help="the recover that is meant; refused if it is not the last one",
     )
     _no_undo(undo)
+    grammar.deadline(undo)
     grammar.force(undo, "undo though hosts of more than one name are logged in")
     grammar.preview(undo)
     grammar.waits(undo, default=False, what="wait until all that differs is copied back")
@@ -134,10 +142,14 @@ def declare(verbs: grammar.Verbs) -> None:
         "swap",
         _swap,
         "make a save's medium the volume's data",
-        more="What the volume was is kept as a save: a second swap undoes the first.",
-        examples=["swap ledger", "swap ledger@5"],
+        more=(
+            "What the volume was is kept as a save: a second swap undoes the first.\n\n"
+            "Several volumes are swapped at one instant, all or none, as save does it."
+        ),
+        examples=["swap ledger", "swap ledger@5", "swap ledger@night journal@night"],
         risk="swap though hosts of more than one name are logged in",
         waiting="wait until the operation has ended",
+        several=True,
     )
 
     clone = grammar.verb(
@@ -345,9 +357,14 @@ def _recover(session: Session, args: argparse.Namespace) -> None:
 
 
 def _undo(session: Session, args: argparse.Namespace) -> None:
+    if len(args.volume) > 1:
+        _undo_together(session, args)
+        return
+    _no_deadline(args)
+    (volume,) = args.volume
     result = session.call(
         "undo",
-        volume=args.volume,
+        volume=volume,
         op=args.operation,
         force=args.force,
         no_undo=args.no_undo,
@@ -356,10 +373,10 @@ def _undo(session: Session, args: argparse.Namespace) -> None:
 
     def tell(result: results.Fields) -> None:
         if args.preview:
-            results.would("undo", args.volume, result)
+            results.would("undo", volume, result)
             return
         name = result["save"]["name"]
-        sentence = f"operation {result['undone']} is undone: {args.volume} is back at {name}"
+        sentence = f"operation {result['undone']} is undone: {volume} is back at {name}"
         results.tell_effect(sentence, result["operation"])
         results.tell_undo(result)
 
@@ -372,23 +389,71 @@ def _recover_together(session: Session, args: argparse.Namespace) -> None:
         saves=args.save,
         deadline_ms=args.deadline,
         force=args.force,
+        no_undo=args.no_undo,
+        preview=args.preview,
+    )
+
+    def tell(result: results.Fields) -> None:
+        names = results.listed([one["name"] for one in result["saves"]])
+        results.tell_effect(f"{names} are taken back at one instant", result["operation"])
+        results.tell_undos(result)
+
+    session.show(_finish(session, args, result), results.would_together if args.preview else tell)
+
+
+def _undo_together(session: Session, args: argparse.Namespace) -> None:
+    result = session.call(
+        "group.undo",
+        volumes=args.volume,
+        op=args.operation,
+        deadline_ms=args.deadline,
+        force=args.force,
+        no_undo=args.no_undo,
+        preview=args.preview,
+    )
+
+    def tell(result: results.Fields) -> None:
+        names = results.listed([one["name"] for one in result["saves"]])
+        sentence = f"operation {result['undone']} is undone: back at {names}, at one instant"
+        results.tell_effect(sentence, result["operation"])
+        results.tell_undos(result)
+
+    session.show(_finish(session, args, result), results.would_together if args.preview else tell)
+
+
+def _swap_together(session: Session, args: argparse.Namespace) -> None:
+    result = session.call(
+        "group.swap",
+        saves=args.save,
+        deadline_ms=args.deadline,
+        force=args.force,
         preview=args.preview,
     )
 
     def tell(result: results.Fields) -> None:
         if args.preview:
             names = results.listed([one["save"] for one in result["members"]])
-            say(f"{names} would be taken back at one instant; nothing was done now.")
-            rows = [[one["save"], one["extents_changed"]] for one in result["members"]]
-            draw("", ("save", "extents that differ"), rows)
+            say(f"{names} would be swapped in at one instant; nothing was done now.")
             return
-        names = results.listed([one["name"] for one in result["saves"]])
-        results.tell_effect(f"{names} are taken back at one instant", result["operation"])
+        volumes = results.listed([one["volume"] for one in result["saves"]])
+        kept = [one["name"] for one in result["saves"]]
+        results.tell_effect(
+            f"{volumes} have the data of their saves at one instant", result["operation"]
+        )
+        say(
+            f"What they were is kept as {results.listed(kept)}; back to it:"
+            f" targetplugin swap {' '.join(kept)}"
+        )
 
     session.show(_finish(session, args, result), tell)
 
 
 def _swap(session: Session, args: argparse.Namespace) -> None:
+    if len(args.save) > 1:
+        _swap_together(session, args)
+        return
+    _no_deadline(args)
+    (args.save,) = args.save
     _ask_of_save(
         session, args, "swap", "{volume} has the data of {save}; what it was is kept as {kept}"
     )
