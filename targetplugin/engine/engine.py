@@ -24,6 +24,7 @@ from targetplugin.engine.values import (
     Point,
     RecoverMember,
     SaveMember,
+    SwapMember,
     ViewSpec,
     VolumeSpec,
 )
@@ -249,6 +250,12 @@ class Engine:
             commit: is called while hosts of all are held, before any volume is switched; what it
                 raises calls all off.
         """
+        return Group(self._at, members).run(deadline, commit)
+
+    def swap_group(
+        self, members: list[SwapMember], deadline: int, commit: Callable[[], None]
+    ) -> list[Point | Refused]:
+        """The same of swaps."""
         return Group(self._at, members).run(deadline, commit)
 
     def recover(

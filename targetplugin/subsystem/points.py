@@ -36,6 +36,16 @@ class ToRecover:
     base: bytes
 
 
+@dataclass(frozen=True)
+class ToSwap:
+    """A save that is to be swapped in: those of its media that are there."""
+
+    volume: Volume
+    save: Save
+    handle: int
+    legs: list[bytes]
+
+
 class Points:
     """The verbs that fix a point. Each holds the volume's lock from its checks to its answer.
 
@@ -50,6 +60,7 @@ class Points:
         operations: Operations,
         pool: Pool,
         settle: Settle,
+        undo: Undo,
         superseded: Callable[[Volume], None],
     ) -> None:
         self._floor = floor
@@ -57,7 +68,7 @@ class Points:
         self._operations = operations
         self._pool = pool
         self._settle = settle
-        self._undo = Undo(floor, views, pool, settle)
+        self._undo = undo
         self._superseded = superseded
 
     # --- save --------------------------------------------------------------------------------
@@ -317,32 +328,45 @@ class Points:
             ask.check_force(force)
             if (known := self._operations.again(ask)) is not None:
                 return known
-            volume, save = self._to_swap(name)
-            handle = self._floor.handle(volume)
-            self._views.require(Verb.SWAP, volume, save)
-            self._check_hosts(volume, force)
-            legs = [uuid for uuid in save.media if self._floor.is_there(uuid)]
-            if not legs:
-                raise self._gone(volume, save)
+            found = self.check_swap(name, force)
+            volume, save, handle = found.volume, found.save, found.handle
             if ask.preview:
                 return self._operations.preview(ask, volume, save.generation)
-            old = [leg.medium.hex() for leg in self._floor.catalog.legs(volume.uuid)]
-            prepared = {
-                "frozen": volume.generation,
-                "legs": [uuid.hex() for uuid in legs],
-                "old": old,
-                "label": "",
-            }
-            row = self._operations.begin(ask, volume, save.generation, prepared)
+            row = self._operations.begin(ask, volume, save.generation, self.to_be_swapped(found))
             with self._undone(row, []):
-                specs = [self._floor.medium(uuid).spec() for uuid in legs]
+                specs = [self._floor.medium(uuid).spec() for uuid in found.legs]
                 point = self._floor.engine.swap(handle, specs, save.generation, row.id)
             row = self._settle.point(row, self.fixed(handle, point))
             self._floor.engine.set_sense_ua(handle, *MEDIUM_CHANGED)
             self._floor.tell()
             return self._answer(row, volume, point.frozen)
 
-    def _to_swap(self, name: str) -> tuple[Volume, Save]:
+    def check_swap(self, name: str, force: bool) -> ToSwap:
+        """What a swap of this save takes, if it can be done now. Raises Refused."""
+        volume, save = self._swap_meant(name)
+        handle = self._floor.handle(volume)
+        self._views.require(Verb.SWAP, volume, save)
+        self._check_hosts(volume, force)
+        return self.to_swap(volume, save, handle)
+
+    def to_swap(self, volume: Volume, save: Save, handle: int) -> ToSwap:
+        """The same whatever the table says. Raises Refused where no medium of the save is there."""
+        legs = [uuid for uuid in save.media if self._floor.is_there(uuid)]
+        if not legs:
+            raise self._gone(volume, save)
+        return ToSwap(volume, save, handle, legs)
+
+    def to_be_swapped(self, found: ToSwap) -> dict[str, Any]:
+        """What a start needs to know of a swap that is being done."""
+        old = [leg.medium.hex() for leg in self._floor.catalog.legs(found.volume.uuid)]
+        return {
+            "frozen": found.volume.generation,
+            "legs": [uuid.hex() for uuid in found.legs],
+            "old": old,
+            "label": "",
+        }
+
+    def _swap_meant(self, name: str) -> tuple[Volume, Save]:
         """A bare volume means the newest restored image that was not swapped in yet, else the
         newest save.
         """

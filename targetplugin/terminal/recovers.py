@@ -6,7 +6,7 @@ import argparse
 
 from targetplugin.terminal import grammar, outcome, results
 from targetplugin.terminal.session import Session
-from targetplugin.terminal.tables import draw, say
+from targetplugin.terminal.tables import say
 
 
 def declare(verbs: grammar.Verbs) -> None:
@@ -23,7 +23,8 @@ def declare(verbs: grammar.Verbs) -> None:
             "--preview tells how much would be copied, and how long that takes at the rate at which\n"
             "earlier copies of this volume were measured; with none it says that it is not known.\n"
             "\n"
-            "Several volumes are recovered at one instant, all or none, as save does it; without undo saves."
+            "Several volumes are recovered at one instant, all or none, as save does it. Undo saves are\n"
+            "taken of all, or of none where spares do not suffice."
         ),
         examples=[
             "recover ledger",
@@ -47,11 +48,17 @@ def declare(verbs: grammar.Verbs) -> None:
         more=(
             "The volume is again what it was before the recover, by the undo save that it took. What hosts\n"
             "wrote since is kept the same way, so that a second undo takes the first one back. While the\n"
-            "recover still copies, it is refused."
+            "recover still copies, it is refused.\n\n"
+            "Several volumes that were recovered as one are taken back as one: all at one instant, or none."
         ),
-        examples=["undo ledger --preview", "undo ledger", "undo ledger --operation 17 --wait"],
+        examples=[
+            "undo ledger --preview",
+            "undo ledger",
+            "undo ledger journal",
+            "undo ledger --operation 17 --wait",
+        ],
     )
-    grammar.volume(undo)
+    grammar.volume(undo, nargs="+", help="names of the volumes")
     undo.add_argument(
         "--operation",
         metavar="NUMBER",
@@ -59,6 +66,7 @@ def declare(verbs: grammar.Verbs) -> None:
         help="the recover that is meant; refused if it is not the last one",
     )
     _no_undo(undo)
+    grammar.deadline(undo)
     grammar.force(undo, "undo though hosts of more than one name are logged in")
     grammar.preview(undo)
     grammar.waits(undo, default=False, what="wait until all that differs is copied back")
@@ -68,10 +76,14 @@ def declare(verbs: grammar.Verbs) -> None:
         "swap",
         _swap,
         "make a save's medium the volume's data",
-        more="What the volume was is kept as a save: a second swap undoes the first.",
-        examples=["swap ledger", "swap ledger@5"],
+        more=(
+            "What the volume was is kept as a save: a second swap undoes the first.\n\n"
+            "Several volumes are swapped at one instant, all or none, as save does it."
+        ),
+        examples=["swap ledger", "swap ledger@5", "swap ledger@night journal@night"],
     )
-    grammar.save(swap)
+    grammar.save(swap, nargs="+")
+    grammar.deadline(swap)
     grammar.force(swap, "swap though hosts of more than one name are logged in")
     grammar.preview(swap)
     grammar.waits(swap, default=False, what="wait until the operation has ended")
@@ -112,45 +124,99 @@ def _recover_together(session: Session, args: argparse.Namespace) -> None:
         saves=args.save,
         deadline_ms=args.deadline,
         force=args.force,
+        no_undo=args.no_undo,
         preview=args.preview,
     )
-
-    def would(result: results.Fields) -> None:
-        names = results.listed([one["save"] for one in result["members"]])
-        say(f"{names} would be taken back at one instant; nothing was done now.")
-        rows = [[one["save"], one["extents_changed"]] for one in result["members"]]
-        draw("", ("save", "extents that differ"), rows)
 
     def done(result: results.Fields) -> None:
         names = results.listed([one["name"] for one in result["saves"]])
         results.tell_effect(f"{names} are taken back at one instant", result["operation"])
+        if more := results.all_back_again(result):
+            say(more)
 
-    outcome.show(session, args, result, would=would, done=done)
+    outcome.show(session, args, result, would=results.would_together, done=done)
 
 
 def _undo(session: Session, args: argparse.Namespace) -> None:
+    if len(args.volume) > 1:
+        _undo_together(session, args)
+        return
+    grammar.check_alone(args)
+    (volume,) = args.volume
+
     def sentence(result: results.Fields) -> str:
         name = result["save"]["name"]
-        return f"operation {result['undone']} is undone: {args.volume} is back at {name}"
+        return f"operation {result['undone']} is undone: {volume} is back at {name}"
 
     outcome.ask(
         session,
         args,
         "undo",
-        args.volume,
+        volume,
         sentence,
         then=results.back_again,
-        volume=args.volume,
+        volume=volume,
         op=args.operation,
         force=args.force,
         no_undo=args.no_undo,
     )
 
 
+def _undo_together(session: Session, args: argparse.Namespace) -> None:
+    result = session.call(
+        "group.undo",
+        volumes=args.volume,
+        op=args.operation,
+        deadline_ms=args.deadline,
+        force=args.force,
+        no_undo=args.no_undo,
+        preview=args.preview,
+    )
+
+    def done(result: results.Fields) -> None:
+        names = results.listed([one["name"] for one in result["saves"]])
+        sentence = f"operation {result['undone']} is undone: back at {names}, at one instant"
+        results.tell_effect(sentence, result["operation"])
+        if more := results.all_back_again(result):
+            say(more)
+
+    outcome.show(session, args, result, would=results.would_together, done=done)
+
+
 def _swap(session: Session, args: argparse.Namespace) -> None:
+    if len(args.save) > 1:
+        _swap_together(session, args)
+        return
+    grammar.check_alone(args)
+    (save,) = args.save
+
     def sentence(result: results.Fields) -> str:
         operation, kept = result["operation"], result["save"]["name"]
-        name = operation.get("save") or args.save
+        name = operation.get("save") or save
         return f"{operation['volume']} has the data of {name}; what it was is kept as {kept}"
 
-    outcome.ask(session, args, "swap", args.save, sentence, save=args.save, force=args.force)
+    outcome.ask(session, args, "swap", save, sentence, save=save, force=args.force)
+
+
+def _swap_together(session: Session, args: argparse.Namespace) -> None:
+    result = session.call(
+        "group.swap",
+        saves=args.save,
+        deadline_ms=args.deadline,
+        force=args.force,
+        preview=args.preview,
+    )
+
+    def would(result: results.Fields) -> None:
+        names = results.listed([one["save"] for one in result["members"]])
+        say(f"{names} would be swapped in at one instant; nothing was done now.")
+
+    def done(result: results.Fields) -> None:
+        kept = [one["name"] for one in result["saves"]]
+        volumes = results.listed([one["volume"] for one in result["saves"]])
+        sentence = f"{volumes} have the data of their saves at one instant"
+        results.tell_effect(sentence, result["operation"])
+        back = f"targetplugin swap {' '.join(kept)}"
+        say(f"What they were is kept as {results.listed(kept)}; back to it: {back}")
+
+    outcome.show(session, args, result, would=would, done=done)

@@ -72,6 +72,18 @@ def would(verb: str, name: str, result: Fields) -> None:
         say(f"{format_size(operation['bytes_total'])} would be read and written.")
 
 
+def would_together(result: Fields) -> None:
+    """What a preview of a recover or undo of several volumes tells."""
+    members = result["members"]
+    names = listed([one["save"] for one in members])
+    say(f"{names} would be taken back at one instant; nothing was done now.")
+    heads = ("save", "extents that differ", "undo save on")
+    rows = [[one["save"], one["extents_changed"], one["undo_onto"]] for one in members]
+    draw("", heads, rows)
+    if result["undo_why"]:
+        say(f"No undo saves would be taken: {result['undo_why']}.")
+
+
 def back_again(result: Fields) -> str:
     """Whether what a recover has just replaced can be had again."""
     if undo := result.get("undo"):
@@ -79,6 +91,17 @@ def back_again(result: Fields) -> str:
         return f"What it was is kept as {called(undo)} on {on}; back to it: {back}"
     if result.get("undo_why"):
         return f"No undo save was taken, and this can't be undone: {result['undo_why']}."
+    return ""
+
+
+def all_back_again(result: Fields) -> str:
+    """The same of several volumes."""
+    if undos := result["undos"]:
+        names = listed([called(one) for one in undos])
+        back = f"targetplugin undo {' '.join(one['volume'] for one in undos)}"
+        return f"What they were is kept as {names}; back to it: {back}"
+    if result["undo_why"]:
+        return f"No undo saves were taken, and this can't be undone: {result['undo_why']}."
     return ""
 
 
