@@ -220,10 +220,24 @@ class SaveGroup(Params):
     request: RequestId | UnsetType | None = UNSET
 
 
-class RecoverGroup(Params):
+class SwapGroup(Params):
     saves: Annotated[list[Name], Meta(min_length=1, max_length=64)]
     deadline_ms: Annotated[int, Meta(ge=1, le=5000)] | UnsetType | None = UNSET
     force: bool | UnsetType = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
+class RecoverGroup(SwapGroup):
+    no_undo: bool | UnsetType = UNSET
+
+
+class UndoGroup(Params):
+    volumes: Annotated[list[Name], Meta(min_length=1, max_length=64)]
+    op: Number | UnsetType | None = UNSET
+    deadline_ms: Annotated[int, Meta(ge=1, le=5000)] | UnsetType | None = UNSET
+    force: bool | UnsetType = UNSET
+    no_undo: bool | UnsetType = UNSET
     preview: bool | UnsetType = UNSET
     request: RequestId | UnsetType | None = UNSET
 
@@ -416,6 +430,8 @@ METHODS: dict[str, Method] = {
     "save": Method(Save, "save"),
     "group.save": Method(SaveGroup, "save_group"),
     "group.recover": Method(RecoverGroup, "recover_group"),
+    "group.undo": Method(UndoGroup, "undo_group"),
+    "group.swap": Method(SwapGroup, "swap_group"),
     "group.create": Method(GroupCreate, "group_create"),
     "group.delete": Method(GroupDelete, "group_delete"),
     "group.list": Method(Nothing, "group_list"),

@@ -15,6 +15,7 @@ from targetplugin.engine.values import (
     Point,
     RecoverMember,
     SaveMember,
+    SwapMember,
     ViewSpec,
     VolumeSpec,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "SaveMember",
     "SaveRecord",
     "SaveState",
+    "SwapMember",
     "ViewSpec",
     "VolumeSpec",
     "decode_map_slot",

@@ -1,13 +1,11 @@
-"""The engine as those above see it: volumes on native threads, and blocking verbs. Owns the threads
-and who serves what.
+"""The engine as those above see it: volumes on native threads, and blocking verbs. Owns the native threads
+and who serves what. See served.py for how a volume's core is asked, messages.py for what comes out by itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -16,16 +14,17 @@ from typing import Any
 from targetplugin.engine.core import Core
 from targetplugin.engine.executor import Reactor
 from targetplugin.engine.group import Group
-from targetplugin.engine.served import Answerer, Served
+from targetplugin.engine.messages import Messages
+from targetplugin.engine.served import Served, attach, check_over
 from targetplugin.engine.values import (
     Command,
     Compared,
     Event,
     MediumSpec,
-    Pause,
     Point,
     RecoverMember,
     SaveMember,
+    SwapMember,
     ViewSpec,
     VolumeSpec,
 )
@@ -33,40 +32,9 @@ from targetplugin.errors import Reason, Refused
 
 log = logging.getLogger(__name__)
 
-EVENTS = {
-    1: "leg_stale",
-    2: "leg_in_sync",
-    3: "save_whole",
-    4: "save_broken",
-    5: "recovered",
-    6: "recover_failed",
-    32: "answers_again",
-}
-REFUSALS = {
-    16: (Reason.BUSY, "another operation of the volume forbids it", "wait for it, then repeat"),
-    22: (
-        Reason.STATE,
-        "the media are not in a state that allows it",
-        "look at the volume's status",
-    ),
-    28: (
-        Reason.STATE,
-        "there is no room: too small a medium, or too many",
-        "choose another medium",
-    ),
-    2: (Reason.NOT_FOUND, "the medium is not attached", "look at the volume's status"),
-    5: (
-        Reason.ENVIRONMENT,
-        "a medium failed while it was asked for",
-        "look at the volume's status",
-    ),
-}
-COMMAND_THREADS = 4
 VIEW_SHIFT = 20  # a view marks no extents: the coarsest take the least memory
 START_WAIT = 10.0  # seconds for a volume's first record; longer, verbs are refused and hosts wait
 SILENT = 12.0  # seconds: with what follows it stays well under the 30 s of a command in LIO
-# Fixed-format sense: HARDWARE ERROR, 44h/00h
-INTERNAL_TARGET_FAILURE = bytes([0x70, 0, 4, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x44, 0, 0, 0, 0, 0])
 
 
 class Engine:
@@ -94,29 +62,19 @@ class Engine:
         silent: float = SILENT,
         spin: int = 1000,
     ) -> None:
-        self.on_command = on_command
-        self.on_event = on_event
-        self.on_kept = on_kept
         self._reactors = [Reactor(spin, silent) for _ in range(threads)]
         self._volumes: dict[int, Served] = {}
         self._handles = 0
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._commands: queue.SimpleQueue[tuple[int, Answerer] | None] = queue.SimpleQueue()
-        self._events: queue.SimpleQueue[Event | tuple[int, int] | None] = queue.SimpleQueue()
+        self.messages = Messages(self._volumes, on_command, on_event, on_kept)
 
     def start(self) -> None:
         for index, reactor in enumerate(self._reactors):
-            self._thread(f"engine-{index}", reactor.run)
-            self._thread(f"messages-{index}", self._messages, reactor)
-        for index in range(COMMAND_THREADS):
-            self._thread(f"commands-{index}", self._run_commands)
-        self._thread("events", self._run_events)
-
-    def _thread(self, name: str, run: Callable[..., None], *arguments: Any) -> None:
-        thread = threading.Thread(target=run, args=arguments, name=name, daemon=True)
-        thread.start()
-        self._threads.append(thread)
+            thread = threading.Thread(target=reactor.run, name=f"engine-{index}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        self.messages.start(self._reactors)
 
     def stop(self) -> None:
         """Closes all volumes cleanly, then ends the threads."""
@@ -125,12 +83,9 @@ class Engine:
         reactors, self._reactors = self._reactors, []
         for reactor in reactors:
             reactor.stop()
-        for _ in range(COMMAND_THREADS):
-            self._commands.put(None)
-        self._events.put(None)
         for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(10)
+            thread.join(10)
+        self.messages.stop()
 
     # --- volumes --------------------------------------------------------------------------------
 
@@ -164,21 +119,8 @@ class Engine:
 
     def _known(self, core: Core, specs: list[MediumSpec]) -> dict[int, MediumSpec]:
         """Attaches media to a core that is not served yet."""
-        media = {}
-        for medium in specs:
-            self._check_over(medium)
-            try:
-                index = core.attach(
-                    medium.uuid,
-                    medium.data_size,
-                    medium.record_offset,
-                    medium.maps_offset,
-                    medium.map_slots,
-                )
-            except ValueError as error:
-                raise Refused(Reason.STATE, str(error)) from None
-            media[index] = medium
-        return media
+        silent = self.silent()
+        return {attach(core, medium, silent): medium for medium in specs}
 
     def _serve(self, core: Core, media: dict[int, MediumSpec]) -> int:
         with self._lock:
@@ -189,7 +131,7 @@ class Engine:
             number = reactor.volume_add(core, handle)
             for index, medium in media.items():
                 reactor.set_fd(number, index, medium.fd)
-            self._volumes[handle] = Served(reactor, number, core, media)
+            self._volumes[handle] = Served(reactor, number, core, self.silent, media)
         return handle
 
     def remove_volume(self, handle: int) -> None:
@@ -200,20 +142,17 @@ class Engine:
         self.detach_ring(handle)
         with served.verb:
             try:
-                self._ask(served, "close")
+                served.ask("close")
             except (Refused, OSError) as error:
                 log.warning("a volume could not be closed cleanly: %s", error)
             while True:
                 with served:
-                    if not served.reactor.ring_polled(served.number) and not self._io(served):
+                    if not served.reactor.ring_polled(served.number) and not served.under_way():
                         served.reactor.volume_remove(served.number)
                         served.gone = True
                         del self._volumes[handle]
                         return
                 time.sleep(0.002)
-
-    def _io(self, served: Served) -> int:
-        return int(served.reactor.counters(served.number)["io"])
 
     def attach_ring(
         self, handle: int, uio_fd: int, map_length: int, *, map_fd: int | None = None
@@ -266,23 +205,15 @@ class Engine:
                 found |= reactor.silent()
         return found
 
-    def _check_over(self, medium: MediumSpec) -> None:
-        if medium.uuid in self.silent():
-            raise Refused(
-                Reason.BUSY,
-                "a medium's last requests are not over",
-                hint="it does not answer; wait until it does, or take its disk away",
-            )
-
     # --- verbs ----------------------------------------------------------------------------------
 
     def save_split(self, handle: int, leaving: list[bytes], op: int) -> Point:
         """Legs leave the mirror, at once, and hold the volume as it is now."""
         served = self._at(handle)
         with served.verb:
-            mask = sum(1 << self._index(served, uuid) for uuid in leaving)
-            point = self._point(served, "split", op=op, mask=mask)
-            self._drop_unused(served)
+            mask = sum(1 << served.index(uuid) for uuid in leaving)
+            point = served.point("split", op=op, mask=mask)
+            served.drop_unused()
             return point
 
     def save_copy(
@@ -295,8 +226,8 @@ class Engine:
                 save; None: all.
         """
         served = self._at(handle)
-        with served.verb, self._attached(served, save) as index:
-            return self._point(served, "copy", op=op, medium=index, lacks=lacks)
+        with served.verb, served.attached(save) as index:
+            return served.point("copy", op=op, medium=index, lacks=lacks)
 
     def save_group(self, members: list[SaveMember], deadline: int) -> list[Point | Refused]:
         """Saves volumes as they are at one instant, all or none.
@@ -308,7 +239,7 @@ class Engine:
             those that were not at fault. Both come together only where a volume's disks failed in
             the moment of the switch: then what the others have is to be given up.
         """
-        return Group(self, members).run(deadline)
+        return Group(self._at, members).run(deadline)
 
     def recover_group(
         self, members: list[RecoverMember], deadline: int, commit: Callable[[], None]
@@ -319,7 +250,13 @@ class Engine:
             commit: is called while hosts of all are held, before any volume is switched; what it
                 raises calls all off.
         """
-        return Group(self, members).run(deadline, commit)
+        return Group(self._at, members).run(deadline, commit)
+
+    def swap_group(
+        self, members: list[SwapMember], deadline: int, commit: Callable[[], None]
+    ) -> list[Point | Refused]:
+        """The same of swaps."""
+        return Group(self._at, members).run(deadline, commit)
 
     def recover(
         self,
@@ -343,12 +280,11 @@ class Engine:
         served = self._at(handle)
         with served.verb, contextlib.ExitStack() as stack:
             if isinstance(source, bytes):
-                index = self._index(served, source)
+                index = served.index(source)
             else:
-                index = stack.enter_context(self._attached(served, source))
-            save = None if undo is None else stack.enter_context(self._attached(served, undo))
-            return self._point(
-                served,
+                index = stack.enter_context(served.attached(source))
+            save = None if undo is None else stack.enter_context(served.attached(undo))
+            return served.point(
                 "recover",
                 op=op,
                 medium=index,
@@ -366,15 +302,15 @@ class Engine:
             added = []
             try:
                 for medium in legs:
-                    index = self._attach(served, medium)
+                    index = served.attach(medium)
                     added.append(index)
                     mask |= 1 << index
-                point = self._point(served, "swap", op=op, mask=mask, generation=generation)
+                point = served.point("swap", op=op, mask=mask, generation=generation)
             except BaseException:
                 for index in added:
-                    self._drop(served, index)
+                    served.drop(index)
                 raise
-            self._drop_unused(served)
+            served.drop_unused()
             return point
 
     def add_leg(self, handle: int, medium: MediumSpec, pending: bytes | None) -> None:
@@ -387,31 +323,31 @@ class Engine:
         """
         served = self._at(handle)
         with served.verb:
-            self._check_over(medium)
-            known = self._find(served, medium.uuid)
+            check_over(medium, self.silent())
+            known = served.find(medium.uuid)
             if known is not None:
                 before = served.media.get(known)
                 if before is None:
                     # It was away when the volume started, and the core knows nothing but its name.
-                    self._attach(served, medium)
+                    served.attach(medium)
                 else:
                     with served:
-                        self._use(served, known, medium)
+                        served.use(known, medium)
                 try:
-                    self._ask(served, "sync", medium=known)
+                    served.ask("sync", medium=known)
                 except BaseException:
                     with served:
-                        self._use(served, known, before)  # the new descriptor may be closed now
+                        served.use(known, before)  # the new descriptor may be closed now
                     raise
                 return
-            with self._attached(served, medium) as index:
-                self._ask(served, "sync", medium=index, base=pending)
+            with served.attached(medium) as index:
+                served.ask("sync", medium=index, base=pending)
 
     def drop_leg(self, handle: int, uuid: bytes) -> None:
         """Takes a medium out, a leg or a save; its last I/O is over when this returns."""
         served = self._at(handle)
         with served.verb:
-            self._drop(served, self._index(served, uuid))
+            served.drop(served.index(uuid))
 
     detach_save = drop_leg
 
@@ -425,7 +361,7 @@ class Engine:
         """
         served = self._at(handle)
         with served.verb:
-            self._ask(served, "compare", offset=offset, length=length)
+            served.ask("compare", offset=offset, length=length)
             with served:
                 return Compared(*served.core.compared_now())
 
@@ -437,172 +373,10 @@ class Engine:
 
     def checkpoint(self, handle: int) -> None:
         """Flushes all legs, makes all marks durable and empties the activity log."""
-        self._ask(self._at(handle), "checkpoint")
+        self._at(handle).ask("checkpoint")
 
     def status(self, handle: int) -> dict[str, Any]:
         """What Core.status() says, and counters of the ring."""
         served = self._at(handle)
         with served:
             return {**served.core.status(), "ring": served.reactor.counters(served.number)}
-
-    # --- how they are asked for -----------------------------------------------------------------
-
-    def _ask(self, served: Served, verb: str, **arguments: Any) -> None:
-        reactor = served.reactor
-        number = reactor.request_number()
-        try:
-            with served:
-                error = served.core.request(verb, number, **arguments)
-        except BaseException:
-            reactor.request_free(number)
-            raise
-        if error:
-            reactor.request_free(number)
-        else:
-            error = reactor.request_wait(number)
-        if error:
-            raise self.refusal(verb, error)
-
-    @staticmethod
-    def refusal(verb: str, error: int) -> Refused:
-        """What a negative errno of the core's means."""
-        reason, why, hint = REFUSALS.get(
-            -error, (Reason.ENVIRONMENT, os.strerror(-error), "look at the volume's status")
-        )
-        return Refused(reason, f"{verb} is refused: {why}", hint=hint)
-
-    def _point(self, served: Served, kind: str, **arguments: Any) -> Point:
-        self._ask(served, kind, **arguments)
-        return self._made(served, kind)
-
-    def _made(self, served: Served, kind: str) -> Point:
-        """The point that has just come in force."""
-        with served:
-            core = served.core
-            status = core.status()
-            counted = served.reactor.counters(served.number)
-            return Point(
-                core.frozen_generation,
-                bytes(core.frozen_bytes()),
-                status["generation"],
-                core.pending_total if kind == "recover" else 0,
-                Pause(counted["pause_us"], counted["drain_us"], counted["pause_work_us"]),
-                core.left_uuids(),
-            )
-
-    def _find(self, served: Served, uuid: bytes) -> int | None:
-        """The index of a medium that the core knows, a leg that is away included."""
-        for index in range(16):
-            if served.core.medium_uuid(index) == uuid:
-                return index
-        return None
-
-    def _index(self, served: Served, uuid: bytes) -> int:
-        with served:
-            index = self._find(served, uuid)
-        if index is None:
-            raise Refused(Reason.NOT_FOUND, f"medium {uuid.hex()} is not attached to the volume")
-        return index
-
-    def _attach(self, served: Served, medium: MediumSpec) -> int:
-        self._check_over(medium)
-        with served:
-            try:
-                index = served.core.attach(
-                    medium.uuid,
-                    medium.data_size,
-                    medium.record_offset,
-                    medium.maps_offset,
-                    medium.map_slots,
-                )
-            except ValueError as error:
-                raise Refused(Reason.STATE, str(error)) from None
-            served.reactor.set_fd(served.number, index, medium.fd)
-            served.media[index] = medium
-            return int(index)
-
-    def _use(self, served: Served, index: int, medium: MediumSpec | None) -> None:
-        """Sets the descriptor of a medium that the core knows."""
-        served.reactor.set_fd(served.number, index, medium.fd if medium else -1)
-        if medium is not None:
-            served.media[index] = medium
-        else:
-            served.media.pop(index, None)
-
-    def _attached(self, served: Served, medium: MediumSpec) -> _Attached:
-        return _Attached(self, served, medium)
-
-    def _drop(self, served: Served, index: int) -> None:
-        self._ask(served, "drop", medium=index)
-        with served:
-            served.reactor.set_fd(served.number, index, -1)
-            served.media.pop(index, None)
-
-    def _drop_unused(self, served: Served) -> None:
-        """Media that a point made no part of the volume any more. A refusal is no matter: the point is
-        in force, and nobody uses such a medium.
-        """
-        with served:
-            status = served.core.status()
-            known = set(status["legs"]) | set(status["saves"])
-            if status["recover"]:
-                known.add(status["recover"]["source"])
-            unused = [i for i, medium in served.media.items() if medium.uuid not in known]
-        for index in unused:
-            with contextlib.suppress(Refused):
-                self._drop(served, index)
-
-    # --- what comes out ---------------------------------------------------------------------------
-
-    def _messages(self, reactor: Reactor) -> None:
-        while (message := reactor.next_message()) is not None:
-            kind, handle = message[0], message[1]
-            served = self._volumes.get(handle)
-            if served is None:
-                continue
-            if kind == "command":
-                self._commands.put((handle, Answerer(served, *message[2:])))
-            elif kind == "kept":
-                self._events.put((handle, message[2]))
-            else:
-                self._events.put(Event(handle, EVENTS.get(message[2], "unknown"), message[3]))
-
-    def _run_events(self) -> None:
-        while (event := self._events.get()) is not None:
-            try:
-                if isinstance(event, Event):
-                    self.on_event(event)
-                else:
-                    self.on_kept(*event)
-            except Exception:
-                log.exception("an event of the engine could not be handled: %s", event)
-
-    def _run_commands(self) -> None:
-        while (item := self._commands.get()) is not None:
-            handle, answer = item
-            try:
-                if (fetched := answer.fetch()) is not None:
-                    self.on_command(Command(handle, *fetched, answer))
-            except Exception:
-                log.exception("a SCSI command could not be answered")
-                with contextlib.suppress(Refused):
-                    answer(2, b"", INTERNAL_TARGET_FAILURE)
-
-
-class _Attached:
-    """A medium made known for a verb; forgotten again when the verb is refused."""
-
-    def __init__(self, engine: Engine, served: Served, medium: MediumSpec) -> None:
-        self.engine, self.served, self.medium = engine, served, medium
-
-    def __enter__(self) -> int:
-        self.index = self.engine._attach(self.served, self.medium)
-        return self.index
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            with self.served:
-                status = self.served.core.status()
-                known = self.medium.uuid in status["legs"] or self.medium.uuid in status["saves"]
-            if not known:
-                self.engine._drop(self.served, self.index)

@@ -1,4 +1,4 @@
-"""Several volumes saved as they are at one instant: all or none, and hosts held no longer than a deadline.
+"""A point on several volumes, at one instant: all or none, and hosts held no longer than a deadline.
 
 Owns who waits for whom: all are ready before hosts of any are held, all are held before any is switched
 (rule 21). The deadline is kept by the native threads, whatever becomes of this one.
@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from errno import ECANCELED, EIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from targetplugin.engine.executor import Reactor, Together
-from targetplugin.engine.served import Served
-from targetplugin.engine.values import Point, RecoverMember, SaveMember
+from targetplugin.engine.served import Served, refusal
+from targetplugin.engine.values import MediumSpec, Member, Point, RecoverMember, SwapMember
 from targetplugin.errors import Reason, Refused
-
-if TYPE_CHECKING:
-    from targetplugin.engine.engine import Engine
 
 LOOK = 20  # milliseconds between two looks at most, while nothing is told
 
@@ -32,11 +29,11 @@ class CalledOff(Refused):
 
 @dataclass
 class _Member:
-    asked: SaveMember | RecoverMember
+    asked: Member
     served: Served
     place: int  # among those that were asked for
-    index: int | None = None  # of the medium that gets a copy, or that is recovered from
-    attached: bool = False  # for this
+    attached: list[int] = field(default_factory=list)  # media that were made known for this
+    arguments: dict[str, Any] = field(default_factory=dict)  # of its request
     stage: str = "none"  # as it was seen last
     number: int | None = None  # of the request, while its end is owed
     result: Point | Refused | None = None
@@ -45,22 +42,21 @@ class _Member:
     def kind(self) -> str:
         if isinstance(self.asked, RecoverMember):
             return "recover"
+        if isinstance(self.asked, SwapMember):
+            return "swap"
         return "split" if self.asked.leaving else "copy"
-
-    def arguments(self) -> dict[str, Any]:
-        """Of its request, but for media."""
-        if isinstance(self.asked, RecoverMember):
-            return {"generation": self.asked.generation, "base": self.asked.base}
-        return {}
 
 
 class Group:
-    """One save, or recover, of these members."""
+    """One save, recover or swap of these members.
 
-    def __init__(self, engine: Engine, members: Sequence[SaveMember | RecoverMember]) -> None:
-        self._engine = engine
+    Args:
+        at: gives the volume under a handle. Raises Refused.
+    """
+
+    def __init__(self, at: Callable[[int], Served], members: Sequence[Member]) -> None:
         self._members = [
-            _Member(asked, engine._at(asked.handle), place) for place, asked in enumerate(members)
+            _Member(asked, at(asked.handle), place) for place, asked in enumerate(members)
         ]
         # One order for all who take several volumes or threads at once.
         self._members.sort(key=lambda member: member.asked.handle)
@@ -68,7 +64,7 @@ class Group:
     def run(
         self, deadline: int, commit: Callable[[], None] = lambda: None
     ) -> list[Point | Refused]:
-        """See Engine.save_group and recover_group."""
+        """See Engine.save_group, recover_group and swap_group."""
         handles = [member.asked.handle for member in self._members]
         if len(set(handles)) < len(handles):
             raise ValueError("a volume stands twice in a group")
@@ -118,23 +114,44 @@ class Group:
                     hint="repeat it when hosts write less, or with a longer deadline",
                 )
             else:  # a leg of it failed; where that ended it, its request tells more
-                member.result = self._engine.refusal(member.kind, -EIO)
+                member.result = refusal(member.kind, -EIO)
 
     # --- the steps ------------------------------------------------------------------------------
 
     def _attach(self, member: _Member) -> bool:
-        """Makes its medium known. False where that is refused."""
-        asked = member.asked
-        medium = asked.source if isinstance(asked, RecoverMember) else asked.save
+        """Makes its media known. False where that is refused."""
         try:
-            if isinstance(medium, bytes):
-                member.index = self._engine._index(member.served, medium)
-            elif medium is not None:
-                member.index = self._engine._attach(member.served, medium)
-                member.attached = True
+            member.arguments = self._arguments(member)
         except Refused as error:
             member.result = error
         return member.result is None
+
+    def _arguments(self, member: _Member) -> dict[str, Any]:
+        """What its request has beside its number, with media as the core knows them."""
+        asked = member.asked
+        if isinstance(asked, RecoverMember):
+            return {
+                "medium": self._known(member, asked.source),
+                "generation": asked.generation,
+                "base": asked.base,
+                "save": None if asked.undo is None else self._known(member, asked.undo),
+                "lacks": asked.lacks,
+            }
+        if isinstance(asked, SwapMember):
+            return {"mask": self._mask(member, asked.legs), "generation": asked.generation}
+        if asked.save is not None:
+            return {"medium": self._known(member, asked.save)}
+        return {"mask": self._mask(member, asked.leaving)}
+
+    def _mask(self, member: _Member, media: Sequence[MediumSpec | bytes]) -> int:
+        return sum(1 << self._known(member, medium) for medium in media)
+
+    def _known(self, member: _Member, medium: MediumSpec | bytes) -> int:
+        """The core's number of a medium, which is made known unless it is named alone."""
+        if isinstance(medium, bytes):
+            return member.served.index(medium)
+        member.attached.append(member.served.attach(medium))
+        return member.attached[-1]
 
     def _checkpoint(self) -> None:
         """Empties the caches of all, so that none waits long for another's. Where one can't, it waits."""
@@ -152,24 +169,20 @@ class Group:
 
     def _ask(self, member: _Member) -> bool:
         """Asks for its point, which waits. False where that is refused."""
-        served, asked = member.served, member.asked
-        leaving = asked.leaving if isinstance(asked, SaveMember) else ()
-        mask = sum(1 << self._engine._index(served, uuid) for uuid in leaving)
+        served = member.served
         number = served.reactor.request_number()
         with served:
             served.reactor.saved_with(served.number, self._together)
             error = served.core.request(
                 member.kind,
                 number,
-                mask=mask,
-                medium=member.index or 0,
-                op=asked.op,
+                op=member.asked.op,
                 waits=True,
-                **member.arguments(),
+                **member.arguments,
             )
         if error:
             served.reactor.request_free(number)
-            member.result = self._engine.refusal(member.kind, error)
+            member.result = refusal(member.kind, error)
         else:
             member.number = number
         return not error
@@ -219,16 +232,17 @@ class Group:
                 member.served.reactor.saved_with(member.served.number, None)
         for member in self._members:
             if isinstance(member.result, Point):
-                if member.kind == "split":
-                    self._engine._drop_unused(member.served)
-            elif member.index is not None and member.attached:
+                if member.kind in ("split", "swap"):
+                    member.served.drop_unused()
+                continue
+            for index in member.attached:
                 with contextlib.suppress(Refused):
-                    self._engine._drop(member.served, member.index)
+                    member.served.drop(index)
 
     def _wait(self, member: _Member) -> None:
         assert member.number is not None
         error = member.served.reactor.request_wait(member.number)
         if not error:
-            member.result = self._engine._made(member.served, member.kind)
+            member.result = member.served.made(member.kind)
         elif error != -ECANCELED and member.result is None:
-            member.result = self._engine.refusal(member.kind, error)
+            member.result = refusal(member.kind, error)

@@ -1,28 +1,55 @@
-"""A volume that a native thread serves, and a command of its hosts that Python has. Owns who may touch
-either: only who holds the thread, and only while the volume is there.
+"""A volume that a native thread serves, and how its core is asked. Owns who may touch it: only who holds the
+thread, and only while the volume is there.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import os
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from targetplugin.engine.core import Core
 from targetplugin.engine.executor import Reactor
-from targetplugin.engine.values import MediumSpec
+from targetplugin.engine.values import MediumSpec, Pause, Point
 from targetplugin.errors import Reason, Refused
 
-log = logging.getLogger(__name__)
+MEDIA = 16  # that a core knows at most
+REFUSALS = {
+    16: (Reason.BUSY, "another operation of the volume forbids it", "wait for it, then repeat"),
+    22: (
+        Reason.STATE,
+        "the media are not in a state that allows it",
+        "look at the volume's status",
+    ),
+    28: (
+        Reason.STATE,
+        "there is no room: too small a medium, or too many",
+        "choose another medium",
+    ),
+    2: (Reason.NOT_FOUND, "the medium is not attached", "look at the volume's status"),
+    5: (
+        Reason.ENVIRONMENT,
+        "a medium failed while it was asked for",
+        "look at the volume's status",
+    ),
+}
 
 
 @dataclass
 class Served:
-    """A volume under a handle."""
+    """A volume under a handle. Who asks more than one thing of it holds `verb` meanwhile.
+
+    Attributes:
+        silent: tells the uuids of media that were given up and may still be written to.
+    """
 
     reactor: Reactor
     number: int  # of the reactor's
     core: Core
+    silent: Callable[[], set[bytes]]
     media: dict[int, MediumSpec] = field(default_factory=dict)
     verb: threading.Lock = field(default_factory=threading.Lock)
     gone: bool = False  # it was removed; its number may be another volume's
@@ -37,29 +64,148 @@ class Served:
     def __exit__(self, *_: object) -> None:
         self.reactor.unpark()
 
+    def under_way(self) -> int:
+        """How many requests to media are not over. Call it while the thread is held."""
+        return int(self.reactor.counters(self.number)["io"])
 
-class Answerer:
-    """Fetches and answers a command that Python has, once: after that its tag may be another
-    command's, with another serial.
-    """
+    # --- requests --------------------------------------------------------------------------------
 
-    def __init__(self, served: Served, tag: int, serial: int) -> None:
-        self.served, self.tag, self.serial = served, tag, serial
-        self.given = False
+    def ask(self, verb: str, **arguments: Any) -> None:
+        """Asks the core, and waits until that is done. Raises Refused."""
+        number = self.reactor.request_number()
+        try:
+            with self:
+                error = self.core.request(verb, number, **arguments)
+        except BaseException:
+            self.reactor.request_free(number)
+            raise
+        if error:
+            self.reactor.request_free(number)
+        else:
+            error = self.reactor.request_wait(number)
+        if error:
+            raise refusal(verb, error)
 
-    def fetch(self) -> tuple[bytes, bytes, int] | None:
-        """Its CDB, data out and room for data in; None where it is answered already. Raises Refused
-        where the volume is gone.
-        """
-        with self.served:
-            return self.served.reactor.command_fetch(self.served.number, self.tag, self.serial)
+    def point(self, kind: str, **arguments: Any) -> Point:
+        """Asks for a point, and waits until it is in force."""
+        self.ask(kind, **arguments)
+        return self.made(kind)
 
-    def __call__(self, status: int, data: bytes, sense: bytes) -> None:
-        with self.served:
-            if self.given:
-                log.warning("a SCSI command was answered twice; the first answer stands")
-                return
-            self.given = True
-            self.served.reactor.command_answer(
-                self.served.number, self.tag, self.serial, status, data, sense, status == 0
+    def made(self, kind: str) -> Point:
+        """The point that has just come in force."""
+        with self:
+            status = self.core.status()
+            counted = self.reactor.counters(self.number)
+            return Point(
+                self.core.frozen_generation,
+                bytes(self.core.frozen_bytes()),
+                status["generation"],
+                self.core.pending_total if kind == "recover" else 0,
+                Pause(counted["pause_us"], counted["drain_us"], counted["pause_work_us"]),
+                self.core.left_uuids(),
             )
+
+    # --- media -----------------------------------------------------------------------------------
+
+    def find(self, uuid: bytes) -> int | None:
+        """The index of a medium that the core knows, a leg that is away included."""
+        for index in range(MEDIA):
+            if self.core.medium_uuid(index) == uuid:
+                return index
+        return None
+
+    def index(self, uuid: bytes) -> int:
+        """The same of one that it must know. Raises Refused."""
+        with self:
+            index = self.find(uuid)
+        if index is None:
+            raise Refused(Reason.NOT_FOUND, f"medium {uuid.hex()} is not attached to the volume")
+        return index
+
+    def attach(self, medium: MediumSpec) -> int:
+        """Makes a medium known to the core. Returns its index."""
+        silent = self.silent()
+        with self:
+            index = attach(self.core, medium, silent)
+            self.use(index, medium)
+            return index
+
+    @contextlib.contextmanager
+    def attached(self, medium: MediumSpec) -> Iterator[int]:
+        """Makes a medium known for a verb; it is forgotten again when the verb is refused."""
+        index = self.attach(medium)
+        try:
+            yield index
+        except BaseException:
+            with self:
+                status = self.core.status()
+                known = medium.uuid in status["legs"] or medium.uuid in status["saves"]
+            if not known:
+                self.drop(index)
+            raise
+
+    def use(self, index: int, medium: MediumSpec | None) -> None:
+        """Sets the descriptor of a medium that the core knows. Call it while the thread is held."""
+        self.reactor.set_fd(self.number, index, medium.fd if medium else -1)
+        if medium is not None:
+            self.media[index] = medium
+        else:
+            self.media.pop(index, None)
+
+    def drop(self, index: int) -> None:
+        """Has a medium forgotten; its last I/O is over when this returns."""
+        self.ask("drop", medium=index)
+        with self:
+            self.use(index, None)
+
+    def drop_unused(self) -> None:
+        """Media that a point made no part of the volume any more. A refusal is no matter: the point is
+        in force, and nobody uses such a medium.
+        """
+        with self:
+            status = self.core.status()
+            known = set(status["legs"]) | set(status["saves"])
+            if status["recover"]:
+                known.add(status["recover"]["source"])
+            unused = [i for i, medium in self.media.items() if medium.uuid not in known]
+        for index in unused:
+            with contextlib.suppress(Refused):
+                self.drop(index)
+
+
+def refusal(verb: str, error: int) -> Refused:
+    """What a negative errno of the core's means."""
+    reason, why, hint = REFUSALS.get(
+        -error, (Reason.ENVIRONMENT, os.strerror(-error), "look at the volume's status")
+    )
+    return Refused(reason, f"{verb} is refused: {why}", hint=hint)
+
+
+def attach(core: Core, medium: MediumSpec, silent: set[bytes]) -> int:
+    """Makes a medium known to a core. Returns its index.
+
+    Raises:
+        Refused: it is one of the silent, or too small, or one too many.
+    """
+    check_over(medium, silent)
+    try:
+        index = core.attach(
+            medium.uuid,
+            medium.data_size,
+            medium.record_offset,
+            medium.maps_offset,
+            medium.map_slots,
+        )
+    except ValueError as error:
+        raise Refused(Reason.STATE, str(error)) from None
+    return int(index)
+
+
+def check_over(medium: MediumSpec, silent: set[bytes]) -> None:
+    """Raises Refused (BUSY) for a medium that was given up and may still be written to."""
+    if medium.uuid in silent:
+        raise Refused(
+            Reason.BUSY,
+            "a medium's last requests are not over",
+            hint="it does not answer; wait until it does, or take its disk away",
+        )

@@ -111,6 +111,21 @@ class RecoverMember:
     source: MediumSpec | bytes
     generation: int
     base: bytes
+    undo: MediumSpec | None = None
+    lacks: bytes | None = None
+
+
+@dataclass(frozen=True)
+class SwapMember:
+    """A volume that is swapped together with others; see Engine.swap."""
+
+    handle: int
+    op: int
+    legs: tuple[MediumSpec, ...]
+    generation: int
+
+
+Member = SaveMember | RecoverMember | SwapMember
 
 
 @dataclass(frozen=True)

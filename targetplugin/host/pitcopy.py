@@ -9,6 +9,7 @@ examples:
   pitcopy diff /dev/sdb --save before-upgrade
   pitcopy recover /dev/sdb --save before-upgrade     unmounts, recovers, mounts again
   pitcopy undo /dev/sdb                              takes that back, in the same way
+  pitcopy swap /dev/sdb /dev/sdc --save night        both at one instant; recover and undo likewise
   pitcopy restore /dev/sdb --backup 3 --wait; pitcopy swap /dev/sdb
 
 DEVICE is the disk, or a partition, LVM volume or multipath device on it. With --json standard output
@@ -32,7 +33,7 @@ from typing import Any
 from targetplugin.host import jobs_verb, journal, report, ritual, run, sequence, together
 from targetplugin.host.device import Disk, whole_disk
 from targetplugin.host.errors import Refused, Stopped, Usage
-from targetplugin.scsi.pitcopy import Operation, OutAction
+from targetplugin.scsi.pitcopy import Operation, OutAction, Save
 
 
 def parser() -> argparse.ArgumentParser:
@@ -99,13 +100,23 @@ def parser() -> argparse.ArgumentParser:
         many=True,
     )
     one.add_argument("--no-undo", action="store_true", help="keep nothing for `pitcopy undo`")
-    one = verb("undo", "take the last recover back: unmount, undo, mount again", wait=True)
+    one = verb(
+        "undo",
+        "take the last recover back: unmount, undo, mount again; several that were recovered as one",
+        wait=True,
+        many=True,
+    )
     one.add_argument("--no-undo", action="store_true", help="keep nothing for a second undo")
     one = verb("restore", "restore a backup onto a spare while work goes on; then swap", wait=True)
     one.add_argument(
         "--backup", type=int, metavar="N", help="its number; the newest where none is given"
     )
-    verb("swap", "make a save, or a restored backup, the disk; a second swap undoes it", save=True)
+    verb(
+        "swap",
+        "make a save, or a restored backup, the disk; a second swap undoes it; several at one instant",
+        save=True,
+        many=True,
+    )
     verb("resync", "give a save up: its medium is a leg of the mirror again", save=True, wait=True)
     verb("release", "give a save up: its medium is free", save=True)
     verb("operations", "list what was asked of the volume, newest first")
@@ -337,12 +348,15 @@ def _save_together(
 def _recover_together(disks: list[Disk], options: argparse.Namespace) -> list[dict[str, Any]]:
     for disk in disks:
         _check_idle(disk)
-    saves, seconds = together.recover(disks, options.save, options.deadline)
+    saves, seconds = together.recover(
+        disks, options.save, options.deadline, no_undo=options.no_undo
+    )
     for disk, save in zip(disks, saves, strict=True):
         if not options.json:
             print(f"{disk.path} is back at {save.label or save.generation}")
     if not options.json:
         print(f"all at one instant, in force after {seconds:.2f} s")
+        _tell_undo(disks)
     for disk in disks if options.wait else []:
         _wait(disk, "recover", options)
     return [
@@ -368,13 +382,14 @@ def _recover(disk: Disk, options: argparse.Namespace) -> dict[str, Any] | list[d
             f"{disk.path} is back at {save.label or save.generation}: {changed} extents differed, "
             f"in force after {seconds:.2f} s"
         )
-        _tell_undo(disk)
+        _tell_undo([disk])
     if options.wait:
         _wait(disk, "recover", options)
     return {"save": asdict(save), "extents_changed": changed, "seconds_in_force": seconds}
 
 
-def _undo(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+def _undoable(disk: Disk) -> tuple[Operation, Save]:
+    """What an undo of a disk takes back, and the save that it goes back to."""
     _check_idle(disk)
     last = _last(disk)
     if last is None:
@@ -386,6 +401,36 @@ def _undo(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
             + ("its undo save was given up" if last.undo else "it took no undo save"),
             f"pitcopy status {disk.path} lists the saves that it can be taken back to",
         )
+    return last, save
+
+
+def _undo_together(disks: list[Disk], options: argparse.Namespace) -> list[dict[str, Any]]:
+    found = [_undoable(disk) for disk in disks]
+    number = found[0][0].number
+    seconds = together.undo(disks, number, options.deadline, no_undo=options.no_undo)
+    if not options.json:
+        for disk, (last, _) in zip(disks, found, strict=True):
+            print(f"{disk.path} is as it was before operation {last.number}")
+        print(f"all at one instant, in force after {seconds:.2f} s")
+        _tell_undo(disks)
+    for disk in disks if options.wait else []:
+        _wait(disk, "undo", options)
+    return [
+        {
+            "device": disk.path,
+            "undone": last.number,
+            "save": asdict(save),
+            "seconds_in_force": seconds,
+        }
+        for disk, (last, save) in zip(disks, found, strict=True)
+    ]
+
+
+def _undo(disk: Disk, options: argparse.Namespace) -> dict[str, Any] | list[dict[str, Any]]:
+    if options.others:
+        return _undo_together([disk, *map(Disk, options.others)], options)
+    _no_deadline(options)
+    last, save = _undoable(disk)
     # One that still copies is waited for while the file systems are at work.
     report.patiently(
         "waiting for the volume",
@@ -401,7 +446,7 @@ def _undo(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
             f"{disk.path} is as it was before operation {last.number}: {changed} extents differed, "
             f"in force after {seconds:.2f} s"
         )
-        _tell_undo(disk)
+        _tell_undo([disk])
     if options.wait:
         _wait(disk, "undo", options)
     return {
@@ -418,10 +463,12 @@ def _last(disk: Disk) -> Operation | None:
     return next((o for o in done if o.verb in ("recover", "undo")), None)
 
 
-def _tell_undo(disk: Disk) -> None:
-    last = _last(disk)
-    if last is not None and last.undo:
-        print(f"what it was is kept (generation {last.undo}); back to it: pitcopy undo {disk.path}")
+def _tell_undo(disks: list[Disk]) -> None:
+    last = [_last(disk) for disk in disks]
+    kept = [str(one.undo) for one in last if one is not None and one.undo]
+    if len(kept) == len(disks):
+        how = "pitcopy undo " + " ".join(disk.path for disk in disks)
+        print(f"what it was is kept (generation {', '.join(kept)}); back to it: {how}")
     else:
         print("no undo save was taken: this can't be undone")
 
@@ -459,7 +506,24 @@ def _restore(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
     return {"backup": number}
 
 
-def _swap(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
+def _swap_together(disks: list[Disk], options: argparse.Namespace) -> list[dict[str, Any]]:
+    for disk in disks:
+        _check_idle(disk)
+    saves, seconds = together.swap(disks, options.save, options.deadline)
+    if not options.json:
+        for disk, save in zip(disks, saves, strict=True):
+            print(f"{disk.path} is {save.label or save.generation} now")
+        print(f"all at one instant, in force after {seconds:.2f} s; a second swap undoes it")
+    return [
+        {"device": disk.path, "save": asdict(save), "seconds_in_force": seconds}
+        for disk, save in zip(disks, saves, strict=True)
+    ]
+
+
+def _swap(disk: Disk, options: argparse.Namespace) -> dict[str, Any] | list[dict[str, Any]]:
+    if options.others:
+        return _swap_together([disk, *map(Disk, options.others)], options)
+    _no_deadline(options)
     _check_idle(disk)
     save = disk.save_named(options.save)
     ritual.left(disk.path, lambda: _ask(disk, OutAction.SWAP, save.generation))

@@ -1,4 +1,4 @@
-"""Several disks saved, or taken back, at one instant: all or none, by one request to the first of them."""
+"""Several disks saved, taken back or swapped at one instant: all or none, by one request to the first."""
 
 from __future__ import annotations
 
@@ -45,13 +45,56 @@ def save(disks: list[Disk], label: str, deadline_ms: int, *, wait: bool) -> list
     ]
 
 
-def recover(disks: list[Disk], name: str | None, deadline_ms: int) -> tuple[list[Save], float]:
+def recover(
+    disks: list[Disk], name: str | None, deadline_ms: int, *, no_undo: bool
+) -> tuple[list[Save], float]:
     """The whole ritual on all, back to each one's save of that name. Returns the saves, and the seconds
     until it was in force.
     """
+    return _to_saves(OutAction.RECOVER, disks, name, deadline_ms, no_undo=no_undo)
+
+
+def swap(disks: list[Disk], name: str | None, deadline_ms: int) -> tuple[list[Save], float]:
+    """The same of a swap."""
+    return _to_saves(OutAction.SWAP, disks, name, deadline_ms)
+
+
+def _to_saves(
+    action: OutAction,
+    disks: list[Disk],
+    name: str | None,
+    deadline_ms: int,
+    *,
+    no_undo: bool = False,
+) -> tuple[list[Save], float]:
     check(disks, deadline_ms)
     saves = [disk.save_named(name) for disk in disks]
-    others = [(disk, save.generation) for disk, save in zip(disks, saves, strict=True)][1:]
+    meant = [save.generation for save in saves]
+    return saves, _left(action, disks, meant, deadline_ms, no_undo=no_undo)
+
+
+def undo(disks: list[Disk], number: int, deadline_ms: int, *, no_undo: bool) -> float:
+    """The whole ritual on all, back to what they were before an operation, by its number on the first.
+    Returns the seconds until it was in force.
+    """
+    check(disks, deadline_ms)
+    others = [(disk, 0) for disk in disks[1:]]
+    # One that still copies is waited for while the file systems are at work.
+    report.patiently(
+        "waiting for the volumes",
+        lambda: disks[0].request(
+            OutAction.UNDO, generation=number, no_undo=no_undo, others=others, preview=True
+        ),
+    )
+    meant = [number, *(0 for _ in others)]
+    return _left(OutAction.UNDO, disks, meant, deadline_ms, no_undo=no_undo)
+
+
+def _left(
+    action: OutAction, disks: list[Disk], meant: list[int], deadline_ms: int, *, no_undo: bool
+) -> float:
+    """Takes all disks down, asks, and takes them up again. Returns the seconds until it was in force."""
+    others = list(zip(disks, meant, strict=True))[1:]
     took = 0.0
 
     def verb() -> None:
@@ -60,8 +103,9 @@ def recover(disks: list[Disk], name: str | None, deadline_ms: int) -> tuple[list
         report.patiently(
             "waiting for the volumes",
             lambda: disks[0].request(
-                OutAction.RECOVER,
-                generation=saves[0].generation,
+                action,
+                generation=meant[0],
+                no_undo=no_undo,
                 others=others,
                 deadline_ms=deadline_ms,
             ),
@@ -75,4 +119,4 @@ def recover(disks: list[Disk], name: str | None, deadline_ms: int) -> tuple[list
             verb()
 
     leave(disks)
-    return saves, took
+    return took

@@ -19,7 +19,8 @@ Parameter list of every OUT action, 72 bytes and 24 for each designator:
     0 revision, 01h   1 bit 0: take no undo save   2-3 number of designators   4-7 deadline, ms
     8-15 generation, or operation number (ABORT, UNDO)   16-31 request identifier
     32-33 number of a backup (RESTORE)   34-39 reserved   40-71 label, UTF-8
-    72- designators: NAA (16), generation (8)
+    72- designators: NAA (16), generation (8): of this volume's save (RECOVER, SWAP), else 0 (SAVE, UNDO:
+    what is undone is named by the operation of the first volume)
 
 What IN actions return:
 

@@ -49,6 +49,12 @@ OUT_ACTIONS = (
     OutAction.ABORT,
     OutAction.UNDO,
 )
+TOGETHER = (
+    OutAction.SAVE,
+    OutAction.RECOVER,
+    OutAction.SWAP,
+    OutAction.UNDO,
+)  # as one, where asked
 BY_OPERATION = (OutAction.ABORT, OutAction.UNDO)  # the generation's field has an operation's number
 ON_A_SAVE = (OutAction.RECOVER, OutAction.SWAP, OutAction.RESYNC, OutAction.RELEASE)
 # Bytes of the parameter list, for field pointers.
@@ -285,20 +291,27 @@ class Vendor:
             with _at_fault(Reason.USAGE, LABEL):
                 self._subsystem.save_group(names, label=asked.label, **common)
             return
+        if action is OutAction.UNDO:
+            common["no_undo"] = asked.no_undo
+            self._subsystem.undo_group(names, op=asked.generation, **common)
+            return
         generations = [asked.generation, *(one.generation for one in asked.designators)]
         saves = [
             self._subsystem.resolve(name, generation)
             for name, generation in zip(names, generations, strict=True)
         ]
-        self._subsystem.recover_group(saves, **common)
+        if action is OutAction.SWAP:
+            self._subsystem.swap_group(saves, **common)
+        else:
+            self._subsystem.recover_group(saves, no_undo=asked.no_undo, **common)
 
     def _check(self, action: OutAction, asked: Parameters) -> None:
         """Fields that must, or must not, be given with this action."""
-        if asked.designators and action not in (OutAction.SAVE, OutAction.RECOVER):
+        if asked.designators and action not in TOGETHER:
             raise in_list(DESIGNATORS)
         for number, one in enumerate(asked.designators):
-            # A new save is taken of each; or each has one that is meant.
-            if (action is OutAction.SAVE) == bool(one.generation) or one.generation > MAX_NUMBER:
+            # Each has a save that is meant; or none has: a new one, or those of the operation that is undone.
+            if (action in ON_A_SAVE) != bool(one.generation) or one.generation > MAX_NUMBER:
                 at = pitcopy.LIST_LENGTH + number * pitcopy.DESIGNATOR_LENGTH
                 raise in_list(at + len(one.naa))
         if asked.deadline_ms and not asked.designators:

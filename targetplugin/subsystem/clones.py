@@ -17,7 +17,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import names
 from targetplugin.subsystem.floor import Floor, save_name
-from targetplugin.subsystem.operations import Ask, Operations
+from targetplugin.subsystem.operations import Ask, Operations, medium_failed
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Point
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
@@ -146,15 +146,9 @@ class Clones:
             point = self._floor.engine.recover(handle, spec, ROOT, everything, operation.id)
             self._commit(row, handle, operation, point)
         except (Refused, OSError) as error:
-            why = error.message if isinstance(error, Refused) else str(error)
-            self._undo(row, why)
+            self._undo(row, str(error))
             if isinstance(error, OSError):
-                raise Refused(
-                    Reason.ENVIRONMENT,
-                    f"{row.name} can't be made: {error.strerror or error}",
-                    object=row.name,
-                    hint="status shows which medium failed",
-                ) from error
+                raise medium_failed(f"{row.name} can't be made", row.name, error) from error
             raise
         self._settle.trailers(row.uuid, operation.id)
         self._floor.tell()

@@ -12,7 +12,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem import extents, names
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.operations import Ask
-from targetplugin.subsystem.states import Verb, require
+from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.views import Shape, Views
 
 
@@ -33,12 +33,14 @@ class Differentials:
 
     def diff(self, ask: Ask, name: str, since: str | None, to: str | None) -> Shape:
         """See Subsystem.diff."""
-        with self._floor.runtime(self._floor.owner(name).uuid).lock:
-            volume = self._floor.owner(name)
+        with self._floor.locked(self._floor.owner(name)) as volume:
             ask.check_rights(volume)
             first, last = self._ends(volume, name, since, to)
-            for end in (first, last):
-                self._require(volume, end)
+            for end in (first, last):  # two saves can be compared with no leg there
+                if end.save is None:
+                    self._views.require_volume(Verb.DIFF, volume)
+                else:
+                    self._views.require_save(Verb.DIFF, volume, end.save)
             bits = self._views.differential(volume, first.generation, last.generation)
             return {
                 "volume": volume.name,
@@ -90,13 +92,6 @@ class Differentials:
             return End(volume.generation)
         save = self._floor.save(f"{volume.name}@{point}")[1]
         return End(save.generation, save)
-
-    def _require(self, volume: Volume, end: End) -> None:
-        """Raises Refused where the table says so. Two saves can be compared with no leg there."""
-        if end.save is None:
-            require(Verb.DIFF, volume.name, self._views.volume_state(volume))
-            return
-        self._views.require(Verb.DIFF, volume, end.save)
 
 
 def _called(volume: Volume, end: End) -> str:

@@ -70,9 +70,7 @@ class Exports:
 
     def export(self, name: str, asked: Asked) -> Shape:
         """See Subsystem.export."""
-        volume = self._floor.volume(name)
-        with self._floor.runtime(volume.uuid).lock:
-            volume = self._floor.volume(name)
+        with self._floor.locked(self._floor.volume(name)) as volume:
             self._floor.handle(volume)
             old = self._floor.catalog.export_get(volume.uuid)
             row = self.merged(volume, old, asked)

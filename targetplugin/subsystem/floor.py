@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -73,14 +74,15 @@ class Floor:
         """The volume's row. Raises Refused (NOT_FOUND)."""
         row = self.catalog.volume_find(names.check_volume(name))
         if row is None or row.details.get("creating"):
-            known = ", ".join(v.name for v in self.catalog.volumes())
-            raise Refused(
-                Reason.NOT_FOUND,
-                f"there is no volume {name}",
-                object=name,
-                hint=f"volumes: {known}" if known else "create one with volume create",
-            )
+            known = [one.name for one in self.catalog.volumes()]
+            raise unknown("volume", name, "volumes", known, "create one with volume create")
         return row
+
+    @contextmanager
+    def locked(self, volume: Volume) -> Iterator[Volume]:
+        """Holds a volume's lock; yields its row as it is then. Raises Refused where it has gone."""
+        with self.runtime(volume.uuid).lock:
+            yield self.volume(volume.name)
 
     def runtime(self, uuid: bytes) -> Runtime:
         """The volume's runtime, made when it is first asked for."""
@@ -173,13 +175,8 @@ class Floor:
         """The medium of that name, path or uuid. Raises Refused (NOT_FOUND)."""
         row = self.catalog.medium_find(name)
         if row is None:
-            known = ", ".join(m.name for m in self.catalog.media())
-            raise Refused(
-                Reason.NOT_FOUND,
-                f"there is no medium {name}",
-                object=name,
-                hint=f"media: {known}" if known else "add one with media add",
-            )
+            known = [one.name for one in self.catalog.media()]
+            raise unknown("medium", name, "media", known, "add one with media add")
         return row
 
     def medium_name(self, uuid: bytes) -> str:
@@ -246,3 +243,9 @@ class Floor:
 def save_name(volume: Volume, save: Save) -> str:
     """`ledger@3`."""
     return f"{volume.name}@{save.generation}"
+
+
+def unknown(kind: str, name: str, kinds: str, known: Sequence[str], otherwise: str) -> Refused:
+    """That there is none of that name, with those that there are, or how to make one."""
+    hint = f"{kinds}: {', '.join(known)}" if known else otherwise
+    return Refused(Reason.NOT_FOUND, f"there is no {kind} {name}", object=name, hint=hint)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from targetplugin.catalog import Group, Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem import names
-from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.floor import Floor, unknown
 from targetplugin.subsystem.views import Shape
 
 MOST = 64  # volumes in a group
@@ -101,13 +101,8 @@ class Groups:
     def _get(self, name: str) -> Group:
         group = self._floor.catalog.group_get(name)
         if group is None:
-            known = ", ".join(one.name for one in self._floor.catalog.groups())
-            raise Refused(
-                Reason.NOT_FOUND,
-                f"there is no group {name}",
-                object=name,
-                hint=f"groups: {known}" if known else "declare one with group create",
-            )
+            known = [one.name for one in self._floor.catalog.groups()]
+            raise unknown("group", name, "groups", known, "declare one with group create")
         return group
 
     def _shape(self, group: Group) -> Shape:

@@ -12,10 +12,10 @@ from targetplugin.catalog import Operation, Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.floor import Floor
-from targetplugin.subsystem.operations import JOINING, Ask, Operations
+from targetplugin.subsystem.operations import JOINING, Ask, Operations, medium_failed
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
-from targetplugin.subsystem.states import Verb, require
+from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.views import Shape, Views, now
 
 MAX_LEGS = 8
@@ -37,13 +37,11 @@ class Legs:
 
     def add(self, ask: Ask, name: str, medium: str | None) -> Shape:
         """See Subsystem.leg_add."""
-        volume = self._floor.volume(name)
-        with self._floor.runtime(volume.uuid).lock:
-            volume = self._floor.volume(name)
+        with self._floor.locked(self._floor.volume(name)) as volume:
             if (known := self._operations.again(ask)) is not None:
                 return known
             handle = self._floor.handle(volume)
-            self._require(Verb.LEG_ADD, volume)
+            self._views.require_volume(Verb.LEG_ADD, volume)
             return self._bring_in(ask, volume, handle, medium, None)
 
     def replace(self, volume: Volume, old: bytes) -> Shape:
@@ -53,7 +51,7 @@ class Legs:
             Refused: NO_MEDIUM, there is no spare; and as of `add`.
         """
         handle = self._floor.handle(volume)
-        self._require(Verb.LEG_ADD, volume)
+        self._views.require_volume(Verb.LEG_ADD, volume)
         body = {"volume": volume.name, "old": old.hex()}
         return self._bring_in(Ask("replace leg", body, "policy"), volume, handle, None, old)
 
@@ -118,13 +116,11 @@ class Legs:
 
     def remove(self, ask: Ask, name: str, medium: str) -> Shape:
         """See Subsystem.leg_remove."""
-        volume = self._floor.volume(name)
-        with self._floor.runtime(volume.uuid).lock:
-            volume = self._floor.volume(name)
+        with self._floor.locked(self._floor.volume(name)) as volume:
             if (known := self._operations.again(ask)) is not None:
                 return known
             handle = self._floor.handle(volume)
-            self._require(Verb.LEG_REMOVE, volume)
+            self._views.require_volume(Verb.LEG_REMOVE, volume)
             uuid = self._leg(volume, medium)
             shape = {"medium": self._floor.medium_name(uuid)}
             self._check_last(volume, uuid)
@@ -239,15 +235,6 @@ class Legs:
                 if row.prepared["media"] == [leg.hex()]:
                     self._operations.end(row, state=state, error=why)
 
-    def _require(self, verb: Verb, volume: Volume) -> None:
-        running = self._views.running(volume)
-        require(
-            verb,
-            volume.name,
-            self._views.volume_state(volume),
-            progress=self._views.progress(running)[0] if running else None,
-        )
-
     @contextmanager
     def _dropped_if_refused(self, row: Operation, claimed: list[bytes]) -> Iterator[None]:
         """If the engine refuses, nothing has happened."""
@@ -259,10 +246,6 @@ class Legs:
                     self._settle.free(uuid, row.id)
             self._operations.drop(row, str(error))
             if isinstance(error, OSError):
-                raise Refused(
-                    Reason.ENVIRONMENT,
-                    f"{row.verb} of {row.volume_name} failed: {error.strerror or error}",
-                    object=row.volume_name,
-                    hint="status shows which medium failed",
-                ) from error
+                what = f"{row.verb} of {row.volume_name} failed"
+                raise medium_failed(what, row.volume_name, error) from error
             raise

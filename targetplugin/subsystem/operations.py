@@ -309,3 +309,13 @@ class Operations:
                 hint="status and operation list show them",
             )
         return row
+
+
+def medium_failed(what: str, name: str, error: OSError) -> Refused:
+    """What doors are told where a medium failed while it was asked for."""
+    return Refused(
+        Reason.ENVIRONMENT,
+        f"{what}: {error.strerror or error}",
+        object=name,
+        hint="status shows which medium failed",
+    )

@@ -14,11 +14,11 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import names
 from targetplugin.subsystem.floor import Floor, save_name
-from targetplugin.subsystem.operations import Ask, Operations
+from targetplugin.subsystem.operations import Ask, Operations, medium_failed
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Point
 from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
-from targetplugin.subsystem.states import Verb, require
+from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.undo import Undo, UndoSave
 from targetplugin.subsystem.views import Shape, Views
 
@@ -36,6 +36,16 @@ class ToRecover:
     base: bytes
 
 
+@dataclass(frozen=True)
+class ToSwap:
+    """A save that is to be swapped in: those of its media that are there."""
+
+    volume: Volume
+    save: Save
+    handle: int
+    legs: list[bytes]
+
+
 class Points:
     """The verbs that fix a point. Each holds the volume's lock from its checks to its answer.
 
@@ -50,6 +60,7 @@ class Points:
         operations: Operations,
         pool: Pool,
         settle: Settle,
+        undo: Undo,
         superseded: Callable[[Volume], None],
     ) -> None:
         self._floor = floor
@@ -57,7 +68,7 @@ class Points:
         self._operations = operations
         self._pool = pool
         self._settle = settle
-        self._undo = Undo(floor, views, pool, settle)
+        self._undo = undo
         self._superseded = superseded
 
     # --- save --------------------------------------------------------------------------------
@@ -132,12 +143,7 @@ class Points:
         """
         self._check_label(volume, names.check_label(label), ends)
         handle = self._floor.handle(volume)
-        require(
-            Verb.SAVE,
-            volume.name,
-            self._views.volume_state(volume),
-            progress=self._progress(volume),
-        )
+        self._views.require_volume(Verb.SAVE, volume)
         return handle
 
     def _older(self, volume: Volume, name: str, elsewhere: str | None) -> Save:
@@ -152,7 +158,7 @@ class Points:
                 object=save_name(owner, older),
                 hint=f"status {volume.name} shows its saves",
             )
-        self._require(Verb.REPLACE, volume, older)
+        self._views.require(Verb.REPLACE, volume, older)
         return older
 
     def _replaced(self, volume: Volume, older: Save | None) -> Shape:
@@ -273,7 +279,7 @@ class Points:
     def check_recover(self, verb: Verb, volume: Volume, save: Save, force: bool) -> ToRecover:
         """What a recover from this save takes, if it can be done now. Raises Refused."""
         handle = self._floor.handle(volume)
-        self._require(verb, volume, save)
+        self._views.require(verb, volume, save)
         self._check_hosts(volume, force)
         return self.to_recover(volume, save, handle)
 
@@ -322,32 +328,45 @@ class Points:
             ask.check_force(force)
             if (known := self._operations.again(ask)) is not None:
                 return known
-            volume, save = self._to_swap(name)
-            handle = self._floor.handle(volume)
-            self._require(Verb.SWAP, volume, save)
-            self._check_hosts(volume, force)
-            legs = [uuid for uuid in save.media if self._floor.is_there(uuid)]
-            if not legs:
-                raise self._gone(volume, save)
+            found = self.check_swap(name, force)
+            volume, save, handle = found.volume, found.save, found.handle
             if ask.preview:
                 return self._operations.preview(ask, volume, save.generation)
-            old = [leg.medium.hex() for leg in self._floor.catalog.legs(volume.uuid)]
-            prepared = {
-                "frozen": volume.generation,
-                "legs": [uuid.hex() for uuid in legs],
-                "old": old,
-                "label": "",
-            }
-            row = self._operations.begin(ask, volume, save.generation, prepared)
+            row = self._operations.begin(ask, volume, save.generation, self.to_be_swapped(found))
             with self._undone(row, []):
-                specs = [self._floor.medium(uuid).spec() for uuid in legs]
+                specs = [self._floor.medium(uuid).spec() for uuid in found.legs]
                 point = self._floor.engine.swap(handle, specs, save.generation, row.id)
             row = self._settle.point(row, self.fixed(handle, point))
             self._floor.engine.set_sense_ua(handle, *MEDIUM_CHANGED)
             self._floor.tell()
             return self._answer(row, volume, point.frozen)
 
-    def _to_swap(self, name: str) -> tuple[Volume, Save]:
+    def check_swap(self, name: str, force: bool) -> ToSwap:
+        """What a swap of this save takes, if it can be done now. Raises Refused."""
+        volume, save = self._swap_meant(name)
+        handle = self._floor.handle(volume)
+        self._views.require(Verb.SWAP, volume, save)
+        self._check_hosts(volume, force)
+        return self.to_swap(volume, save, handle)
+
+    def to_swap(self, volume: Volume, save: Save, handle: int) -> ToSwap:
+        """The same whatever the table says. Raises Refused where no medium of the save is there."""
+        legs = [uuid for uuid in save.media if self._floor.is_there(uuid)]
+        if not legs:
+            raise self._gone(volume, save)
+        return ToSwap(volume, save, handle, legs)
+
+    def to_be_swapped(self, found: ToSwap) -> dict[str, Any]:
+        """What a start needs to know of a swap that is being done."""
+        old = [leg.medium.hex() for leg in self._floor.catalog.legs(found.volume.uuid)]
+        return {
+            "frozen": found.volume.generation,
+            "legs": [uuid.hex() for uuid in found.legs],
+            "old": old,
+            "label": "",
+        }
+
+    def _swap_meant(self, name: str) -> tuple[Volume, Save]:
         """A bare volume means the newest restored image that was not swapped in yet, else the
         newest save.
         """
@@ -360,19 +379,6 @@ class Points:
         return self._floor.save(name)
 
     # --- what they share ---------------------------------------------------------------------
-
-    def _progress(self, volume: Volume) -> float | None:
-        row = self._views.running(volume)
-        return self._views.progress(row)[0] if row else None
-
-    def _require(self, verb: Verb, volume: Volume, save: Save) -> None:
-        self._views.require(verb, volume, save)
-        require(
-            verb,
-            volume.name,
-            self._views.volume_state(volume),
-            progress=self._progress(volume),
-        )
 
     def _check_hosts(self, volume: Volume, force: bool) -> None:
         """Raises Refused (HOSTS) while hosts of more than one name would find their disk changed
@@ -441,12 +447,7 @@ class _Undone:
             with left_to_the_next_start("the trailer of a medium that was claimed"):
                 assert self._row.volume is not None
                 self._settle.unclaim(uuid, self._row.volume, self._row.id)
-        why = error.message if isinstance(error, Refused) else str(error)
-        self._operations.drop(self._row, why)
+        self._operations.drop(self._row, str(error))
         if isinstance(error, OSError):
-            raise Refused(
-                Reason.ENVIRONMENT,
-                f"{self._row.verb} of {self._row.volume_name} failed: {error.strerror or error}",
-                object=self._row.volume_name,
-                hint="status shows which medium failed",
-            ) from error
+            what = f"{self._row.verb} of {self._row.volume_name} failed"
+            raise medium_failed(what, self._row.volume_name, error) from error

@@ -92,6 +92,9 @@ class Engine(Protocol):
     def recover_group(
         self, members: list[Any], deadline: int, commit: Callable[[], None]
     ) -> list[Any]: ...
+    def swap_group(
+        self, members: list[Any], deadline: int, commit: Callable[[], None]
+    ) -> list[Any]: ...
     def recover(
         self,
         handle: int,

@@ -76,7 +76,7 @@ class Prepared:
                     row = replace(row, prepared={**row.prepared, "label": ""})
                 self._settle.point(row, self._found(row, record))
                 return
-            if row.verb == "recover" and self._operations.committed(row):
+            if row.verb != "save" and self._operations.committed(row):
                 return  # those of other volumes are in force: it is done before hosts are served
             if row.verb == "save" and row.prepared["kind"] == "copy":
                 self._free(bytes.fromhex(row.prepared["medium"]), row)

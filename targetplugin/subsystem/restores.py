@@ -26,7 +26,7 @@ from targetplugin.subsystem.registered import (
 )
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.sizes import told
-from targetplugin.subsystem.states import Verb, require
+from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.views import Shape, Views, now
 
 
@@ -63,14 +63,12 @@ class Restores:
         force: bool,
     ) -> Shape:
         """See Subsystem.restore."""
-        volume = self._floor.volume(volume_name)
-        with self._floor.runtime(volume.uuid).lock:
-            volume = self._floor.volume(volume_name)
+        with self._floor.locked(self._floor.volume(volume_name)) as volume:
             ask.check_rights(volume)
             if (known := self._operations.again(ask)) is not None:
                 return known
             ask.check_force(force)
-            require(Verb.RESTORE, volume.name, self._views.volume_state(volume))
+            self._views.require_volume(Verb.RESTORE, volume)
             image, label = self._image(ask, volume, image_path, format, number, force)
             with ExitStack() as opened:
                 opened.enter_context(image)

@@ -46,9 +46,7 @@ class Retain:
 
     def retain(self, name: str, rules: Rules | None, off: bool, now: bool, preview: bool) -> Shape:
         """See Subsystem.retain; `rules`: None where none are given."""
-        volume = self._floor.volume(name)
-        with self._floor.runtime(volume.uuid).lock:
-            volume = self._floor.volume(name)
+        with self._floor.locked(self._floor.volume(name)) as volume:
             _check(volume, rules, off, now or preview)
             if preview:
                 return self._shown(volume, rules or self._stored(volume))

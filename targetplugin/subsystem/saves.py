@@ -10,7 +10,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
-from targetplugin.subsystem.states import Verb, require
+from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.views import Shape, Views, now
 
 
@@ -27,14 +27,13 @@ class Saves:
 
     def release(self, ask: Ask, name: str, force: bool) -> Shape:
         """See Subsystem.release."""
-        volume = self._floor.owner(name)
-        with self._floor.runtime(volume.uuid).lock:
-            ask.check_rights(self._floor.owner(name))
+        with self._floor.locked(self._floor.owner(name)) as volume:
+            ask.check_rights(volume)
             ask.check_force(force)
             if (known := self._operations.again(ask)) is not None:
                 return known
             volume, save = self._floor.save(name)
-            self._require(Verb.RELEASE, volume, save)
+            self._views.require(Verb.RELEASE, volume, save)
             missing = [u for u in save.media if u not in self._floor.media]
             if missing and not force:
                 gone = ", ".join(self._floor.medium_name(uuid) for uuid in missing)
@@ -106,14 +105,13 @@ class Saves:
 
     def resync(self, ask: Ask, name: str) -> Shape:
         """See Subsystem.resync."""
-        volume = self._floor.owner(name)
-        with self._floor.runtime(volume.uuid).lock:
-            ask.check_rights(self._floor.owner(name))
+        with self._floor.locked(self._floor.owner(name)) as volume:
+            ask.check_rights(volume)
             if (known := self._operations.again(ask)) is not None:
                 return known
             volume, save = self._floor.save(name)
             handle = self._floor.handle(volume)
-            self._require(Verb.RESYNC, volume, save)
+            self._views.require(Verb.RESYNC, volume, save)
             specs = [self._floor.medium(uuid).spec() for uuid in save.media]
             pending = self._views.differential(volume, save.generation, volume.parent)
             bits = self._views.changed_since(volume, save)
@@ -188,7 +186,7 @@ class Saves:
         if row.verb == "save" and row.save is not None:
             save = self._floor.catalog.save_get(volume.uuid, row.save)
             if save is not None:
-                self._require(Verb.RELEASE, volume, save)
+                self._views.require(Verb.RELEASE, volume, save)
                 self._give_up(volume, save, "the save was aborted", row.id)
             return
         if row.verb in ("resync", "leg add"):
@@ -217,16 +215,4 @@ class Saves:
             object=str(row.id),
             hint="wait until it is done; recover from another save, if that is what you want",
             progress=self._views.progress(row)[0],
-        )
-
-    # --- what they share ---------------------------------------------------------------------
-
-    def _require(self, verb: Verb, volume: Volume, save: Save) -> None:
-        self._views.require(verb, volume, save)
-        running = self._views.running(volume)
-        require(
-            verb,
-            volume.name,
-            self._views.volume_state(volume),
-            progress=self._views.progress(running)[0] if running else None,
         )

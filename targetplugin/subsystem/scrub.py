@@ -19,7 +19,7 @@ from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.found import Found, sentence
 from targetplugin.subsystem.kept import Kept
 from targetplugin.subsystem.operations import Ask, Operations
-from targetplugin.subsystem.states import Verb, require
+from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.views import Shape, Views, now
 
 log = logging.getLogger(__name__)
@@ -53,14 +53,12 @@ class Scrub:
 
     def scrub(self, ask: Ask, name: str, rate: int | None) -> Shape:
         """See Subsystem.scrub."""
-        volume = self._floor.volume(name)
-        with self._floor.runtime(volume.uuid).lock:
-            volume = self._floor.volume(name)
+        with self._floor.locked(self._floor.volume(name)) as volume:
             ask.check_rights(volume)
             if (known := self._operations.again(ask)) is not None:
                 return known
             self._floor.handle(volume)
-            require(Verb.SCRUB, volume.name, self._views.volume_state(volume))
+            self._views.require_volume(Verb.SCRUB, volume)
             for running in self._operations.running(volume.uuid, "scrub"):
                 raise Refused(
                     Reason.BUSY,

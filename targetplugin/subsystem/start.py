@@ -25,6 +25,7 @@ from targetplugin.media import discover, fence
 from targetplugin.media.layout import slots_for
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
+from targetplugin.subsystem.committed import Committed
 from targetplugin.subsystem.exports import Exports
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.legs import Legs
@@ -34,7 +35,6 @@ from targetplugin.subsystem.prepared import Prepared
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.shown import Shown
-from targetplugin.subsystem.taken_back import TakenBack
 from targetplugin.subsystem.together import Together
 from targetplugin.subsystem.transfers import Transfers
 from targetplugin.subsystem.volumes import Volumes
@@ -70,7 +70,7 @@ class Start:
         exports: Exports,
         saves: Saves,
         together: Together,
-        taken_back: TakenBack,
+        committed: Committed,
         shown: Shown,
     ) -> None:
         self._floor = floor
@@ -85,7 +85,7 @@ class Start:
         self._exports = exports
         self._saves = saves
         self._together = together
-        self._taken_back = taken_back
+        self._committed = committed
         self._shown = shown
         self.held: set[bytes] = set()  # media of which a dead process's requests may not be over
 
@@ -235,7 +235,7 @@ class Start:
             self._catch_up(volume, record, handle)
         self._saves.release_superseded(volume)
         self._settle.trailers(volume.uuid, record.op)
-        self._taken_back.go_on(volume, handle, self._is_in_force)
+        self._committed.go_on(volume, handle, self._is_in_force)
 
     def _is_in_force(self, part: Operation) -> bool | None:
         """Whether the newest record of a volume has this operation; None where a newer one may be on
@@ -251,8 +251,9 @@ class Start:
         if newest is not None and newest.record.op == part.id:
             return True
         there = self._floor.media.keys() - (newest.unread if newest else frozenset())
-        legs = {leg.medium for leg in self._catalog.legs(volume.uuid)}
-        return False if legs <= there else None
+        media = {leg.medium for leg in self._catalog.legs(volume.uuid)}
+        media |= {bytes.fromhex(leg) for leg in part.prepared.get("legs", [])}  # a swap's new ones
+        return False if media <= there else None
 
     def _start_new(self, volume: Volume) -> None:
         """The daemon ended between a volume's creation and its first record."""

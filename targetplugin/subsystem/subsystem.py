@@ -15,6 +15,7 @@ from targetplugin.subsystem.asker import Asker
 from targetplugin.subsystem.backups import Backups
 from targetplugin.subsystem.clones import Clones
 from targetplugin.subsystem.comeback import Comeback
+from targetplugin.subsystem.committed import Committed
 from targetplugin.subsystem.differentials import Differentials
 from targetplugin.subsystem.exports import Asked, Exports
 from targetplugin.subsystem.floor import Floor
@@ -38,9 +39,11 @@ from targetplugin.subsystem.scrub import Scrub
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.shown import Shown
 from targetplugin.subsystem.start import Start
+from targetplugin.subsystem.swapped import Swapped
 from targetplugin.subsystem.taken_back import TakenBack
 from targetplugin.subsystem.together import Together
 from targetplugin.subsystem.transfers import Transfers
+from targetplugin.subsystem.undo import Undo
 from targetplugin.subsystem.views import Shape, Views, serves
 from targetplugin.subsystem.volumes import Volumes
 
@@ -82,12 +85,25 @@ class Subsystem:
         self._saves = Saves(floor, views, operations, settle)
         self._retain = Retain(floor, views, self._saves)
         superseded = self._saves.release_superseded
-        self._points = Points(floor, views, operations, pool, settle, superseded)
+        undo = Undo(floor, views, pool, settle)
+        self._points = Points(floor, views, operations, pool, settle, undo, superseded)
         self._groups = Groups(floor)
         self._together = Together(
             floor, views, operations, settle, self._groups, self._points, self._saves
         )
-        self._taken_back = TakenBack(floor, views, operations, settle, self._points, self._together)
+        committed = Committed(floor, operations, settle, self._together)
+        self._taken_back = TakenBack(
+            floor,
+            views,
+            operations,
+            settle,
+            self._points,
+            undo,
+            self._together,
+            committed,
+            superseded,
+        )
+        self._swapped = Swapped(floor, operations, settle, self._points, self._together, committed)
         self._image_runs = runs = ImageRuns(floor, operations, settle)
         self._registered = registered = Registered(floor, views)
         self._restores = Restores(floor, views, operations, pool, settle, runs, registered)
@@ -111,7 +127,7 @@ class Subsystem:
             self._exports,
             self._saves,
             self._together,
-            self._taken_back,
+            committed,
             self._shown,
         )
         self._hooks = Hooks(catalog, floor.journal)
@@ -478,18 +494,69 @@ class Subsystem:
         door: str = "terminal",
         request: bytes | None = None,
         force: bool = False,
+        no_undo: bool = False,
         preview: bool = False,
     ) -> Shape:
         """Several volumes are these saves of theirs from here on, all at one instant, or none.
 
+        What they were is kept as undo saves, of all or, where spares do not suffice, of none.
+
         Args:
-            deadline_ms: as in save_group. force: as in recover.
+            deadline_ms: as in save_group. force, no_undo: as in recover.
 
         Returns:
-            As save_group.
+            As save_group, with {"undos": those saves, "undo_why": why there are none}.
         """
-        ask = Ask("recover", {"saves": saves, "deadline": deadline_ms}, door, request, preview)
-        return self._taken_back.recover(ask, saves, force, deadline_ms)
+        body = _with({"saves": saves, "deadline": deadline_ms}, no_undo=no_undo)
+        ask = Ask("recover", body, door, request, preview)
+        return self._taken_back.recover(ask, saves, force, no_undo, deadline_ms)
+
+    def undo_group(
+        self,
+        volumes: list[str],
+        *,
+        op: int | None = None,
+        deadline_ms: int | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        force: bool = False,
+        no_undo: bool = False,
+        preview: bool = False,
+    ) -> Shape:
+        """Takes the last recover of all these volumes back, or the last undo, all at one instant, or none.
+
+        Args:
+            volumes: all that were recovered as one.
+            op: the operation that is meant, or one volume's part of it.
+            deadline_ms, force, no_undo: as of recover_group.
+
+        Returns:
+            As recover_group, with {"undone": the operation's number}.
+        """
+        body = _with({"volumes": volumes, "op": op, "deadline": deadline_ms}, no_undo=no_undo)
+        ask = Ask("undo", body, door, request, preview)
+        return self._taken_back.undo(ask, volumes, op, force, no_undo, deadline_ms)
+
+    def swap_group(
+        self,
+        saves: list[str],
+        *,
+        deadline_ms: int | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        force: bool = False,
+        preview: bool = False,
+    ) -> Shape:
+        """The media of these saves become their volumes, all at one instant, or none.
+
+        Args:
+            saves: as swap takes one of each volume. deadline_ms: as in save_group. force: as in swap.
+
+        Returns:
+            As save_group: the saves keep what the volumes were.
+        """
+        ask = Ask("swap", {"saves": saves, "deadline": deadline_ms}, door, request, preview)
+        return self._swapped.swap(ask, saves, force, deadline_ms)
 
     def diff(
         self,

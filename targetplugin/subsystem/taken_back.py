@@ -1,29 +1,34 @@
-"""Several volumes recovered as one: while hosts of all are held, and before any is switched, it is written
-down that the recover goes on.
-
-So a crash leaves it on none, or on all: a volume that has no record of it, while another has, goes on with it
-when it starts, before its hosts see it.
+"""Several volumes recovered as one, and such a recover undone as one; see committed.py for what a crash
+leaves of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from targetplugin.catalog import Operation, Volume, maps
-from targetplugin.engine import RecoverMember
+from targetplugin.catalog import Operation, Save, Volume, maps
+from targetplugin.engine import CalledOff, RecoverMember
 from targetplugin.errors import Reason, Refused
+from targetplugin.subsystem.committed import Committed
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.operations import Ask, Operations
-from targetplugin.subsystem.points import MEDIUM_CHANGED, Points, ToRecover
+from targetplugin.subsystem.points import Points, ToRecover
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.states import Verb
-from targetplugin.subsystem.together import Together, checked, refused_by, several
-from targetplugin.subsystem.views import Shape, Views, now
+from targetplugin.subsystem.together import DONE, Together, checked, each, refused_by
+from targetplugin.subsystem.undo import Undo
+from targetplugin.subsystem.undo_together import Parts, UndoTogether
+from targetplugin.subsystem.views import Shape, Views
 
 
 class TakenBack:
-    """See the module."""
+    """See the module.
+
+    Args:
+        superseded: as Points has it.
+    """
 
     def __init__(
         self,
@@ -32,28 +37,75 @@ class TakenBack:
         operations: Operations,
         settle: Settle,
         points: Points,
+        undo: Undo,
         together: Together,
+        committed: Committed,
+        superseded: Callable[[Volume], None],
     ) -> None:
         self._floor = floor
         self._views = views
         self._operations = operations
         self._settle = settle
         self._points = points
+        self._undo = undo
+        self._undos = UndoTogether(floor, operations, undo)
         self._together = together
+        self._committed = committed
+        self._superseded = superseded
+        for verb in ("recover", "undo"):
+            committed.follows(verb, self._go_on)
 
-    def recover(self, ask: Ask, names: list[str], force: bool, deadline: int | None) -> Shape:
+    def recover(
+        self, ask: Ask, names: list[str], force: bool, no_undo: bool, deadline: int | None
+    ) -> Shape:
         """See Subsystem.recover_group."""
         deadline = checked(deadline)
-        volumes = self._together.members([self._floor.owner(name).name for name in names])
-        with self._together.locked(volumes):
-            for volume in volumes:
-                ask.check_rights(self._floor.volume(volume.name))
-            ask.check_force(force)
+        with self._together.asked_of_saves(ask, names, force):
             if (known := self._operations.again(ask)) is not None:
                 return known
-            found = self._check_recover(names, force)
+
+            def check(name: str) -> ToRecover:
+                return self._points.check_recover(Verb.RECOVER, *self._floor.save(name), force)
+
+            return self._take_back(ask, each(names, check), no_undo, deadline)
+
+    def undo(
+        self,
+        ask: Ask,
+        names: list[str],
+        op: int | None,
+        force: bool,
+        no_undo: bool,
+        deadline: int | None,
+    ) -> Shape:
+        """See Subsystem.undo_group."""
+        deadline = checked(deadline)
+        with self._together.asked_of_saves(ask, names, force):
+            if (known := self._operations.again(ask)) is not None:
+                return known
+            volumes = self._together.members(names)
+            undone, saves = self._undos.meant(volumes, op)
+
+            def check(one: tuple[Volume, Save]) -> ToRecover:
+                return self._points.check_recover(Verb.UNDO, *one, force)
+
+            found = each(list(zip(volumes, saves, strict=True)), check)
+            return self._take_back(ask, found, no_undo, deadline, undone.id)
+
+    def _take_back(
+        self,
+        ask: Ask,
+        found: list[ToRecover],
+        no_undo: bool,
+        deadline: int,
+        undone: int | None = None,
+    ) -> Shape:
+        with self._floor.pool:
+            undos, why = self._undos.choose(found, no_undo)
             if ask.preview:
-                return self._preview_recover(ask, found)
+                onto = [undo.medium and self._floor.medium_name(undo.medium) for undo in undos]
+                return {**self._preview(ask, found, onto), "undo_why": why}
+            mark = {} if undone is None else {"undone": undone}
             parts = [
                 (
                     one.volume,
@@ -62,6 +114,7 @@ class TakenBack:
                         "frozen": one.volume.generation,
                         "medium": one.medium.hex(),
                         "pending": maps.count(one.base),
+                        **mark,
                     },
                     0,
                 )
@@ -69,125 +122,95 @@ class TakenBack:
             ]
             whole, rows = self._operations.begin_group(ask, parts)
             with self._together.undone(whole, rows):
-                sources = [self._points.source_spec(one) for one in found]
-                results = self._floor.engine.recover_group(
-                    [
-                        RecoverMember(one.handle, row.id, source, one.save.generation, one.base)
-                        for one, row, source in zip(found, rows, sources, strict=True)
-                    ],
-                    deadline,
-                    lambda: self._commit(whole),
-                )
-                if all(isinstance(result, Refused) for result in results):
-                    raise refused_by(rows, results, "recovered")
-            return self._recovered(whole, rows, found, sources, results)
+                each_part = self._undos.claim(found, Parts(rows, undos, why))
+        with self._together.undone(whole, rows):
+            sources = [self._points.source_spec(one) for one in found]
+            each_part, results = self._fix(whole, found, sources, each_part, deadline)
+            if all(isinstance(result, Refused) for result in results):
+                raise refused_by(rows, results, DONE[whole.verb])
+        fixed = [
+            None if isinstance(result, Refused) else self._points.recovered(one, source, result)
+            for one, source, result in zip(found, sources, results, strict=True)
+        ]
+        handles = [one.handle for one in found]
+        self._committed.settled(whole, each_part.rows, handles, results, fixed)
+        if not each_part.why:
+            for one in found:
+                self._superseded(one.volume)
+        more: Shape = {"undos": self._undos.taken(each_part.rows), "undo_why": each_part.why}
+        if undone is not None:
+            more["undone"] = undone
+        return self._together.answer(whole, more)
 
-    def _check_recover(self, names: list[str], force: bool) -> list[ToRecover]:
-        found, refused = [], []
-        for name in names:
-            try:
-                volume, save = self._floor.save(name)
-                found.append(self._points.check_recover(Verb.RECOVER, volume, save, force))
-            except Refused as error:
-                refused.append(error)
-        if refused:
-            raise several(refused)
-        return found
-
-    def _preview_recover(self, ask: Ask, found: list[ToRecover]) -> Shape:
+    def _preview(self, ask: Ask, found: list[ToRecover], onto: list[Any]) -> Shape:
         changed = [maps.count(self._views.changed_since(one.volume, one.save)) for one in found]
-        row = Operation(
-            0,
-            ask.verb,
-            volume_name=", ".join(one.volume.name for one in found),
-            extents_changed=sum(changed),
-            started=now(),
-            door=ask.door,
-            request=ask.request,
-        )
         members = [
             {
                 "volume": one.volume.name,
                 "save": save_name(one.volume, one.save),
                 "extents_changed": count,
+                "undo_onto": medium,
             }
-            for one, count in zip(found, changed, strict=True)
+            for one, count, medium in zip(found, changed, onto, strict=True)
         ]
-        return {"operation": self._views.operation(row), "preview": True, "members": members}
+        volumes = [one.volume for one in found]
+        return self._together.preview(ask, volumes, members, sum(changed))
 
-    def _commit(self, whole: Operation) -> None:
-        """From here on a start that finds it in force on one volume goes on with it on the others."""
-        self._floor.catalog.operation_set(whole.id, state="running", in_force=now())
-
-    def _recovered(
+    def _fix(
         self,
         whole: Operation,
-        rows: list[Operation],
         found: list[ToRecover],
         sources: list[Any],
-        results: list[Any],
-    ) -> Shape:
-        done = [result for result in results if not isinstance(result, Refused)]
-        with self._floor.catalog.transaction():
-            settled = [
-                self._settle.commit(row, self._points.recovered(one, source, result))
-                for row, one, source, result in zip(rows, found, sources, results, strict=True)
-                if not isinstance(result, Refused)
-            ]
-            self._floor.catalog.operation_set(
-                whole.id,
-                extents_changed=sum(row.extents_changed for row in settled),
-                bytes_total=sum(row.bytes_total for row in settled),
-                pause_us=max(result.pause.whole for result in done),
-                drain_us=max(result.pause.drain for result in done),
-                pause_work_us=max(result.pause.work for result in done),
-            )
-        for row, one, result in zip(rows, found, results, strict=True):
-            self._settle.trailers(one.volume.uuid, row.id)
-            if not isinstance(result, Refused):
-                self._floor.engine.set_sense_ua(one.handle, *MEDIUM_CHANGED)
-        self._floor.tell()
-        if len(done) < len(results):
-            error = refused_by(rows, results, "recovered", "the others are, and it follows")
-            error.hint = "look at its disks, and restart targetplugind"
-            raise error
-        return self._together.answer(whole)
-
-    def go_on(
-        self, volume: Volume, handle: int, in_force: Callable[[Operation], bool | None]
-    ) -> None:
-        """Takes a volume that has just started, and has no hosts yet, where the others of a recover are.
-        Where it is known to be in force on none of them, it never was, and is dropped.
-
-        Args:
-            in_force: what the media of another volume tell of its part; None: they are not all there.
-
-        Raises:
-            Refused: its save can't be had: then hosts must not see it as it is.
+        parts: Parts,
+        deadline: int,
+    ) -> tuple[Parts, list[Any]]:
+        """The engine's results. No recover is refused for want of undo saves; what was late with them
+        is not asked for again, for that would hold hosts once more.
         """
-        catalog = self._floor.catalog
-        for row in catalog.operations(volume.uuid, running=True):
-            if row.verb != "recover" or row.state != "prepared" or row.save is None:
-                continue
-            whole = catalog.operation_get(row.prepared["group"])
-            assert whole is not None
-            others = [part for part in self._operations.parts(whole) if part.id != row.id]
-            if all(in_force(part) is False for part in others):
-                with catalog.transaction():
-                    for one in [row, *others, whole]:
-                        self._operations.drop(one, "the daemon ended before it was in force")
-                continue
-            now_there = catalog.volume_get(volume.uuid)
-            save = catalog.save_get(volume.uuid, row.save)
-            assert now_there is not None
-            if save is None:
-                raise Refused(
-                    Reason.STATE,
-                    f"{volume.name} is being recovered from {volume.name}@{row.save}, which is gone",
-                    object=volume.name,
-                )
-            found = self._points.to_recover(now_there, save, handle)
-            source = self._points.source_spec(found)
-            point = self._floor.engine.recover(handle, source, save.generation, found.base, row.id)
-            self._settle.point(row, self._points.recovered(found, source, point))
-            self._floor.engine.set_sense_ua(handle, *MEDIUM_CHANGED)
+        if not parts.why:
+            results = self._ask(whole, found, sources, parts, deadline)
+            refused = [result for result in results if isinstance(result, Refused)]
+            if len(refused) < len(results) or any(one.reason is Reason.BUSY for one in refused):
+                return parts, results
+            why = next((one for one in refused if not isinstance(one, CalledOff)), refused[0])
+            parts = self._undos.without(parts, why.message)
+        return parts, self._ask(whole, found, sources, parts, deadline)
+
+    def _ask(
+        self,
+        whole: Operation,
+        found: list[ToRecover],
+        sources: list[Any],
+        parts: Parts,
+        deadline: int,
+    ) -> list[Any]:
+        try:
+            onto = [undo.medium and self._floor.medium(undo.medium).spec() for undo in parts.undos]
+        except Refused as refused:  # one went away since it was claimed
+            return [refused for _ in found]
+        members = [
+            RecoverMember(
+                one.handle,
+                row.id,
+                source,
+                one.save.generation,
+                one.base,
+                medium or None,
+                undo.lacks,
+            )
+            for one, row, source, medium, undo in zip(
+                found, parts.rows, sources, onto, parts.undos, strict=True
+            )
+        ]
+        commit = partial(self._committed.commit, whole)
+        return self._floor.engine.recover_group(members, deadline, commit)
+
+    def _go_on(self, row: Operation, volume: Volume, save: Save, handle: int) -> None:
+        found = self._points.to_recover(volume, save, handle)
+        source = self._points.source_spec(found)
+        with self._floor.pool:
+            row, undo = self._undo.claim_again(row, volume)
+        row, undo, point = self._undo.recover(row, handle, source, found.base, undo)
+        self._settle.point(row, self._points.recovered(found, source, point))
+        if undo.medium is not None:
+            self._superseded(volume)

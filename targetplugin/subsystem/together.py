@@ -1,5 +1,5 @@
 """Several volumes saved as one: all are prepared durably, their points fixed at one instant, and then all are
-settled, or none.
+settled, or none. And what all verbs on several volumes share.
 
 What a crash or a failing disk left in between is decided when all volumes are there again: all points in
 force make it done; else those that are in force are given up, for nobody was told of them.
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from targetplugin.catalog import Operation, Volume
 from targetplugin.engine import CalledOff, SaveMember
@@ -19,7 +19,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.groups import Groups
-from targetplugin.subsystem.operations import Ask, Operations
+from targetplugin.subsystem.operations import Ask, Operations, medium_failed
 from targetplugin.subsystem.points import Points
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
@@ -28,6 +28,8 @@ from targetplugin.subsystem.views import Shape, Views, now
 log = logging.getLogger(__name__)
 DEADLINE = 500  # milliseconds
 DEADLINES = range(1, 5001)
+DONE = {"save": "saved", "recover": "recovered", "undo": "undone", "swap": "swapped"}
+Found = TypeVar("Found")
 
 
 class Together:
@@ -89,15 +91,7 @@ class Together:
 
     def _check(self, volumes: list[Volume], label: str) -> list[int]:
         """The engine's numbers of volumes that can all be saved. Raises Refused with all that can't."""
-        handles, refused = [], []
-        for volume in volumes:
-            try:
-                handles.append(self._points.check_save(volume, label))
-            except Refused as error:
-                refused.append(error)
-        if refused:
-            raise several(refused)
-        return handles
+        return each(volumes, lambda volume: self._points.check_save(volume, label))
 
     def _choose(self, volumes: list[Volume], policy: str | None) -> dict[bytes, tuple[str, bytes]]:
         """What each volume's save takes, as in Points.choose; the smallest volume chooses first, so
@@ -112,14 +106,6 @@ class Together:
     def _preview(
         self, ask: Ask, volumes: list[Volume], chosen: dict[bytes, tuple[str, bytes]]
     ) -> Shape:
-        row = Operation(
-            0,
-            ask.verb,
-            volume_name=", ".join(volume.name for volume in volumes),
-            started=now(),
-            door=ask.door,
-            request=ask.request,
-        )
         members = [
             {
                 "volume": volume.name,
@@ -128,7 +114,7 @@ class Together:
             }
             for volume in volumes
         ]
-        return {"operation": self._views.operation(row), "preview": True, "members": members}
+        return self.preview(ask, volumes, members)
 
     def _fix(self, handles: list[int], rows: list[Operation], deadline: int) -> list[Any]:
         """The engine's result for each. Raises Refused where nothing was saved."""
@@ -182,41 +168,31 @@ class Together:
         self._floor.catalog.operation_set(whole.id, state="running", in_force=now(), **changes)
         self._operations.end_group(whole.id)
 
-    def answer(self, whole: Operation) -> Shape:
-        """The verb's answer, with each volume's save."""
-        rows = self._operations.parts(whole)
-        saves = []
-        for row in rows:
-            volume = self._floor.volume(row.volume_name)
-            assert row.save is not None
-            save = self._floor.catalog.save_get(volume.uuid, row.save)
-            assert save is not None
-            saves.append(self._views.save(volume, save))
-        made = {"operations": [self._views.operation(row) for row in rows], "saves": saves}
-        return self._operations.answer(whole, made)
-
     @contextlib.contextmanager
     def undone(self, whole: Operation, rows: list[Operation]) -> Iterator[None]:
         """If nothing was saved, nothing has happened: what was claimed is free again."""
         try:
             yield
         except (Refused, OSError) as error:
-            for row in rows:
-                if row.prepared.get("kind") == "copy":
-                    with left_to_the_next_start("the trailer of a medium that was claimed"):
-                        self._settle.free(bytes.fromhex(row.prepared["medium"]), row.id)
-            why = error.message if isinstance(error, Refused) else str(error)
-            with self._floor.catalog.transaction():
-                for row in [*rows, whole]:
-                    self._operations.drop(row, why)
+            self.drop(whole, rows, str(error))
             if isinstance(error, OSError):
-                raise Refused(
-                    Reason.ENVIRONMENT,
-                    f"{whole.verb} of {whole.volume_name} failed: {error.strerror or error}",
-                    object=whole.volume_name,
-                    hint="status shows which medium failed",
-                ) from error
+                what = f"{whole.verb} of {whole.volume_name} failed"
+                raise medium_failed(what, whole.volume_name, error) from error
             raise
+
+    def drop(self, whole: Operation, rows: list[Operation], why: str) -> None:
+        """It had no effect: what was claimed is what it was, and its request can be asked again."""
+        rows = [self._operations.row(row.id) for row in rows]  # they may have changed on the way
+        for row in rows:
+            claimed = [row.prepared["medium"]] if row.prepared.get("kind") == "copy" else []
+            claimed += [row.prepared["undo"]] if row.prepared.get("undo") else []
+            for medium in claimed:
+                with left_to_the_next_start("the trailer of a medium that was claimed"):
+                    assert row.volume is not None
+                    self._settle.unclaim(bytes.fromhex(medium), row.volume, row.id)
+        with self._floor.catalog.transaction():
+            for row in [*rows, whole]:
+                self._operations.drop(row, why)
 
     # --- what was left in between --------------------------------------------------------------------
 
@@ -250,8 +226,7 @@ class Together:
         for row in held:
             self._give_up(row)
         missing = ", ".join(row.volume_name for row in rows if row.in_force is None)
-        done = "saved" if whole.verb == "save" else "recovered"
-        self._operations.drop(whole, f"{missing} could not be {done}, so none is")
+        self._operations.drop(whole, f"{missing} could not be {DONE[whole.verb]}, so none is")
 
     def _label(self, row: Operation) -> None:
         """The save gets the label that was asked for, unless another has it by now."""
@@ -295,6 +270,45 @@ class Together:
                 stack.enter_context(self._floor.runtime(uuid).lock)
             yield
 
+    @contextlib.contextmanager
+    def asked_of_saves(self, ask: Ask, names: list[str], force: bool) -> Iterator[None]:
+        """Holds the locks of the volumes of these saves. Raises Refused where it may not be asked."""
+        volumes = self.members([self._floor.owner(name).name for name in names])
+        with self.locked(volumes):
+            for volume in volumes:
+                ask.check_rights(self._floor.volume(volume.name))
+            ask.check_force(force)
+            yield
+
+    def preview(
+        self, ask: Ask, volumes: list[Volume], members: list[Shape], changed: int = 0
+    ) -> Shape:
+        """What each would get, and the operation with number 0."""
+        row = Operation(
+            0,
+            ask.verb,
+            volume_name=", ".join(volume.name for volume in volumes),
+            extents_changed=changed,
+            started=now(),
+            door=ask.door,
+            request=ask.request,
+        )
+        return {"operation": self._views.operation(row), "preview": True, "members": members}
+
+    def answer(self, whole: Operation, more: Shape | None = None) -> Shape:
+        """The verb's answer, with each volume's save: of a swap the one that keeps what was."""
+        rows = self._operations.parts(whole)
+        saves = []
+        for row in rows:
+            volume = self._floor.volume(row.volume_name)
+            generation = row.prepared["frozen"] if row.verb == "swap" else row.save
+            assert generation is not None
+            save = self._floor.catalog.save_get(volume.uuid, generation)
+            assert save is not None
+            saves.append(self._views.save(volume, save))
+        made = {"operations": [self._views.operation(row) for row in rows], "saves": saves}
+        return self._operations.answer(whole, {**made, **(more or {})})
+
 
 def checked(deadline: int | None) -> int:
     """In milliseconds. Raises Refused (USAGE)."""
@@ -319,6 +333,19 @@ def _total(volume: Volume, chosen: dict[bytes, tuple[str, bytes]]) -> int:
 
 def _unlabelled(row: Operation) -> Operation:
     return replace(row, prepared={**row.prepared, "label": ""})
+
+
+def each(names: Sequence[Any], check: Callable[[Any], Found]) -> list[Found]:
+    """What a check finds for each. Raises Refused with all that it refuses."""
+    found, refused = [], []
+    for name in names:
+        try:
+            found.append(check(name))
+        except Refused as error:
+            refused.append(error)
+    if refused:
+        raise several(refused)
+    return found
 
 
 def several(refused: list[Refused]) -> Refused:

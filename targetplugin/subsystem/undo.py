@@ -4,13 +4,14 @@ recover an undo means. See points.py for the verbs.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from targetplugin.catalog import Operation, Save, Volume
 from targetplugin.catalog.saves import SLOTS
 from targetplugin.errors import Reason, Refused
-from targetplugin.media.trailer import Role
+from targetplugin.media.trailer import NO_UUID, Role
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Point
@@ -46,23 +47,31 @@ class Undo:
         self._pool = pool
         self._settle = settle
 
-    def choose(self, volume: Volume, source: Save) -> UndoSave:
+    def choose(
+        self, volume: Volume, source: Save, without: Collection[bytes | None] = ()
+    ) -> UndoSave:
         """The spare that fits best; where there is none, the medium of an earlier recover's undo save,
         which a newer one ends anyway. Hold the pool's lock.
+
+        Args:
+            without: media that the same operation has taken already.
         """
         saves = self._floor.catalog.saves(volume.uuid)
         if len(saves) >= len(SLOTS):
             return UndoSave(None, why=f"{volume.name} has {len(saves)} saves, and can't have more")
         fitting = [row for row in self._pool.free() if row.data_size >= volume.size]
+        fitting = [row for row in fitting if row.uuid not in without]
         if fitting:
             return UndoSave(fitting[0].uuid)
         for old in saves:
             if old.undo and old.generation != source.generation and self._is_idle(volume, old):
-                lacks = None
-                if old.fill == "whole":
-                    lacks = self._views.differential(volume, old.generation, volume.parent)
-                return UndoSave(old.media[0], old, lacks)
+                return UndoSave(old.media[0], old, self._lacks(volume, old))
         return UndoSave(None, why=f"there is no free medium of {told(volume.size)} or more")
+
+    def _lacks(self, volume: Volume, old: Save) -> bytes | None:
+        if old.fill != "whole":
+            return None
+        return self._views.differential(volume, old.generation, volume.parent)
 
     def _is_idle(self, volume: Volume, save: Save) -> bool:
         """Whether nothing has to do with the save and its medium."""
@@ -89,29 +98,48 @@ class Undo:
         prepared = {
             **row.prepared,
             "undo": undo.medium.hex(),
-            "undo_label": self._label(volume, row.id),
+            "undo_label": self._label(volume, row.prepared.get("group", row.id)),
             "replaces": undo.replaces.generation if undo.replaces else 0,
         }
         row = self._floor.catalog.operation_set(row.id, prepared=prepared)
         try:
             self._settle.claim(undo.medium, Role.SAVE, volume, row.id)
         except Refused as refused:
-            return self._without(row, undo, refused.message)
+            return self.without(row, undo, refused.message)
         return row, undo
 
-    def _without(self, row: Operation, undo: UndoSave, why: str) -> tuple[Operation, UndoSave]:
+    def claim_again(self, row: Operation, volume: Volume) -> tuple[Operation, UndoSave]:
+        """The same of what was claimed before the daemon ended, as far as it can still be had. Hold the
+        pool's lock.
+        """
+        if not row.prepared.get("undo"):
+            return row, UndoSave(None)
+        medium = bytes.fromhex(row.prepared["undo"])
+        there = self._floor.media.get(medium)
+        mine = (volume.uuid, NO_UUID)  # its own, or free since
+        if there is None or there.trailer is None or there.trailer.volume not in mine:
+            return self._forgotten(row), UndoSave(None, why="its medium is gone")
+        old = self._floor.catalog.save_get(volume.uuid, row.prepared["replaces"])
+        lacks = self._lacks(volume, old) if old else None
+        return self.claim(row, volume, UndoSave(medium, old, lacks))
+
+    def without(self, row: Operation, undo: UndoSave, why: str) -> tuple[Operation, UndoSave]:
         """The undo save can't be had, and the recover goes on without: the catalog knows that before it
         is in force.
         """
         assert row.volume is not None
-        assert undo.medium is not None
+        if undo.medium is None:
+            return row, undo
         volume = row.volume
-        given_up = ("undo", "undo_label", "replaces")
-        prepared = {key: value for key, value in row.prepared.items() if key not in given_up}
-        row = self._floor.catalog.operation_set(row.id, prepared=prepared)
+        row = self._forgotten(row)
         with left_to_the_next_start("the trailer of a medium that was claimed"):
             self._settle.unclaim(undo.medium, volume, row.id)
         return row, UndoSave(None, why=why)
+
+    def _forgotten(self, row: Operation) -> Operation:
+        given_up = ("undo", "undo_label", "replaces")
+        prepared = {key: value for key, value in row.prepared.items() if key not in given_up}
+        return self._floor.catalog.operation_set(row.id, prepared=prepared)
 
     def recover(
         self, row: Operation, handle: int, source: Any, base: bytes, undo: UndoSave
@@ -127,7 +155,7 @@ class Undo:
                 return row, undo, point
             except (Refused, OSError) as error:
                 why = error.message if isinstance(error, Refused) else str(error)
-                row, undo = self._without(row, undo, why)
+                row, undo = self.without(row, undo, why)
         return row, undo, self._floor.engine.recover(handle, source, generation, base, row.id)
 
     def taken(self, row: Operation) -> Shape | None:

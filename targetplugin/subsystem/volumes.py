@@ -122,9 +122,7 @@ class Volumes:
         replace_after: int | None,
     ) -> Shape:
         """See Subsystem.volume_set."""
-        volume = self._floor.volume(name)
-        with self._floor.runtime(volume.uuid).lock:
-            volume = self._floor.volume(name)
+        with self._floor.locked(self._floor.volume(name)) as volume:
             _check_settings(name, policy, rights, mirror, replace_after)
             details = dict(volume.details)
             if replace_failed is not None:

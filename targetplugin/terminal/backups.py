@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from targetplugin.terminal import grammar, results
-from targetplugin.terminal.progress import finished
+from targetplugin.terminal import grammar, outcome, results
 from targetplugin.terminal.session import Session
 from targetplugin.terminal.tables import say
 
@@ -130,8 +129,22 @@ def declare(verbs: grammar.Verbs) -> None:
 
 
 def _restore(session: Session, args: argparse.Namespace) -> None:
-    result = session.call(
+    def sentence(result: results.Fields) -> str:
+        save = result["save"]
+        verb = "holds the image" if args.wait else "is being filled"
+        return f"{results.called(save)} {verb}, on {', '.join(save['media'])}"
+
+    def then(result: results.Fields) -> str:
+        save = results.typed(result["save"])
+        return f"Make it the data of {args.volume}: targetplugin swap {save}"
+
+    outcome.ask(
+        session,
+        args,
         "restore",
+        args.volume,
+        sentence,
+        then=then,
         volume=args.volume,
         image=args.image,
         format=args.format,
@@ -139,28 +152,21 @@ def _restore(session: Session, args: argparse.Namespace) -> None:
         onto=args.onto,
         rate=args.rate,
         force=args.force,
-        preview=args.preview,
     )
-    if args.preview:
-        session.show(result, lambda result: results.would("restore", args.volume, result))
-        return
-    if args.wait:
-        result = finished(session, result)
-
-    def tell(result: results.Fields) -> None:
-        save = result["save"]
-        verb = "holds the image" if args.wait else "is being filled"
-        results.tell_effect(
-            f"{results.called(save)} {verb}, on {', '.join(save['media'])}", result["operation"]
-        )
-        say(f"Make it the data of {args.volume}: targetplugin swap {results.typed(save)}")
-
-    session.show(result, tell)
 
 
 def _backup(session: Session, args: argparse.Namespace) -> None:
-    result = session.call(
+    def sentence(result: results.Fields) -> str:
+        name = result["operation"].get("save") or args.save
+        verb = "is" if args.wait else "is being"
+        return f"{name} {verb} written to {args.to}"
+
+    outcome.ask(
+        session,
+        args,
         "backup",
+        args.save,
+        sentence,
         save=args.save,
         path=args.to,
         format=args.format,
@@ -170,21 +176,7 @@ def _backup(session: Session, args: argparse.Namespace) -> None:
         since=args.since,
         base=args.base,
         rate=args.rate,
-        preview=args.preview,
     )
-    if args.preview:
-        session.show(result, lambda result: results.would("backup", args.save, result))
-        return
-    if args.wait:
-        result = finished(session, result)
-
-    def tell(result: results.Fields) -> None:
-        operation = result["operation"]
-        verb = "is" if args.wait else "is being"
-        name = operation.get("save") or args.save
-        results.tell_effect(f"{name} {verb} written to {args.to}", operation)
-
-    session.show(result, tell)
 
 
 def _list(session: Session, args: argparse.Namespace) -> None:

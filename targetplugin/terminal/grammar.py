@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from targetplugin.terminal.errors import Misused
 from targetplugin.terminal.session import Session
 from targetplugin.terminal.sizes import parse_size
 
@@ -84,6 +85,12 @@ def deadline(parser: argparse.ArgumentParser) -> None:
         metavar="MS",
         help="of several: how long writes may be paused, 1 to 5000 ms (default: 500)",
     )
+
+
+def check_alone(args: argparse.Namespace) -> None:
+    """Of a verb that takes several volumes, and got one. Raises Misused."""
+    if args.deadline is not None:
+        raise Misused("--deadline is for several volumes, and one is named")
 
 
 def exported(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`targetplugin group`: volumes that hosts may save together."""
+"""`targetplugin group`: volumes that hosts may name together."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from targetplugin.terminal.tables import say
 
 
 def declare(verbs: grammar.Verbs) -> None:
-    group = grammar.group(verbs, "group", "declare volumes that hosts may save together")
+    group = grammar.group(verbs, "group", "declare volumes that hosts may name together")
 
     create = grammar.verb(
         group,
         "create",
         _create,
-        "let hosts save volumes at one instant",
+        "let hosts save, take back and swap volumes at one instant",
         more=(
             "A host may then name several of them in one request (pitcopy save /dev/sdb /dev/sdc),\n"
             "while they are exported to the same initiators, with the same in-band rights.\n"
-            "At this terminal any volumes are saved together without it: save ledger journal."
+            "At this terminal any volumes are named together without it: save ledger journal."
         ),
         examples=["group create books ledger journal"],
     )
@@ -41,7 +41,7 @@ def declare(verbs: grammar.Verbs) -> None:
 
 def _create(session: Session, args: argparse.Namespace) -> None:
     def tell(made: results.Fields) -> None:
-        say(f"hosts may save {results.listed(made['volumes'])} together.")
+        say(f"hosts may name {results.listed(made['volumes'])} together.")
         if made.get("why"):
             say(f"Not yet: {made['why']}.")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from targetplugin.terminal import grammar, results
-from targetplugin.terminal.progress import finished
+from targetplugin.terminal import grammar, outcome, results
 from targetplugin.terminal.session import Session
 from targetplugin.terminal.sizes import format_size
 from targetplugin.terminal.tables import say
@@ -49,19 +48,17 @@ def _medium(parser: argparse.ArgumentParser, what: str, nargs: str | None = None
 
 def _add(session: Session, args: argparse.Namespace) -> None:
     result = session.call("leg.add", volume=args.volume, medium=args.medium, preview=args.preview)
-    if args.wait and not args.preview:
-        result = finished(session, result)
 
-    def tell(result: results.Fields) -> None:
-        if args.preview:
-            size = format_size(result["operation"]["bytes_total"])
-            say(f"{result['medium']} would be a leg of {args.volume}; nothing was done now.")
-            say(f"{size} would be copied to it.")
-            return
+    def would(result: results.Fields) -> None:
+        size = format_size(result["operation"]["bytes_total"])
+        say(f"{result['medium']} would be a leg of {args.volume}; nothing was done now.")
+        say(f"{size} would be copied to it.")
+
+    def done(result: results.Fields) -> None:
         sentence = f"{result['medium']} is a leg of {args.volume}"
         results.tell_effect(sentence, result["operation"])
 
-    session.show(result, tell)
+    outcome.show(session, args, result, would=would, done=done)
 
 
 def _remove(session: Session, args: argparse.Namespace) -> None:

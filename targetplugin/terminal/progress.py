@@ -15,6 +15,7 @@ from targetplugin.control.client import AnswerLost, ControlError, DaemonAway
 from targetplugin.terminal.session import Session
 from targetplugin.terminal.sizes import format_size
 from targetplugin.terminal.tables import printable
+from targetplugin.terminal.times import format_duration
 
 _ENDED = ("done", "failed", "aborted")
 _AWAY_SECONDS = 30.0  # how long a restart of the daemon may take
@@ -129,18 +130,11 @@ class _Lines:
 
 
 def amount(operation: Operation) -> str:
-    """`, 12 MiB of 40 MiB, 2:05 left` where bytes are counted, and the time can be told."""
+    """`, 12 MiB of 40 MiB, 2 min 5 s left` where bytes are counted, and the time can be told."""
     total, copied = operation.get("bytes_total"), operation.get("bytes_copied")
     told = f", {format_size(copied)} of {format_size(total)}" if total and copied else ""
     left = operation.get("seconds_left")
-    return told if left is None else f"{told}, {_clock(left)} left"
-
-
-def _clock(seconds: float) -> str:
-    """`0:09`, `2:05`, `1:00:00`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return told if left is None else f"{told}, {format_duration(left)} left"
 
 
 def _with_bar(session: Session, operation: Operation) -> Operation:

@@ -8,6 +8,7 @@ from typing import Any
 from targetplugin.terminal.progress import amount, has_ended, title
 from targetplugin.terminal.sizes import format_size
 from targetplugin.terminal.tables import draw, say
+from targetplugin.terminal.times import format_duration
 
 Fields = dict[str, Any]
 _AT_ONCE = (
@@ -71,16 +72,37 @@ def would(verb: str, name: str, result: Fields) -> None:
         say(f"{format_size(operation['bytes_total'])} would be read and written.")
 
 
-def tell_undo(result: Fields) -> None:
-    """Whether what was just taken back can be had again."""
-    undo = result.get("undo")
-    if undo:
-        on = ", ".join(undo["media"])
-        say(
-            f"What it was is kept as {called(undo)} on {on}; back to it: targetplugin undo {undo['volume']}"
-        )
-    elif result.get("undo_why"):
-        say(f"No undo save was taken, and this can't be undone: {result['undo_why']}.")
+def would_together(result: Fields) -> None:
+    """What a preview of a recover or undo of several volumes tells."""
+    members = result["members"]
+    names = listed([one["save"] for one in members])
+    say(f"{names} would be taken back at one instant; nothing was done now.")
+    heads = ("save", "extents that differ", "undo save on")
+    rows = [[one["save"], one["extents_changed"], one["undo_onto"]] for one in members]
+    draw("", heads, rows)
+    if result["undo_why"]:
+        say(f"No undo saves would be taken: {result['undo_why']}.")
+
+
+def back_again(result: Fields) -> str:
+    """Whether what a recover has just replaced can be had again."""
+    if undo := result.get("undo"):
+        on, back = ", ".join(undo["media"]), f"targetplugin undo {undo['volume']}"
+        return f"What it was is kept as {called(undo)} on {on}; back to it: {back}"
+    if result.get("undo_why"):
+        return f"No undo save was taken, and this can't be undone: {result['undo_why']}."
+    return ""
+
+
+def all_back_again(result: Fields) -> str:
+    """The same of several volumes."""
+    if undos := result["undos"]:
+        names = listed([called(one) for one in undos])
+        back = f"targetplugin undo {' '.join(one['volume'] for one in undos)}"
+        return f"What they were is kept as {names}; back to it: {back}"
+    if result["undo_why"]:
+        return f"No undo saves were taken, and this can't be undone: {result['undo_why']}."
+    return ""
 
 
 def how_long(estimate: Fields | None) -> str:
@@ -88,21 +110,10 @@ def how_long(estimate: Fields | None) -> str:
     if estimate is None:
         return "How long that takes is not known: no copy of this volume was measured yet."
     seconds, number = estimate["seconds"], estimate["copies"]
-    took = f"about {seconds:.2g} s" if seconds < 10 else f"about {_clock(seconds)}"
-    took = "less than a second" if seconds < 1 else took
+    took = "less than a second" if seconds < 1 else f"about {format_duration(seconds)}"
     copies = f"last {estimate['verb']}" if number == 1 else f"last {number} {estimate['verb']}s"
     rate = format_size(estimate["rate"])
     return f"That takes {took}, as fast as the {copies} of this volume ({rate} a second)."
-
-
-def _clock(seconds: float) -> str:
-    """`42 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def tell_effect(sentence: str, operation: Fields | None) -> None:
@@ -132,15 +143,6 @@ def typed(save: Fields) -> str:
 def when(iso: str | None) -> str | None:
     """`2026-01-05 22:00:00Z`, without the parts of a second."""
     return f"{iso[:10]} {iso[11:19]}Z" if iso else None
-
-
-def duration(seconds: float | None) -> str:
-    """`12 s`, `3 min`, `2.5 h`."""
-    if seconds is None:
-        return "an unknown time"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def volumes(found: Sequence[Fields]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 
 from targetplugin.control.client import ControlError
-from targetplugin.terminal import grammar, results
-from targetplugin.terminal.progress import finished, has_ended
+from targetplugin.terminal import grammar, outcome, results
+from targetplugin.terminal.progress import has_ended
 from targetplugin.terminal.session import Session
 from targetplugin.terminal.sizes import format_size, parse_size
 from targetplugin.terminal.tables import draw, say
+from targetplugin.terminal.times import format_duration
 
 
 def declare(verbs: grammar.Verbs) -> None:
@@ -36,18 +37,15 @@ def declare(verbs: grammar.Verbs) -> None:
 
 def _scrub(session: Session, args: argparse.Namespace) -> None:
     result = session.call("scrub", volume=args.volume, rate=args.rate, preview=args.preview)
-    if args.wait and not args.preview:
-        result = finished(session, result)
 
-    def tell(result: results.Fields) -> None:
+    def would(result: results.Fields) -> None:
         operation = result["operation"]
-        if args.preview:
-            took = results.duration(operation.get("seconds_left"))
-            size = format_size(operation["bytes_total"])
-            say(
-                f"{size} of {args.volume} would be compared, in about {took}; nothing was done now."
-            )
-            return
+        took = format_duration(operation.get("seconds_left"))
+        size = format_size(operation["bytes_total"])
+        say(f"{size} of {args.volume} would be compared, in about {took}; nothing was done now.")
+
+    def done(result: results.Fields) -> None:
+        operation = result["operation"]
         found = operation.get("result") or {"list": []}
         if has_ended(operation) and not found["list"]:
             say(f"Nothing differs in the {format_size(found['compared'])} that were compared.")
@@ -59,7 +57,7 @@ def _scrub(session: Session, args: argparse.Namespace) -> None:
         ]
         draw("Found", ("offset", "length", "what", "media", "save"), rows)
 
-    session.show(result, tell)
+    result = outcome.show(session, args, result, would=would, done=done)
     found = result["operation"].get("result") or {}
     if args.wait and (found.get("different") or found.get("unreadable")):
         raise ControlError(

@@ -1,4 +1,4 @@
-"""Times as people type them: how long, and until when."""
+"""Times as people type and read them: how long, and until when."""
 
 from __future__ import annotations
 
@@ -21,6 +21,20 @@ def parse_duration(text: str) -> int:
     if not seconds:
         raise argparse.ArgumentTypeError("that is no time at all")
     return seconds
+
+
+def format_duration(seconds: float | None) -> str:
+    """`4.2 s`, `42 s`, `3 min 20 s`, `2 h 5 min`; "an unknown time" where it is not known."""
+    if seconds is None:
+        return "an unknown time"
+    if seconds < 10:
+        return f"{round(seconds, 1):g} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    large, small = divmod(whole, 60) if whole < 3600 else divmod(whole // 60, 60)
+    names = ("min", "s") if whole < 3600 else ("h", "min")
+    return f"{large} {names[0]}" + (f" {small} {names[1]}" if small else "")
 
 
 def parse_date(text: str) -> str:

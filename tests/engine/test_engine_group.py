@@ -7,11 +7,12 @@ import threading
 import time
 import tty
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from targetplugin.engine import CalledOff, Engine, Point, RecoverMember, SaveMember
+from targetplugin.engine import CalledOff, Engine, Point, RecoverMember, SaveMember, SwapMember
 from targetplugin.engine.group import Group
 from targetplugin.errors import Reason, Refused
 from tests.engine.conftest import SIZE, Rig
@@ -89,6 +90,11 @@ class Writer:
 def newest(rig: Rig, medium: str) -> int:
     raw = rig.content(medium, 0, 64 * BLOCK)
     return max(int.from_bytes(raw[at : at + 8], "big") for at in range(0, len(raw), BLOCK))
+
+
+def whole(rig: Rig) -> bool:
+    saves = rig.engine.status(rig.handle)["saves"].values()
+    return all(save["state"] == "whole" for save in saves)
 
 
 def again(rig: Rig, medium: str) -> None:
@@ -317,6 +323,93 @@ def test_a_recover_that_can_not_be_committed_is_called_off(pair: tuple[Rig, Rig]
     assert all(isinstance(point, Point) for point in points)
     for rig in pair:
         assert rig.ring.read(0, 8).data == bytes(BLOCK)
+
+
+def test_what_is_recovered_together_is_kept_as_of_one_instant(pair: tuple[Rig, Rig]) -> None:
+    data, log = pair
+    with Writer(pair):
+        for point in save(pair, 1, 5000):
+            assert isinstance(point, Point)
+        time.sleep(0.1)
+        members = [
+            RecoverMember(
+                rig.handle, 3, rig.media[medium], 1, NOTHING, undo=rig.medium(f"undo-{medium}")
+            )
+            for rig, medium in ((data, "b"), (log, "d"))
+        ]
+        points = data.engine.recover_group(members, 5000, lambda: None)
+        assert all(isinstance(point, Point) for point in points), points
+        for rig in pair:
+            rig.until(lambda rig=rig: whole(rig))
+    kept = newest(data, "undo-b"), newest(log, "undo-d")
+    assert kept[0] - kept[1] in (0, 1), kept
+    assert kept[0] > newest(data, "b")
+
+
+def test_an_undo_medium_that_can_not_be_had_leaves_all_as_they_are(pair: tuple[Rig, Rig]) -> None:
+    data, log = pair
+    save(pair, 1)
+    small = log.medium("e")
+    members = [
+        RecoverMember(data.handle, 3, data.media["b"], 1, NOTHING, undo=data.medium("f")),
+        RecoverMember(
+            log.handle, 4, log.media["d"], 1, NOTHING, undo=replace(small, data_size=BLOCK)
+        ),
+    ]
+    first, second = data.engine.recover_group(members, 500, lambda: None)
+    assert isinstance(first, CalledOff)
+    assert isinstance(second, Refused)
+    for rig in pair:
+        assert rig.engine.status(rig.handle)["recover"] is None
+        assert list(rig.engine.status(rig.handle)["saves"]) == []
+    plain = [replace(member, undo=None) for member in members]
+    points = data.engine.recover_group(plain, 2000, lambda: None)
+    assert all(isinstance(point, Point) for point in points), points
+
+
+def test_two_volumes_are_swapped_at_one_instant_while_a_host_writes(pair: tuple[Rig, Rig]) -> None:
+    data, log = pair
+    with Writer(pair) as writer:
+        for point in save(pair, 1, 5000):
+            assert isinstance(point, Point)
+        time.sleep(0.1)
+        members = [
+            SwapMember(rig.handle, 3, (rig.media[medium],), 1)
+            for rig, medium in ((data, "b"), (log, "d"))
+        ]
+        committed = []
+
+        def commit() -> None:
+            committed.append([rig.engine.status(rig.handle)["paused"] for rig in pair])
+
+        points = data.engine.swap_group(members, 5000, commit)
+        assert committed == [[True, True]]
+        for rig, medium, point in zip(pair, "ac", points, strict=True):
+            assert isinstance(point, Point)
+            assert point.left == [rig.media[medium].uuid]
+        reached = writer.number
+        data.until(lambda: writer.number > reached + 2)
+    # What they were is of one instant, and the host's writes go to what they are.
+    left = newest(data, "a"), newest(log, "c")
+    assert left[0] - left[1] in (0, 1), left
+    assert newest(data, "b") == newest(log, "d") == writer.number
+    for rig, medium in zip(pair, "bd", strict=True):
+        assert list(rig.engine.status(rig.handle)["legs"]) == [rig.media[medium].uuid]
+
+
+def test_a_swap_that_can_not_be_of_all_is_of_none(pair: tuple[Rig, Rig]) -> None:
+    data, log = pair
+    save(pair, 1)
+    members = [
+        SwapMember(data.handle, 4, (data.media["b"],), 1),
+        SwapMember(log.handle, 5, (), 1),
+    ]
+    first, second = data.engine.swap_group(members, 500, lambda: None)
+    assert isinstance(first, CalledOff)
+    assert isinstance(second, Refused)
+    assert list(data.engine.status(data.handle)["legs"]) == [data.media["a"].uuid]
+    assert data.ring.write(0, b"w" * BLOCK).status == 0
+    assert data.content("a", 0, BLOCK) == b"w" * BLOCK
 
 
 def test_sixty_four_volumes_are_saved_as_one(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def lives(rig: Rig) -> dict:
 def keep(rig: Rig) -> list[Command]:
     """Commands for Python are kept, not answered."""
     kept: list[Command] = []
-    rig.engine.on_command = kept.append
+    rig.engine.messages.on_command = kept.append
     return kept
 
 
@@ -174,7 +174,7 @@ def test_a_door_that_fails_after_its_answer_changes_nothing(rig: Rig) -> None:
             command.answer(0, b"well", b"")
         raise RuntimeError("on purpose")
 
-    rig.engine.on_command = fails
+    rig.engine.messages.on_command = fails
     rig.create("a")
     for _ in range(8):  # more than there are threads for commands
         assert rig.ring.run(bytes([0xC0, 1]), data_in=64).data[:4] == b"well"

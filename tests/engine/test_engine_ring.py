@@ -152,7 +152,7 @@ def test_a_ring_goes_while_python_has_a_command_that_waits_for_who_lets_it_go(ri
         with lock:
             command.answer(0, b"late", b"")
 
-    rig.engine.on_command = answer
+    rig.engine.messages.on_command = answer
     with lock:
         number = rig.ring.send(bytes([0xC0, 1]), data_in=64)
         rig.until(lambda: bool(kept))

@@ -14,7 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from targetplugin.engine import CalledOff, Compared, RecoverMember, ViewSpec, VolumeSpec
+from targetplugin.engine import (
+    CalledOff,
+    Compared,
+    RecoverMember,
+    SwapMember,
+    ViewSpec,
+    VolumeSpec,
+)
 from targetplugin.engine.core import Core
 from targetplugin.errors import Reason, Refused
 
@@ -180,28 +187,48 @@ class FakeEngine:
     ) -> list[Any]:
         return self._group(members, deadline, commit)
 
+    def swap_group(
+        self, members: list[Any], deadline: int, commit: Callable[[], None]
+    ) -> list[Any]:
+        return self._group(members, deadline, commit)
+
+    def _arguments(self, member: Any, attached: list[int]) -> tuple[str, dict[str, Any]]:
+        """What a member asks of the core, with its media made known."""
+        volume = self.volumes[member.handle]
+
+        def known(medium: Any) -> int:
+            if isinstance(medium, bytes):
+                return self._find(volume, medium)
+            attached.append(self._attach(volume, medium))
+            return attached[-1]
+
+        if isinstance(member, RecoverMember):
+            return "recover", {
+                "medium": known(member.source),
+                "generation": member.generation,
+                "base": member.base,
+                "save": None if member.undo is None else known(member.undo),
+                "lacks": member.lacks,
+            }
+        if isinstance(member, SwapMember):
+            mask = sum(1 << known(leg) for leg in member.legs)
+            return "swap", {"mask": mask, "generation": member.generation}
+        if member.leaving:
+            return "split", {"mask": sum(1 << known(uuid) for uuid in member.leaving)}
+        return "copy", {"medium": known(member.save)}
+
     def _group(self, members: list[Any], deadline: int, commit: Callable[[], None]) -> list[Any]:
         results: list[Any] = [CalledOff() for _ in members]
-        indices: list[int | None] = []
+        attached: list[list[int]] = [[] for _ in members]
+        kinds = []
         numbers = []
         for place, member in enumerate(members):
             volume = self.volumes[member.handle]
-            recover = isinstance(member, RecoverMember)
-            medium = member.source if recover else member.save
-            if isinstance(medium, bytes):
-                index: int | None = self._find(volume, medium)
-            else:
-                index = self._attach(volume, medium) if medium else None
-            indices.append(None if isinstance(medium, bytes) else index)
-            leaving = () if recover else member.leaving
-            mask = sum(1 << self._find(volume, uuid) for uuid in leaving)
+            kind, arguments = self._arguments(member, attached[place])
             self._number += 1
+            kinds.append(kind)
             numbers.append(self._number)
-            kind = "recover" if recover else "split" if leaving else "copy"
-            more = {"generation": member.generation, "base": member.base} if recover else {}
-            error = volume.core.request(
-                kind, self._number, mask=mask, medium=index or 0, op=member.op, waits=True, **more
-            )
+            error = volume.core.request(kind, self._number, op=member.op, waits=True, **arguments)
             self._pump(member.handle)
             if error or volume.core.stage() != "ready":
                 results[place] = Refused(Reason.STATE, f"{kind}: it can't be")
@@ -234,17 +261,15 @@ class FakeEngine:
             volume.core.call_off()
             self._pump(member.handle)
             status = volume.done.pop(numbers[place], None)
-            index = indices[place]
             if status == 0:
-                recover = isinstance(member, RecoverMember)
-                results[place] = self._made(member.handle, "recover" if recover else "copy")
-                for uuid in () if recover else member.leaving:
-                    self._drop(member.handle, self._find(volume, uuid))
-            else:
-                if isinstance(results[place], CalledOff) and status == -5:
-                    results[place] = Refused(Reason.ENVIRONMENT, "a medium failed")
-                if index is not None:
-                    self._drop(member.handle, index)
+                results[place] = self._made(member.handle, kinds[place])
+                if kinds[place] in ("split", "swap"):
+                    self._drop_unused(member.handle)
+                continue
+            if isinstance(results[place], CalledOff) and status == -5:
+                results[place] = Refused(Reason.ENVIRONMENT, "a medium failed")
+            for index in attached[place]:
+                self._drop(member.handle, index)
         return results
 
     def recover(
@@ -284,10 +309,16 @@ class FakeEngine:
         volume = self.volumes[handle]
         mask = sum(1 << self._attach(volume, medium) for medium in legs)
         point = self._point(handle, "swap", mask=mask, generation=generation, op=op)
-        now = volume.core.status()["legs"]
-        for index in [i for i, medium in volume.media.items() if medium.uuid not in now]:
-            self._drop(handle, index)
+        self._drop_unused(handle)
         return point
+
+    def _drop_unused(self, handle: int) -> None:
+        """What a split or swap made no part of the volume any more."""
+        volume = self.volumes[handle]
+        status = volume.core.status()
+        known = set(status["legs"]) | set(status["saves"])
+        for index in [i for i, medium in volume.media.items() if medium.uuid not in known]:
+            self._drop(handle, index)
 
     def add_leg(self, handle: int, medium: Any, pending: bytes | None) -> None:
         index = self._attach(self.volumes[handle], medium)

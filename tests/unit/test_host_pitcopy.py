@@ -363,6 +363,45 @@ def test_several_disks_are_taken_back_at_one_instant(
     assert main(["recover", DISK, "--deadline", "5"]) == 2
 
 
+def test_several_disks_that_were_taken_back_are_as_before_at_one_instant(
+    both: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("ledger", "journal")
+    both.media("g", "h")
+    assert main(["save", DISK, SECOND, "--label", "night"]) == 0
+    for name in names:
+        both.write(1, "n", name)
+    assert main(["undo", DISK, SECOND]) == 1
+    assert "was not recovered" in capsys.readouterr().err
+    assert main(["recover", DISK, SECOND, "--save", "night"]) == 0
+    both.finish()
+    assert f"pitcopy undo {DISK} {SECOND}" in out(capsys)
+    assert main(["undo", DISK, SECOND, "--json"]) == 0
+    both.finish()
+    assert [both.read(1, name) for name in names] == ["n", "n"]
+    assert [one["device"] for one in json.loads(out(capsys))] == [DISK, SECOND]
+    assert main(["recover", DISK, SECOND, "--save", "night", "--no-undo"]) == 0
+    assert "no undo save was taken" in out(capsys)
+    both.finish()
+    assert main(["undo", DISK, SECOND]) == 1
+    assert main(["undo", DISK, "--deadline", "5"]) == 2
+
+
+def test_several_disks_are_swapped_at_one_instant(
+    both: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("ledger", "journal")
+    assert main(["save", DISK, SECOND, "--label", "night"]) == 0
+    for name in names:
+        both.write(1, "n", name)
+    assert main(["swap", DISK, SECOND, "--save", "night"]) == 0
+    assert "all at one instant" in out(capsys)
+    assert [both.read(1, name) for name in names] == ["", ""]
+    assert main(["swap", DISK, SECOND, "--json"]) == 0
+    assert [both.read(1, name) for name in names] == ["n", "n"]
+    assert main(["swap", DISK, "--deadline", "5"]) == 2
+
+
 def test_disks_that_do_not_belong_together_are_refused_in_words(
     both: House, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -365,6 +365,50 @@ def test_a_host_recovers_the_volumes_of_a_group_at_one_instant(
     assert [host.house.read(1, name) for name in ("ledger", "journal")] == ["", ""]
 
 
+def test_a_host_undoes_the_recover_of_a_group_at_one_instant(host: Host, other: Designator) -> None:
+    both = ("ledger", "journal")
+    host.house.media("g", "h")
+    host.send(*host.ask(OutAction.SAVE, Parameters(designators=(other,))))
+    for name in both:
+        host.house.write(1, "n", name)
+    asked = Parameters(1, designators=(Designator(other.naa, 1),))
+    host.send(*host.ask(OutAction.RECOVER, asked))
+    host.house.finish()
+    data = host.send(InRequest(InAction.OPERATIONS, allocation_length=ROOM).encode())
+    last = pitcopy.Operation.decode(pitcopy.decode_list(data)[0][0])
+    assert (last.verb, last.undo) == ("recover", 2)
+    unknown = Parameters(99, designators=(other,))
+    assert host.refused(*host.ask(OutAction.UNDO, unknown)) == (LIST, 8)
+    host.send(*host.ask(OutAction.UNDO, Parameters(last.number, designators=(other,))))
+    host.house.finish()
+    assert [host.house.read(1, name) for name in both] == ["n", "n"]
+
+
+def test_a_host_recovers_a_group_without_undo_saves_where_it_says_so(
+    host: Host, other: Designator
+) -> None:
+    host.send(*host.ask(OutAction.SAVE, Parameters(designators=(other,))))
+    asked = Parameters(1, no_undo=True, designators=(Designator(other.naa, 1),))
+    host.send(*host.ask(OutAction.RECOVER, asked))
+    host.house.finish()
+    assert host.house.saves() == ["ledger@1"]
+
+
+def test_a_host_swaps_the_volumes_of_a_group_at_one_instant(host: Host, other: Designator) -> None:
+    both = ("ledger", "journal")
+    host.send(*host.ask(OutAction.SAVE, Parameters(designators=(other,))))
+    for name in both:
+        host.house.write(1, "n", name)
+    asked = Parameters(1, designators=(Designator(other.naa, 1),))
+    host.send(*host.ask(OutAction.SWAP, asked))
+    assert [host.house.read(1, name) for name in both] == ["", ""]
+    for name in both:
+        host.house.catalog.volume_set(host.house.floor.volume(name).uuid, rights="save")
+    back = Parameters(2, designators=(Designator(other.naa, 2),))
+    assert host.refused(*host.ask(OutAction.SWAP, back))[0] == RIGHTS
+    assert [host.house.read(1, name) for name in both] == ["", ""]
+
+
 def test_a_host_names_no_volumes_together_that_nobody_declared(
     host: Host, other: Designator
 ) -> None:
@@ -383,8 +427,10 @@ def test_fields_of_several_volumes_are_checked(host: Host, other: Designator) ->
     assert host.refused(*host.ask(OutAction.SAVE, again)) == (LIST, 72 + 24 + 16)
     recover = Parameters(1, designators=(other,))  # of which save?
     assert host.refused(*host.ask(OutAction.RECOVER, recover)) == (LIST, 72 + 16)
-    swap = Parameters(1, designators=(Designator(other.naa, 1),))
-    assert host.refused(*host.ask(OutAction.SWAP, swap)) == (LIST, 2)
+    assert host.refused(*host.ask(OutAction.SWAP, recover)) == (LIST, 72 + 16)
+    resync = Parameters(1, designators=(Designator(other.naa, 1),))
+    assert host.refused(*host.ask(OutAction.RESYNC, resync)) == (LIST, 2)
+    assert host.refused(*host.ask(OutAction.UNDO, resync)) == (LIST, 72 + 16)
     assert host.refused(*host.ask(OutAction.SAVE, Parameters(0, deadline_ms=5))) == (LIST, 4)
     host.house.engine.late.add(host.house.handle("journal"))
     late = Parameters(0, designators=(other,), deadline_ms=5)

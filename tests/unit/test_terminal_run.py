@@ -123,6 +123,26 @@ def run(place: Path, tmp_path: Path) -> Run:
                 {"deadline_ms": 300, "force": True, **DOOR},
             ),
         ),
+        (
+            "recover ledger journal --no-undo",
+            ("recover_group", (["ledger", "journal"],), {"no_undo": True, **DOOR}),
+        ),
+        (
+            "undo ledger journal --operation 11 --no-undo --deadline 300 --force",
+            (
+                "undo_group",
+                (["ledger", "journal"],),
+                {"op": 11, "no_undo": True, "deadline_ms": 300, "force": True, **DOOR},
+            ),
+        ),
+        (
+            "swap ledger@night journal --deadline 300 --force",
+            (
+                "swap_group",
+                (["ledger@night", "journal"],),
+                {"deadline_ms": 300, "force": True, **DOOR},
+            ),
+        ),
         ("group create books l j", ("group_create", ("books", ["l", "j"]), {})),
         ("group list", ("group_list", (), {})),
         ("group delete books", ("group_delete", ("books",), {})),
@@ -310,6 +330,16 @@ def test_a_preview_tells_how_much_and_how_long(
     done = run("recover", "ledger", "--preview")
     assert "40 extents differ (2.5 MiB)" in done.stdout
     assert told in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["save", "recover", "swap", "resync", "release", "undo", "scrub"])
+def test_a_preview_waits_for_nothing(run: Run, fake: FakeSubsystem, verb: str) -> None:
+    operation = an_operation(id=0, verb=verb, state="prepared")
+    fake.answers[verb] = {"operation": operation, "preview": True}
+    told = run(verb, "ledger", "--preview", "--wait")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "nothing was done now" in told.stdout
+    assert [name for name, _, _ in fake.calls] == [verb]
 
 
 def test_a_hold_is_shown_with_its_save(run: Run, fake: FakeSubsystem) -> None:
@@ -548,6 +578,45 @@ def test_an_undo_tells_what_was_undone_and_that_it_can_not_be(run: Run) -> None:
     assert "can't be undone: there is no free medium of 512 MiB or more." in done.stdout
 
 
+def test_several_that_are_taken_back_tell_how_to_have_it_again(run: Run) -> None:
+    told = run("recover", "ledger", "journal").stdout
+    assert "ledger@3 and journal@5 are taken back at one instant" in told
+    assert "kept as ledger@6 (undo-12) and journal@6 (undo-12)" in told
+    assert "targetplugin undo ledger journal" in told
+    told = run("undo", "ledger", "journal").stdout
+    assert "operation 11 is undone: back at ledger@3 and journal@5" in told
+    assert "No undo saves were taken, and this can't be undone: there is no free medium" in told
+    told = run("swap", "ledger", "journal").stdout
+    assert "ledger and journal have the data of their saves at one instant" in told
+    assert "back to it: targetplugin swap ledger@6 journal@6" in told
+
+
+def test_previews_of_several_tell_what_each_would_get(run: Run, fake: FakeSubsystem) -> None:
+    members = [
+        {"volume": name, "save": f"{name}@5", "extents_changed": 7, "undo_onto": onto}
+        for name, onto in (("ledger", "vdc"), ("journal", "vdd"))
+    ]
+    told = {"operation": an_operation(), "preview": True, "members": members, "undo_why": ""}
+    for verb in ("recover_group", "undo_group", "swap_group"):
+        fake.answers[verb] = told
+    for verb in ("recover", "undo"):
+        shown = run(verb, "ledger", "journal", "--preview").stdout
+        assert "ledger@5 and journal@5 would be taken back at one instant" in shown
+        assert "vdd" in shown
+    assert "would be swapped in" in run("swap", "ledger", "journal", "--preview").stdout
+    told["undo_why"] = "there is no room"
+    shown = run("recover", "ledger", "journal", "--preview").stdout
+    assert "No undo saves would be taken: there is no room." in shown
+
+
+@pytest.mark.parametrize("verb", ["save", "recover", "undo", "swap"])
+def test_a_deadline_is_for_several_volumes(run: Run, fake: FakeSubsystem, verb: str) -> None:
+    done = run(verb, "ledger", "--deadline", "5")
+    assert done.returncode == 2
+    assert "--deadline is for several volumes" in done.stderr
+    assert fake.calls == []
+
+
 def test_status_marks_undo_saves(run: Run, fake: FakeSubsystem) -> None:
     fake.answers["volume_show"] = a_volume(saves=[a_save(label="undo-12", undo=12)])
     fake.answers["status"]["volumes"] = [fake.answers["volume_show"]]
@@ -733,6 +802,6 @@ def test_the_list_of_backups_shows_what_stands_on_what(run: Run, fake: FakeSubsy
 
 def test_the_time_that_is_left_is_told_with_the_bytes() -> None:
     operation = {"bytes_total": 40 << 20, "bytes_copied": 10 << 20, "seconds_left": 125.2}
-    assert amount(operation) == ", 10 MiB of 40 MiB, 2:05 left"
-    assert amount({"seconds_left": 3600}) == ", 1:00:00 left"
+    assert amount(operation) == ", 10 MiB of 40 MiB, 2 min 5 s left"
+    assert amount({"seconds_left": 3600}) == ", 1 h left"
     assert amount({"bytes_total": 5, "bytes_copied": 0, "seconds_left": None}) == ""
