@@ -845,15 +845,19 @@ class Subsystem:
         return f"{volume}@{generation}"
 
     def status(self, volume: str | None = None) -> Shape:
-        """{volumes, media, operations that run, version}; of one volume if it is named."""
+        """{volumes, groups, media, operations that run, version}; of one volume if it is named."""
         volumes = [self._volumes.show(volume)] if volume else self._volumes.all()
         uuid = self._floor.volume(volume).uuid if volume else None
         running = self._floor.catalog.operations(uuid, running=True)
         media = self._pool.all()
         if volume:
             media = [m for m in media if serves(m, volume)]
+        groups = self._groups.all()
+        if volume:
+            groups = [group for group in groups if volume in group["volumes"]]
         return {
             "volumes": volumes,
+            "groups": groups,
             "media": media,
             "operations": [self._views.operation(row) for row in running],
             "version": targetplugin.__version__,

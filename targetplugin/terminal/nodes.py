@@ -1,4 +1,4 @@
-"""The shell's tree: /volumes/<name>/saves/<save>, /media and /operations, with verbs as commands.
+"""The shell's tree: /volumes/<name>/saves/<save>, /groups, /media and /operations, with verbs as commands.
 
 Each command is a command line of `targetplugin`, run as if it were typed there.
 """
@@ -22,11 +22,12 @@ class Node(ConfigNode):  # type: ignore[misc]
 
     # Only what belongs to these is shown by `help`: there is nothing to configure in a node.
     help_intro = """
-                 A tree of volumes, their saves, media and operations. Move with cd, look with ls.
+                 A tree of volumes, their saves, groups, media and operations. Move with cd, look with ls.
                  A command is [PATH] COMMAND [VALUE...] [NAME=VALUE...], as in
 
                    /volumes/ledger save label=before-night-run
                    /volumes/ledger/saves/ledger@before-night-run recover
+                   /groups/books save label=before-night-run
                  """
 
     def __init__(self, name: str, parent: Node | None, run: Run, shell: Any = None) -> None:
@@ -62,6 +63,7 @@ class Root(Node):
     def __init__(self, run: Run, shell: Any) -> None:
         super().__init__("/", None, run, shell)
         self.volumes = Volumes("volumes", self, run)
+        self.declared = Groups("groups", self, run)
         self.media = Media("media", self, run)
         self.operations = Operations("operations", self, run)
 
@@ -70,6 +72,7 @@ class Root(Node):
 
     def grow(self) -> None:
         self.volumes.bring({one["name"]: one for one in self.facts["volumes"]}, Volume)
+        self.declared.bring({one["name"]: one for one in self.facts["groups"]}, Group)
         self.media.bring({one["name"]: one for one in self.facts["media"]}, Medium)
         listed = {str(one["id"]): one for one in self.facts["operations"]}
         self.operations.bring(listed, Operation)
@@ -286,6 +289,63 @@ class Save(Offered):
     ) -> None:
         """Writes this save to an image: backup /backups/tuesday.qcow2 since=ledger@monday"""
         self.run("backup", self.name, to=path, format=format, label=label, since=since)
+
+
+class Groups(Node):
+    """/groups"""
+
+    def ui_command_create(self, name: str, volumes: str) -> None:
+        """Lets hosts name volumes together: create books ledger,journal"""
+        self.run("group", "create", name, *volumes.split(","))
+
+    def ui_command_delete(self, name: str) -> None:
+        """Takes a group back; its volumes and their saves stay."""
+        self.run("group", "delete", name)
+
+
+class Group(Node):
+    """/groups/<name>: its volumes as one."""
+
+    def summary(self) -> tuple[str, bool | None]:
+        return (", ".join(self.facts["volumes"]), None)
+
+    def saves(self, save: str | None) -> list[str]:
+        """The save of that label, or the newest, of each volume."""
+        return [f"{name}@{save}" if save else name for name in self.facts["volumes"]]
+
+    def ui_command_save(
+        self,
+        label: str | None = None,
+        policy: str | None = None,
+        deadline: str | None = None,
+        wait: str = "no",
+    ) -> None:
+        """Keeps the volumes as they are at one instant: save label=before-night-run"""
+        options = {"label": label, "policy": policy, "deadline": deadline, "wait": wait}
+        self.run("save", *self.facts["volumes"], **options)
+
+    def ui_command_recover(
+        self,
+        save: str | None = None,
+        deadline: str | None = None,
+        force: str = "no",
+        wait: str = "no",
+    ) -> None:
+        """Takes back the save of a label of each, at one instant, or the newest: recover before-night-run"""
+        self.run("recover", *self.saves(save), deadline=deadline, force=force, wait=wait)
+
+    def ui_command_undo(
+        self, deadline: str | None = None, force: str = "no", wait: str = "no"
+    ) -> None:
+        """Takes the last recover of all back at one instant."""
+        volumes = self.facts["volumes"]
+        self.run("undo", *volumes, deadline=deadline, force=force, wait=wait)
+
+    def ui_command_swap(
+        self, save: str | None = None, deadline: str | None = None, force: str = "no"
+    ) -> None:
+        """Makes the save of a label of each its volume's data, at one instant, or the newest."""
+        self.run("swap", *self.saves(save), deadline=deadline, force=force)
 
 
 class Media(Node):

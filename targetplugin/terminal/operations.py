@@ -63,11 +63,13 @@ def _status(session: Session, args: argparse.Namespace) -> None:
         if args.volume:
             for one in volumes:
                 results.volume_in_full(one)
+            results.groups(result["groups"])
         else:
             results.volumes(volumes)
             results.legs(volumes)
             results.saves([save for one in volumes for save in one["saves"]])
             results.exports(results.exports_of(volumes))
+            results.groups(result["groups"])
             results.media(result["media"])
         results.operations(result["operations"], "Running operations")
         if not result["media"]:

@@ -1,4 +1,4 @@
-"""`targetplugin` with no verb: a shell over the tree of volumes, saves, media and operations.
+"""`targetplugin` with no verb: a shell over the tree of volumes, saves, groups, media and operations.
 
 Commands come from a person, or from standard input as a script that ends at the first error.
 Knows no verb: a command of the tree is a command line, parsed and run as one.

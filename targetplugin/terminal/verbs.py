@@ -29,7 +29,7 @@ from targetplugin.terminal.session import Session
 _ABOUT = """\
 Save a volume, run a job, and take the volume back if the job fails.
 
-With no verb it opens a shell: a tree of volumes, saves, media and operations."""
+With no verb it opens a shell: a tree of volumes, saves, groups, media and operations."""
 
 _EXAMPLES = """\
 from disks to a saved job:

@@ -288,6 +288,7 @@ class FakeSubsystem:
             "backup_list": [a_backup()],
             "status": {
                 "volumes": [a_volume()],
+                "groups": [a_group()],
                 "media": [a_medium(), a_medium(name="virtio-media-c", state="free", use="")],
                 "operations": [],
                 "version": "0.1.0",

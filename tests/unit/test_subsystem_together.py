@@ -272,6 +272,8 @@ def test_groups_are_declared_listed_and_taken_back(pair: House) -> None:
     with pytest.raises(Refused) as refused:
         pair.subsystem.group_create("books", BOTH)
     assert refused.value.reason is Reason.EXISTS
+    assert pair.subsystem.status()["groups"] == [made]
+    assert pair.subsystem.status("journal")["groups"] == [made]
     assert pair.subsystem.group_limit("ledger") == 2
     assert pair.subsystem.group_delete("books")["name"] == "books"
     assert pair.subsystem.group_list() == []

@@ -279,3 +279,13 @@ def test_a_preview_names_the_saves_and_does_nothing(saved: House) -> None:
     assert [one["save"] for one in told["members"]] == ["ledger@1", "journal@1"]
     assert (saved.subsystem.operations(), saved.states()) == before
     assert letters(saved) == "yk"
+
+
+def test_the_journal_tells_of_what_was_asked_of_several(saved: House) -> None:
+    asked = saved.subsystem.asked("terminal")
+    asked.swap_group(NIGHT)
+    with pytest.raises(Refused):
+        asked.undo_group(BOTH)
+    lines = [line["what"] for line in saved.subsystem.event_list()][-2:]
+    assert lines[0] == "swap group saves=ledger@night,journal@night: done"
+    assert lines[1].startswith("undo group volumes=ledger,journal: refused, the last that was done")

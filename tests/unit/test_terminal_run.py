@@ -495,7 +495,13 @@ def test_a_label_of_a_host_does_not_steer_the_terminal(run: Run, fake: FakeSubsy
 
 
 def test_an_empty_subsystem_teaches_the_next_step(run: Run, fake: FakeSubsystem) -> None:
-    fake.answers["status"] = {"volumes": [], "media": [], "operations": [], "version": "1"}
+    fake.answers["status"] = {
+        "volumes": [],
+        "groups": [],
+        "media": [],
+        "operations": [],
+        "version": "1",
+    }
     assert "targetplugin media add" in run("status").stdout
 
 

@@ -85,6 +85,9 @@ def test_the_tree_shows_all_there_is(shell: Shell, fake: FakeSubsystem) -> None:
         "saves",
         "ledger@3",
         "before-night-run, whole",
+        "groups",
+        "books",
+        "ledger, journal",
         "virtio-media-c",
         "77 ",
         "resync ledger@3, 25%",
@@ -147,6 +150,29 @@ def test_the_tree_shows_all_there_is(shell: Shell, fake: FakeSubsystem) -> None:
         (
             "/volumes/ledger/saves/ledger@3 backup /b.raw format=raw",
             ("backup", ("ledger@3", "/b.raw"), {"format": "raw"}),
+        ),
+        (
+            "/groups create books ledger,journal",
+            ("group_create", ("books", ["ledger", "journal"]), {}),
+        ),
+        ("/groups delete books", ("group_delete", ("books",), {})),
+        (
+            "/groups/books save label=night policy=copy deadline=200",
+            (
+                "save_group",
+                (["ledger", "journal"],),
+                {"label": "night", "policy": "copy", "deadline_ms": 200, **DOOR},
+            ),
+        ),
+        (
+            "/groups/books recover night force=yes",
+            ("recover_group", (["ledger@night", "journal@night"],), {"force": True, **DOOR}),
+        ),
+        ("/groups/books undo", ("undo_group", (["ledger", "journal"],), DOOR)),
+        ("/groups/books swap", ("swap_group", (["ledger", "journal"],), DOOR)),
+        (
+            "/groups/books swap night deadline=200",
+            ("swap_group", (["ledger@night", "journal@night"],), {"deadline_ms": 200, **DOOR}),
         ),
         ("/operations list", ("operations", (), {})),
     ],

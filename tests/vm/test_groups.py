@@ -121,13 +121,15 @@ def roomy(pair: tuple[Ledger, Ledger]) -> tuple[Ledger, Ledger]:
 def writing(pair: tuple[Ledger, Ledger]) -> Iterator[list[int]]:
     """The host writes to one after the other meanwhile; its last number is in the list at the end."""
     data, log = pair
+    for one in pair:  # its numbers begin anew
+        one.initiator(f"dd if=/dev/zero of={one.disk} bs=1M count=1 oflag=direct status=none")
     data.initiator("rm -f /tmp/pairs.end")
     load = data.lab.spawn("initiator", ["python3", PAIRS, "write", data.disk, log.disk])
     time.sleep(1)
     reached: list[int] = []
     try:
         yield reached
-        time.sleep(1)
+        time.sleep(3)  # until it has been everywhere since
     finally:
         data.initiator("touch /tmp/pairs.end")
         result = load.wait(60)
