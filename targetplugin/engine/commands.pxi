@@ -24,6 +24,12 @@ cdef inline uint64_t extent_of(Core c, uint64_t offset) noexcept nogil:
 cdef void read_advance(Core c, task_t *t) noexcept nogil:
     cdef uint32_t i, failed
     if t.step == STEP_BEGIN:
+        if t.status:
+            host_end(c, t, STATUS_READ_ERROR)
+            return
+        # Rule 3: by the last record the next start could believe another leg, and show what is older.
+        if wait_record(c, t, c.start_record, STEP_BEGIN):
+            return
         read_issue(c, t)
         return
     failed = t.failed

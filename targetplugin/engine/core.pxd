@@ -262,6 +262,7 @@ cdef class Core:
     cdef uint64_t record_started
     cdef uint64_t record_done
     cdef uint64_t record_wanted
+    cdef uint64_t start_record  # what reads wait for: which leg this start believes
     cdef uint64_t guard_record  # what host answers wait for: legs stale, saves broken
     cdef uint32_t record_waiting
     cdef uint32_t record_failed

@@ -10,6 +10,7 @@ from tests.engine.steps import (
     EXTENT,
     LEG_IN_SYNC,
     LEG_STALE,
+    READ,
     RECOVERED,
     SAVE_BROKEN,
     SAVE_WHOLE,
@@ -122,6 +123,27 @@ def test_a_copy_that_is_not_wanted_any_more_passes_its_turn_on() -> None:
     steps.finish()
     assert (SAVE_BROKEN, "C") in steps.events
     assert sorted(steps.answers) == list(range(25)), "no save stops a host"
+
+
+def test_no_host_reads_before_a_start_is_durable() -> None:
+    steps = Steps("BA")
+    steps.write(0, 1, 10)
+    steps.finish()
+    steps.write(1, 1, 11)
+    steps.finish(steps.data("A"))
+    steps.kill("A")  # which has the write that nobody was told of
+    steps.perform(steps.find(steps.record("A"))[0], EIO)
+    steps.core.command(2, READ, EXTENT, 4096)
+    steps.take()
+    steps.finish(neither(steps.record("A")))
+    assert 2 not in steps.answers, (
+        "a start would believe the leg that was away, and show what was before"
+    )
+    steps.finish()
+    assert (steps.answers[2], steps.read[2]) == (0, 11)
+    steps.kill("AB")
+    steps.finish()
+    assert (steps.block("A", 1), steps.block("B", 1)) == (11, 11)
 
 
 def test_a_swap_tells_the_old_legs_though_a_record_is_under_way() -> None:
