@@ -24,9 +24,12 @@ cdef inline uint64_t extent_of(Core c, uint64_t offset) noexcept nogil:
 cdef void read_advance(Core c, task_t *t) noexcept nogil:
     cdef uint32_t i, failed
     if t.step == STEP_BEGIN:
-        if t.status:
+        if t.status and t.flags & FLAG_FAILED:
             host_end(c, t, STATUS_READ_ERROR)
             return
+        if t.status:  # a record that was under way when this came: one that begins now counts
+            t.status = 0
+            t.flags |= FLAG_FAILED
         # Rule 3: by the last record the next start could believe another leg, and show what is older.
         if wait_record(c, t, c.start_record, STEP_BEGIN):
             return

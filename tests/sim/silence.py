@@ -57,21 +57,21 @@ class Silence:
             world.core.completed(action["tag"], TIMED_OUT)
 
     def what(self, action: dict[str, Any]) -> dict[str, Any]:
-        """What the request does when it ends, and the host's command whose buffers it uses."""
+        """What the request does when it ends, and whether it uses a host's command's buffers."""
         world = self.world
         what = {"kind": action["kind"], "offset": action["offset"], "durable": action["durable"]}
         if world.is_write(action):
             what["values"] = world.values(action)
         if action["buffer"] in (HOST, JOINED):
-            what["command"] = world.oracle.commands[action["number"]]
+            what["hosts"] = True
         return what
 
     def values(self, what: dict[str, Any]) -> list[int | bytes]:
-        """What it writes. The buffers of a command that was answered may be another's by now."""
+        """What it writes. A process keeps the buffers of a host's command for it; the next one serves
+        the ring anew, so that they may be another command's.
+        """
         oracle = self.world.oracle
-        command = what.get("command")
-        gone = command is not None and all(command is not c for c in oracle.commands.values())
-        if not gone or self.world.random.random() < 0.5:
+        if "anew" not in what or self.world.random.random() < 0.5:
             return list(what["values"])
         self.world.count("late and another's")
         oracle.stamp += 1
@@ -107,6 +107,9 @@ class Silence:
         if self.world.fence:
             for disk in attached:
                 self.settle(disk)
+        for _, what in self.late:
+            if "hosts" in what:
+                what["anew"] = True
 
     def power_cut(self) -> None:
         self.late.clear()
