@@ -16,7 +16,7 @@ from .lab import Lab
 from .ledger import Ledger
 
 PAIRS = "/opt/targetplugin/checkout/tests/vm/guest/pairs.py"
-ROUNDS = 6
+ROUNDS = 4
 ALIVE = ["targetplugin", "status"]
 
 
@@ -213,7 +213,7 @@ def test_a_kill_in_the_middle_leaves_both_swapped_or_none(roomy: tuple[Ledger, L
     label = "killed"
     with writing(roomy):
         data.target("save", "ledger", "journal", "--label", label, "--deadline", "5000")
-    for delay in (0.02, 0.05, 0.1, 0.2, 0.4):
+    for delay in (0.05, 0.15, 0.4):
         generations = [one.status()["generation"] for one in roomy]
         words = f"targetplugin swap ledger journal --deadline 5000 & sleep {delay};"
         words += "systemctl kill -s KILL targetplugind; wait; true"
