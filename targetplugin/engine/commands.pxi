@@ -220,10 +220,12 @@ cdef bint write_settle(Core c, task_t *t) noexcept nogil:
         if c.media[i].state == LEG_IN_SYNC:
             leg_fail(c, i)
         elif c.media[i].syncing != SYNC_NO:
-            # It may hold what the others do not: copy the range to it again.
+            # It may hold what the others do not: copy the range to it again, by this daemon or the next.
             c.media[i].syncing = SYNC_COPYING
             for extent in range(extent_of(c, t.offset), extent_of(c, t.offset + t.length - 1) + 1):
                 map_set(&c.media[i].map, extent)
+                if c.missed_tag:
+                    map_set(&c.missed, extent)
     return False
 
 

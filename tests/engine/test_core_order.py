@@ -365,3 +365,25 @@ def test_a_leg_is_brought_in_though_the_last_one_slipped_at_its_end() -> None:
             steps.finish()
         assert steps.events[-1] == (LEG_IN_SYNC, "A"), failing
         assert steps.block("A", 1) == 11
+
+
+def test_a_write_that_failed_on_the_last_leg_is_taken_back_on_one_that_was_brought_in() -> None:
+    steps = Steps("AB")
+    steps.write(0, 1, 10)
+    steps.finish()
+    steps.write(1, 1, 11)
+    steps.perform(steps.find(steps.data("B"))[0], EIO)
+    steps.finish()
+    steps.ask("sync", 1, medium=1)
+    steps.write(2, 100, 12)  # of another region
+    steps.finish(neither(steps.slot("A"), steps.slot("B"), steps.data("A"), steps.data("B")))
+    steps.finish(steps.data("B"))
+    steps.perform(steps.find(steps.data("A"))[0], EIO)
+    steps.finish(neither(steps.data("B"), steps.record("B")))
+    assert steps.answers[2] != 0
+    steps.ask("checkpoint", 3)
+    steps.finish(neither(steps.data("B")))
+    assert steps.newest("A")[1].regions == []
+    steps.kill("AB")
+    steps.finish()
+    assert steps.block("A", 100) == steps.block("B", 100)
