@@ -40,15 +40,16 @@ def of_one_instant(numbers: list[int]) -> bool:
 
 def log_in(lab: Lab, targets: list[str]) -> list[str]:
     """The disks, in the targets' order."""
-    script = f"""
-        iscsiadm -m discovery -t st -p target:3260 > /dev/null
+    script = """
         for name in "$@"; do
-            iscsiadm -m node -T $name -p target:3260 -o update -n node.session.scan -v auto
+            node="iscsiadm -m node -T $name -p target:3260"
+            $node -o new > /dev/null
+            $node --login > /dev/null
         done
-        iscsiadm -m node -p target:3260 --loginall=all > /dev/null
         udevadm settle
-        grep -qx InitiatorName={IQN} /etc/iscsi/initiatorname.iscsi
-        for name in "$@"; do readlink -f /dev/disk/by-path/ip-target:3260-iscsi-$name-lun-0; done
+        for name in "$@"; do
+            readlink -e /dev/disk/by-path/ip-target:3260-iscsi-$name-lun-0 || exit
+        done
     """
     command = ["sh", "-c", script, "log-in", *targets]
     return lab.exec("initiator", command, timeout=PATIENCE).stdout.split()
