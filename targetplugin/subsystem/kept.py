@@ -74,9 +74,10 @@ class Kept:
         many bytes)]. More may have changed by now.
         """
         key = (volume.uuid, generation, volume.generation)
-        if self._changed is None or self._changed[0] != key:
-            self._changed = key, self._differential(volume, generation)
-        changed = self._changed[1]
+        known = self._changed  # another volume's scrub may put its own there
+        if known is None or known[0] != key:
+            self._changed = known = key, self._differential(volume, generation)
+        changed = known[1]
         found: list[tuple[int, int]] = []
         for at in range(offset, offset + length, volume.extent_size):
             if marked(changed, at // volume.extent_size):
