@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from typing import Any
 
 from targetplugin.terminal import grammar, outcome, results
 from targetplugin.terminal.session import Session
@@ -119,22 +121,10 @@ def _recover(session: Session, args: argparse.Namespace) -> None:
 
 
 def _recover_together(session: Session, args: argparse.Namespace) -> None:
-    result = session.call(
-        "group.recover",
-        saves=args.save,
-        deadline_ms=args.deadline,
-        force=args.force,
-        no_undo=args.no_undo,
-        preview=args.preview,
-    )
+    def sentence(result: results.Fields, names: str) -> str:
+        return f"{names} are taken back at one instant"
 
-    def done(result: results.Fields) -> None:
-        names = results.listed([one["name"] for one in result["saves"]])
-        results.tell_effect(f"{names} are taken back at one instant", result["operation"])
-        if more := results.all_back_again(result):
-            say(more)
-
-    outcome.show(session, args, result, would=results.would_together, done=done)
+    _take_back_together(session, args, "group.recover", sentence, saves=args.save)
 
 
 def _undo(session: Session, args: argparse.Namespace) -> None:
@@ -163,20 +153,36 @@ def _undo(session: Session, args: argparse.Namespace) -> None:
 
 
 def _undo_together(session: Session, args: argparse.Namespace) -> None:
+    def sentence(result: results.Fields, names: str) -> str:
+        return f"operation {result['undone']} is undone: back at {names}, at one instant"
+
+    _take_back_together(
+        session, args, "group.undo", sentence, volumes=args.volume, op=args.operation
+    )
+
+
+def _take_back_together(
+    session: Session,
+    args: argparse.Namespace,
+    method: str,
+    sentence: Callable[[results.Fields, str], str],
+    **params: Any,
+) -> None:
+    """Args:
+    sentence: what was done, of the result and the saves' names.
+    """
     result = session.call(
-        "group.undo",
-        volumes=args.volume,
-        op=args.operation,
+        method,
         deadline_ms=args.deadline,
         force=args.force,
         no_undo=args.no_undo,
         preview=args.preview,
+        **params,
     )
 
     def done(result: results.Fields) -> None:
         names = results.listed([one["name"] for one in result["saves"]])
-        sentence = f"operation {result['undone']} is undone: back at {names}, at one instant"
-        results.tell_effect(sentence, result["operation"])
+        results.tell_effect(sentence(result, names), result["operation"])
         if more := results.all_back_again(result):
             say(more)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.house import House
+from tests.unit.house import MIB, House
 
 
 @pytest.fixture
@@ -19,3 +19,18 @@ def house(tmp_path: Path) -> Iterator[House]:
     made.volume()
     yield made
     made.end()
+
+
+@pytest.fixture
+def saved(house: House) -> House:
+    """Two volumes, `ledger` and `journal`, that were split into a save `night` and written since; c and d
+    are free.
+    """
+    house.media("e", "f", size=12 * MIB)
+    house.volume("journal", media=["e", "f"])
+    house.write(3, "x")
+    house.write(3, "j", "journal")
+    house.subsystem.save_group(["ledger", "journal"], label="night")
+    house.write(3, "y")
+    house.write(3, "k", "journal")
+    return house

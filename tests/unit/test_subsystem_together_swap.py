@@ -9,23 +9,10 @@ import pytest
 
 from targetplugin.errors import Reason, Refused
 from tests.unit.fake_engine import PowerCut
-from tests.unit.house import MIB, House
+from tests.unit.house import House
 
 BOTH = ["ledger", "journal"]
 NIGHT = ["ledger@night", "journal@night"]
-
-
-@pytest.fixture
-def saved(house: House) -> House:
-    """Two volumes that were split into a save `night` and written since."""
-    house.media("e", "f", size=12 * MIB)
-    house.volume("journal", media=["e", "f"])
-    house.write(3, "x")
-    house.write(3, "j", "journal")
-    house.subsystem.save_group(BOTH, label="night")
-    house.write(3, "y")
-    house.write(3, "k", "journal")
-    return house
 
 
 def swap(house: House, saves: list[str] | None = None, **options: Any) -> dict[str, Any]:

@@ -17,19 +17,6 @@ BOTH = ["ledger", "journal"]
 NIGHT = ["ledger@night", "journal@night"]
 
 
-@pytest.fixture
-def saved(house: House) -> House:
-    """Two volumes that were split into a save `night` and written since; c and d are free."""
-    house.media("e", "f", size=12 * MIB)
-    house.volume("journal", media=["e", "f"])
-    house.write(3, "x")
-    house.write(3, "j", "journal")
-    house.subsystem.save_group(BOTH, label="night")
-    house.write(3, "y")
-    house.write(3, "k", "journal")
-    return house
-
-
 def letters(house: House) -> str:
     return "".join(house.read(3, name) for name in BOTH)
 
