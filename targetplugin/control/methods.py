@@ -92,6 +92,7 @@ class MediaAdd(Params):
 class MediaRemove(Params):
     medium: Name
     force: bool | UnsetType = UNSET
+    preview: bool | UnsetType = UNSET
 
 
 class VolumeCreate(Params):
@@ -135,6 +136,7 @@ class VolumeSet(Params):
 class VolumeDelete(Params):
     name: Name
     force: bool | UnsetType = UNSET
+    preview: bool | UnsetType = UNSET
 
 
 class VolumeShow(Params):
@@ -179,6 +181,7 @@ class ExportVolume(Params):
     chap: Chap | UnsetType | None = UNSET
     portals: list[str] | UnsetType | None = UNSET
     target: str | UnsetType | None = UNSET
+    preview: bool | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         _initiators(self.initiators)
@@ -192,6 +195,7 @@ class UnexportVolume(Params):
     volume: Name
     initiators: list[str] | UnsetType | None = UNSET
     force: bool | UnsetType = UNSET
+    preview: bool | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         _initiators(self.initiators)

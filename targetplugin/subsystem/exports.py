@@ -39,6 +39,7 @@ class Asked:
     chap: dict[str, str] | None = None
     portals: list[str] | None = None
     target: str | None = None
+    preview: bool = False
 
 
 class Offered(Protocol):
@@ -74,8 +75,9 @@ class Exports:
             self._floor.handle(volume)
             old = self._floor.catalog.export_get(volume.uuid)
             row = self.merged(volume, old, asked)
-            self.offer(volume, old, row, lambda export: self._put(volume, export))
-            return self._views.export(volume.name, row)
+            if not asked.preview:
+                self.offer(volume, old, row, lambda export: self._put(volume, export))
+            return {**self._views.export(volume.name, row), "changed": row != old}
 
     def _put(self, volume: Volume, export: Export | None) -> None:
         if export is not None:
@@ -139,13 +141,15 @@ class Exports:
         taken |= {row.export.target for row in self._floor.catalog.shown()}
         return name if name not in taken else f"{name}.{one.uuid.hex()[:8]}"
 
-    def unexport(self, name: str, initiators: list[str] | None, force: bool) -> Shape:
+    def unexport(
+        self, name: str, initiators: list[str] | None, force: bool, preview: bool
+    ) -> Shape:
         """See Subsystem.unexport."""
         volume = self._floor.volume(name)
         with self._floor.runtime(volume.uuid).lock:
             row = self._floor.catalog.export_get(volume.uuid)
             left = self.withdraw(
-                volume, row, initiators, force, lambda export: self._put(volume, export)
+                volume, row, initiators, force, preview, lambda export: self._put(volume, export)
             )
             return self._views.export(volume.name, left)
 
@@ -155,9 +159,12 @@ class Exports:
         row: Export | None,
         initiators: list[str] | None,
         force: bool,
+        preview: bool,
         put: Put,
     ) -> Export:
-        """Takes hosts, or all, out of an export. Returns what is left of it."""
+        """Takes hosts, or all, out of an export. Returns what is left of it, or with `preview` would
+        be.
+        """
         name = one.name
         if row is None:
             raise Refused(
@@ -175,6 +182,8 @@ class Exports:
         self._check_in_use(name, row.target, leaving, force)
         stay = tuple(i for i in row.initiators if i.iqn not in leaving)
         left = replace(row, initiators=stay)
+        if preview:
+            return left
         if stay:
             put(left)
             self._make(one, left)

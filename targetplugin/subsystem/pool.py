@@ -126,7 +126,7 @@ class Pool:
             )
         )
 
-    def remove(self, name: str, force: bool) -> Shape:
+    def remove(self, name: str, force: bool, preview: bool) -> Shape:
         """See Subsystem.media_remove."""
         with self._floor.pool:
             row = self._floor.medium_row(name)
@@ -150,6 +150,8 @@ class Pool:
                     object=row.name,
                     hint="use --force to forget it all the same",
                 )
+            if preview:
+                return shape
             if medium is not None:
                 try:
                     medium.clear_trailer()

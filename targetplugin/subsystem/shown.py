@@ -71,6 +71,9 @@ class Shown:
             known = self._catalog.shown_get(volume.uuid, save.generation)
             old = known.export if known else None
             row = self._exports.merged(one, old, asked)
+            answer = {**self._views.export(one.name, row), "changed": row != old}
+            if asked.preview:
+                return answer
             self._begin(volume, save)
             try:
                 self._exports.offer(one, old, row, lambda export: self._put(volume, save, export))
@@ -78,7 +81,7 @@ class Shown:
                 if old is None:
                     self._end(one)
                 raise
-            return self._views.export(one.name, row)
+            return answer
 
     def _put(self, volume: Volume, save: Save, export: Export | None) -> None:
         if export is not None:
@@ -86,7 +89,9 @@ class Shown:
         elif self._catalog.shown_get(volume.uuid, save.generation) is not None:
             self._catalog.shown_remove(volume.uuid, save.generation)
 
-    def unexport(self, name: str, initiators: list[str] | None, force: bool) -> Shape:
+    def unexport(
+        self, name: str, initiators: list[str] | None, force: bool, preview: bool
+    ) -> Shape:
         """See Subsystem.unexport."""
         volume = self._floor.owner(name)
         with self._floor.runtime(volume.uuid).lock:
@@ -98,9 +103,10 @@ class Shown:
                 row.export if row else None,
                 initiators,
                 force,
+                preview,
                 lambda export: self._put(volume, save, export),
             )
-            if not left.initiators:
+            if not left.initiators and not preview:
                 self._end(one)
             return self._views.export(one.name, left)
 

@@ -237,13 +237,13 @@ class Subsystem:
         """
         return self._pool.add(path, size, force, name)
 
-    def media_remove(self, medium: str, *, force: bool = False) -> Shape:
+    def media_remove(self, medium: str, *, force: bool = False, preview: bool = False) -> Shape:
         """Takes a free medium back. `force`: forget one that is missing, a leg too where another is
         in sync.
         """
-        if force:
+        if force and not preview:
             self._volumes.give_up_leg(medium)
-        return self._pool.remove(medium, force)
+        return self._pool.remove(medium, force, preview)
 
     def media_list(self) -> list[Shape]:
         return self._pool.all()
@@ -273,12 +273,13 @@ class Subsystem:
         """
         return self._volumes.create(name, size, mirror, media, extent_size, policy, rights)
 
-    def volume_delete(self, name: str, *, force: bool = False) -> Shape:
+    def volume_delete(self, name: str, *, force: bool = False, preview: bool = False) -> Shape:
         """Deletes a volume that is not exported and of which no save is held, with its saves.
         `force`: although data is lost.
         """
-        shape = self._volumes.delete(name, force)
-        self._together.decide()  # what it did with others ends without it
+        shape = self._volumes.delete(name, force, preview)
+        if not preview:
+            self._together.decide()  # what it did with others ends without it
         return shape
 
     def volume_adopt(
@@ -390,8 +391,10 @@ class Subsystem:
         chap: dict[str, str] | None = None,
         portals: list[str] | None = None,
         target: str | None = None,
+        preview: bool = False,
     ) -> Shape:
-        """Lets hosts log in, beside those that may already. Returns an Export.
+        """Lets hosts log in, beside those that may already. Returns an Export, and whether that
+        changed anything; the kernel is brought in line with it in any case.
 
         Args:
             volume: or a whole save, `ledger@night`: shown to them read-only, as a disk of its own.
@@ -400,16 +403,21 @@ class Subsystem:
             portals: "ip:port"; None: as it is, or the one address of this machine.
             target: its iSCSI name; None: as it is, or made of this machine's name and the volume's.
         """
-        asked = Asked(initiators, chap, portals, target)
+        asked = Asked(initiators, chap, portals, target, preview)
         part: Exports | Shown = self._shown if "@" in volume else self._exports
         return part.export(volume, asked)
 
     def unexport(
-        self, volume: str, initiators: list[str] | None = None, *, force: bool = False
+        self,
+        volume: str,
+        initiators: list[str] | None = None,
+        *,
+        force: bool = False,
+        preview: bool = False,
     ) -> Shape:
         """Withdraws an export from these hosts, or all. `force`: although they are logged in."""
         part: Exports | Shown = self._shown if "@" in volume else self._exports
-        return part.unexport(volume, initiators, force)
+        return part.unexport(volume, initiators, force, preview)
 
     # --- groups ------------------------------------------------------------------------------
 

@@ -178,7 +178,7 @@ class Volumes:
                 self._floor.catalog.medium_remove(uuid)
         self._floor.forget(row.uuid)
 
-    def delete(self, name: str, force: bool) -> Shape:
+    def delete(self, name: str, force: bool, preview: bool) -> Shape:
         """See Subsystem.volume_delete."""
         volume = self._floor.volume(name)
         runtime = self._floor.runtime(volume.uuid)
@@ -225,6 +225,8 @@ class Volumes:
             for save in self._floor.catalog.saves(volume.uuid):
                 media += save.media
             self._floor.check_over(media)
+            if preview:
+                return shape
             if runtime.handle is not None:
                 self._floor.engine.remove_volume(runtime.handle)
                 runtime.handle = None

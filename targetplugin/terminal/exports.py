@@ -63,6 +63,7 @@ def declare(verbs: grammar.Verbs) -> None:
         help="addresses to listen on (default: the machine's one address, port 3260)",
     )
     export.add_argument("--target", metavar="IQN", help="the target's name (default: made up)")
+    grammar.preview(export)
 
     unexport = grammar.verb(
         verbs,
@@ -80,6 +81,7 @@ def declare(verbs: grammar.Verbs) -> None:
         "--initiator", nargs="+", action="extend", metavar="IQN", help="only these (default: all)"
     )
     grammar.force(unexport, "withdraw it though a host is logged in")
+    grammar.preview(unexport)
 
 
 def _export(session: Session, args: argparse.Namespace) -> None:
@@ -91,13 +93,20 @@ def _export(session: Session, args: argparse.Namespace) -> None:
         chap=chap,
         portals=args.portal,
         target=args.target,
+        preview=args.preview,
     )
-    if made_up:
+    if made_up and not args.preview:
         result = {**result, "chap": chap}
 
     def tell(result: results.Fields) -> None:
         results.exports([result])
-        if made_up and chap:
+        if args.preview:
+            say(
+                "It would be so; nothing was done now."
+                if result["changed"]
+                else "It is so already."
+            )
+        elif made_up and chap:
             say("Log in with what follows; it is shown this once:")
             say(f"  CHAP user:     {chap['user']}")
             say(f"  CHAP password: {chap['password']}")
@@ -147,7 +156,12 @@ def _read_password(place: str) -> str:
 
 def _unexport(session: Session, args: argparse.Namespace) -> None:
     result = session.call(
-        "unexport", volume=args.volume, initiators=args.initiator, force=args.force
+        "unexport",
+        volume=args.volume,
+        initiators=args.initiator,
+        force=args.force,
+        preview=args.preview,
     )
     whom = ", ".join(args.initiator) if args.initiator else "all hosts"
-    session.show(result, lambda _: say(f"{args.volume} is withdrawn from {whom}."))
+    what = "would be withdrawn" if args.preview else "is withdrawn"
+    session.show(result, lambda _: say(f"{args.volume} {what} from {whom}."))

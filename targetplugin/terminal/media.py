@@ -39,6 +39,7 @@ def declare(verbs: grammar.Verbs) -> None:
     medium = remove.add_argument("medium", metavar="MEDIUM", help="as media list calls it")
     grammar.completed(medium, "medium")
     grammar.force(remove, "take it even if what is on it is lost by that")
+    grammar.preview(remove)
 
     grammar.verb(verbs, "list", _list, "show all media", examples=["media list --json"])
 
@@ -55,8 +56,11 @@ def _add(session: Session, args: argparse.Namespace) -> None:
 
 
 def _remove(session: Session, args: argparse.Namespace) -> None:
-    result = session.call("media.remove", medium=args.medium, force=args.force)
-    session.show(result, lambda _: say(f"{args.medium} is no medium of the subsystem any more."))
+    result = session.call(
+        "media.remove", medium=args.medium, force=args.force, preview=args.preview
+    )
+    what = "would be no medium" if args.preview else "is no medium"
+    session.show(result, lambda _: say(f"{args.medium} {what} of the subsystem any more."))
 
 
 def _list(session: Session, args: argparse.Namespace) -> None:

@@ -127,6 +127,7 @@ def declare(verbs: grammar.Verbs) -> None:
     completed = delete.add_argument("name", metavar="NAME", help="name of the volume")
     grammar.completed(completed, "volume")
     grammar.force(delete, "delete it with its data and its saves")
+    grammar.preview(delete)
 
     grammar.verb(verbs, "list", _list, "show all volumes")
     show = grammar.verb(
@@ -205,8 +206,9 @@ def _set(session: Session, args: argparse.Namespace) -> None:
 
 
 def _delete(session: Session, args: argparse.Namespace) -> None:
-    result = session.call("volume.delete", name=args.name, force=args.force)
-    session.show(result, lambda _: say(f"{args.name} is deleted, its media are free."))
+    result = session.call("volume.delete", name=args.name, force=args.force, preview=args.preview)
+    told = "would be deleted" if args.preview else "is deleted, its media are free"
+    session.show(result, lambda _: say(f"{args.name} {told}."))
 
 
 def _list(session: Session, args: argparse.Namespace) -> None:

@@ -190,7 +190,7 @@ class FakeSubsystem:
             },
             "volume_list": [a_volume()],
             "volume_show": a_volume(),
-            "export": an_export(),
+            "export": an_export(changed=True),
             "unexport": an_export(initiators=[]),
             "save": {"operation": an_operation(), "save": a_save()},
             "save_group": {

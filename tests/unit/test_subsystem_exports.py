@@ -108,6 +108,60 @@ def test_exporting_again_adds_hosts_and_keeps_the_target(house: House, kernel: F
     assert kernel.done.count("open") == 1
 
 
+def test_an_export_says_whether_it_changed_anything_and_a_preview_changes_nothing(
+    house: House, kernel: FakeKernel
+) -> None:
+    chap = {"user": "u", "password": "secret-secret"}
+    export = house.subsystem.export
+    assert export("ledger", [HOST], chap=chap, preview=True)["changed"]
+    assert kernel.done == []
+    assert house.show()["export"] is None
+    assert export("ledger", [HOST], chap=chap)["changed"]
+    assert not export("ledger", [HOST], chap=chap)["changed"]
+    for asked in (
+        {"initiators": [HOST], "chap": {"user": "u", "password": "another-secret"}},
+        {"initiators": [HOST], "chap": None},
+        {"initiators": [OTHER], "chap": chap},
+        {"initiators": [HOST], "chap": chap, "portals": ["192.0.2.7:3260"]},
+    ):
+        assert export("ledger", **asked, preview=True)["changed"], asked
+    assert not export("ledger", [HOST], chap=chap)["changed"]
+
+
+def test_a_save_s_export_is_previewed_too(house: House, kernel: FakeKernel) -> None:
+    house.subsystem.save("ledger", label="night")
+    assert house.subsystem.export("ledger@night", [HOST], preview=True)["changed"]
+    assert house.show()["saves"][0]["export"] is None
+    assert house.subsystem.export("ledger@night", [HOST])["changed"]
+    assert not house.subsystem.export("ledger@night", [HOST], preview=True)["changed"]
+    house.subsystem.unexport("ledger@night", preview=True)
+    assert house.show()["saves"][0]["export"] is not None
+
+
+def test_what_takes_away_refuses_in_a_preview_as_it_would_and_else_takes_nothing(
+    house: House, kernel: FakeKernel
+) -> None:
+    house.subsystem.export("ledger", [HOST])
+    kernel.hosts = {HOST}
+    with pytest.raises(Refused):
+        house.subsystem.unexport("ledger", preview=True)
+    with pytest.raises(Refused):
+        house.subsystem.volume_delete("ledger", preview=True)
+    kernel.hosts = set()
+    assert house.subsystem.unexport("ledger", preview=True)["initiators"] == []
+    assert house.show()["export"] is not None
+    house.subsystem.unexport("ledger")
+    house.subsystem.volume_delete("ledger", preview=True)
+    assert house.show()["state"] == "serving"
+    leg = house.show()["legs"][0]["medium"]
+    with pytest.raises(Refused):
+        house.subsystem.media_remove(leg, preview=True)
+    before = house.subsystem.media_list()
+    free = next(one["name"] for one in before if one["state"] == "free")
+    house.subsystem.media_remove(free, preview=True)
+    assert house.subsystem.media_list() == before
+
+
 def test_an_export_that_the_kernel_refuses_has_no_trace(house: House, kernel: FakeKernel) -> None:
     kernel.fails = True
     with pytest.raises(Refused):

@@ -97,6 +97,13 @@ def run(place: Path, tmp_path: Path) -> Run:
             ),
         ),
         (f"export ledger@3 --initiator {HOST}", ("export", ("ledger@3", [HOST]), {})),
+        (
+            f"export ledger --initiator {HOST} --preview",
+            ("export", ("ledger", [HOST]), {"preview": True}),
+        ),
+        ("unexport ledger --preview", ("unexport", ("ledger",), {"preview": True})),
+        ("volume delete ledger --preview", ("volume_delete", ("ledger",), {"preview": True})),
+        ("media remove vdb --preview", ("media_remove", ("vdb",), {"preview": True})),
         ("unexport ledger@night", ("unexport", ("ledger@night",), {})),
         ("unexport ledger", ("unexport", ("ledger",), {})),
         (
