@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from targetplugin import daemon
 from targetplugin.control.methods import METHODS
+from targetplugin.engine import native
 from targetplugin.errors import Reason
 from targetplugin.host import pitcopy as host
 from targetplugin.scsi import commands, pitcopy, vendor
@@ -98,8 +99,15 @@ def states() -> str:
 def scsi() -> str:
     lines = [
         "\n## SCSI commands\n",
-        "`native` ones are answered by the engine without Python. UNMAP, WRITE SAME and others that are not here are refused",
-        "with ILLEGAL REQUEST 20h/00h. REPORT SUPPORTED OPERATION CODES reads the same table.\n",
+        "`native` ones are answered by the engine without Python. What is not here is refused with ILLEGAL REQUEST 20h/00h:",
+        "EXTENDED COPY (it names logical units, and could reach another's) and SANITIZE (which could not be done truly) among them.",
+        "REPORT LUNS, PERSISTENT RESERVE IN and OUT, RESERVE, RELEASE, REPORT and SET TARGET PORT GROUPS are answered by LIO",
+        "itself. REPORT SUPPORTED OPERATION CODES reads the same table.\n",
+        f"COMPARE AND WRITE takes up to {native.MAX_COMPARE} blocks, ORWRITE, WRITE AND VERIFY and a VERIFY that brings its blocks",
+        f"{native.MAX_STEPS}, other VERIFYs {native.MAX_VERIFY}. COMPARE AND WRITE, ORWRITE and WRITE AND VERIFY are atomic",
+        "against all other commands on their blocks, and against saves, recovers and swaps. A COMPARE AND WRITE that was done",
+        "but not answered when the daemon was killed is sent again by the host, and is compared with what it wrote itself:",
+        "MISCOMPARE, never a GOOD for what another host may have written. A host that reads the blocks then finds its own data.\n",
         "| opcode | service action | name | usage bitmap | answered by |",
         "| --- | --- | --- | --- | --- |",
     ]

@@ -18,6 +18,8 @@ from targetplugin.engine.core cimport (
     STATUS_WRITE_ERROR, Core, action_t, medium_spec_t,
 )
 
+from targetplugin.engine.native import MAX_COMPARE, MAX_STEPS, MAX_VERIFY, NATIVE
+
 cdef extern from *:
     int __atomic_load_n(int *at, int order) nogil
     void __atomic_store_n(int *at, int value, int order) nogil
@@ -27,10 +29,13 @@ cdef extern from *:
     int __atomic_compare_exchange_n(uint64_t *at, uint64_t *expected, uint64_t value, int weak, int one, int other) nogil
 
 include "system.pxi"
+include "decode.pxi"
 include "pace.pxi"
 include "ring.pxi"
 include "lent.pxi"
+include "alone.pxi"
 include "provision.pxi"
+include "steps.pxi"
 include "together.pxi"
 include "perform.pxi"
 include "silence.pxi"

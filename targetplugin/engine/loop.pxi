@@ -97,6 +97,8 @@ cdef void volume_drive(reactor_t *r, volume_t *v) noexcept nogil:
     cdef uint64_t begin = microseconds() if v.pausing else 0
     while v.touched:
         v.touched = 0
+        if v.freed:
+            begin_waiting(r, v)
         core_drive(v.core)
         a = core_next(v.core)
         while a != NULL:

@@ -290,13 +290,15 @@ cdef void perform(reactor_t *r, volume_t *v, action_t *a) noexcept nogil:
             v.copies[a.number].at + a.buffer_offset, v.copies[a.copy].at + a.buffer_offset, a.length))
         v.touched = 1
     elif a.kind == ACT_ANSWER:
-        if a.status == STATUS_GOOD and unmap_next(v, a.number):
+        if a.status == STATUS_GOOD and (unmap_next(v, a.number) or step_next(r, v, a.number)):
             v.touched = 1
         elif a.status == STATUS_GOOD:
             answer(v, a.number, GOOD, NULL, 0, v.slots[a.number].moved != 0, v.slots[a.number].moved)
         elif a.status == STATUS_READ_ERROR:
+            v.read_errors += 1
             answer_sense(v, a.number, 0x03, 0x1100)
         elif a.status == STATUS_WRITE_ERROR:
+            v.write_errors += 1
             answer_sense(v, a.number, 0x03, 0x0C00)
         elif a.status == STATUS_PROTECTED:
             answer_sense(v, a.number, 0x07, 0x2700)

@@ -30,6 +30,8 @@ cdef void unmap(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
     cdef uint32_t length = be16(s.cdb + 7)
     cdef uint32_t i, count
     cdef uint64_t lba, total = 0
+    cdef uint64_t first = v.blocks
+    cdef uint64_t end = 0
     cdef uint8_t header[8]
     cdef uint8_t *all
     if s.cdb[1] & 1:  # ANCHOR
@@ -59,13 +61,18 @@ cdef void unmap(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
         if lba > v.blocks or be32(all + 16 + 16 * i) > v.blocks - lba:
             answer_sense(v, tag, 0x05, LBA_OUT_OF_RANGE)
             return
+        if be32(all + 16 + 16 * i):
+            first = min(first, lba)
+            end = max(end, lba + be32(all + 16 + 16 * i))
     if total > MAX_UNMAP:
         answer_sense(v, tag, 0x05, INVALID_FIELD_IN_PARAMETER_LIST)
         return
+    if not total:
+        answer(v, tag, GOOD, NULL, 0, 0, 0)
+        return
     s.ranges = count
     wrote(r, v, total)
-    if not unmap_next(v, tag):
-        answer(v, tag, GOOD, NULL, 0, 0, 0)
+    begin(r, v, tag, first, end - first)
 
 
 cdef bint unmap_next(volume_t *v, uint32_t tag) noexcept nogil:
@@ -81,34 +88,36 @@ cdef bint unmap_next(volume_t *v, uint32_t tag) noexcept nogil:
     return False
 
 
-cdef void write_same(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
+cdef void write_same(reactor_t *r, volume_t *v, uint32_t tag, uint64_t lba, uint64_t count) noexcept nogil:
     cdef slot_t *s = &v.slots[tag]
     cdef bint ten = s.cdb[0] == 0x41
-    cdef uint64_t lba = be32(s.cdb + 2) if ten else be64(s.cdb + 2)
-    cdef uint64_t count = be16(s.cdb + 7) if ten else be32(s.cdb + 10)
-    cdef uint8_t flags = HOST_UNMAP if s.cdb[1] & 0x08 else 0
     cdef uint8_t block[512]
     memset(block, 0, 512)
     # Protection information, ANCHOR, the obsolete ways to put addresses in; NDOB is of the 16-byte command.
     if s.cdb[1] & (0xF7 if ten else 0xF6):
         answer_sense(v, tag, 0x05, INVALID_FIELD_IN_CDB)
         return
-    if lba > v.blocks or count > v.blocks - lba:
-        answer_sense(v, tag, 0x05, LBA_OUT_OF_RANGE)
-        return
     if count == 0 or count > MAX_UNMAP:  # WSNZ
         answer_sense(v, tag, 0x05, INVALID_FIELD_IN_CDB)
         return
-    if not s.cdb[1] & 1 and not take_out(s, block, 512):
+    if not s.cdb[1] & 1 and (s.bytes != 512 or not take_out(s, block, 512)):
         answer_sense(v, tag, 0x05, INVALID_FIELD_IN_CDB)
         return
-    wrote(r, v, count)
-    if block[0] == 0 and not memcmp(block, block + 1, 511):
-        core_submit(v.core, tag, HOST_ZERO, lba << 9, <uint32_t>(count << 9), flags)
-    elif pattern(s, block, count << 9):
-        core_submit(v.core, tag, HOST_WRITE, lba << 9, <uint32_t>(count << 9), 0)
+    s.flags = HOST_UNMAP if s.cdb[1] & 0x08 else 0
+    if block[0] or memcmp(block, block + 1, 511):
+        if not pattern(s, block, count << 9):
+            answer_sense(v, tag, 0x04, 0x4400)
+            return
+    begin(r, v, tag, lba, count)
+
+
+cdef void write_same_start(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
+    cdef slot_t *s = &v.slots[tag]
+    wrote(r, v, s.count)
+    if s.own == NULL:  # no pattern: zeros
+        core_submit(v.core, tag, HOST_ZERO, s.lba << 9, <uint32_t>(s.count << 9), s.flags)
     else:
-        answer_sense(v, tag, 0x04, 0x4400)
+        core_submit(v.core, tag, HOST_WRITE, s.lba << 9, <uint32_t>(s.count << 9), 0)
 
 
 cdef bint pattern(slot_t *s, const uint8_t *block, uint64_t length) noexcept nogil:

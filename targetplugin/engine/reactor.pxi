@@ -256,7 +256,8 @@ cdef class Reactor:
 
     def counters(self, uint32_t volume):
         cdef volume_t *v = self.at(volume)
-        return {"reads": v.reads, "writes": v.writes, "flushes": v.flushes, "bytes_read": v.bytes_read,
+        return {"reads": v.reads, "writes": v.writes, "flushes": v.flushes,
+                "read_errors": v.read_errors, "write_errors": v.write_errors, "bytes_read": v.bytes_read,
                 "bytes_written": v.bytes_written, "pause_us": v.last_pause,
                 "drain_us": v.last_drain, "pause_work_us": v.pause_work, "ring_broken": bool(v.broken),
                 "io": v.io_under_way}

@@ -31,6 +31,16 @@ ctypedef struct slot_t:
     kept_t *kept  # late requests use its buffers
     uint32_t ranges  # of an UNMAP
     uint32_t range_at  # the next
+    uint8_t kind  # KIND_*
+    uint8_t flags  # for the core
+    uint8_t phase  # PHASE_*, of a command of several steps
+    uint8_t waits  # for another on the same blocks
+    uint32_t sent  # bytes at the beginning of its own memory that the host sent
+    uint32_t done  # blocks of a VERIFY
+    uint32_t generation  # in which its blocks were read
+    uint64_t lba  # the blocks that it is about; none: no other command is hindered by it
+    uint64_t count
+    uint64_t arrival
     uint8_t cdb[16]
 
 # What one volume needs to be served.
@@ -61,6 +71,10 @@ ctypedef struct volume_t:
     uint16_t *free_slots
     uint32_t free_count
     buffer_t *copies[8]
+    uint32_t alone  # commands that are atomic against others
+    uint32_t waiting  # commands that wait for others on the same blocks
+    uint8_t freed  # one of those may begin
+    uint64_t arrivals
     uint16_t attention  # asc, ascq of a pending UNIT ATTENTION; 0: none
     uint32_t io_under_way
     io_t *oldest[16]  # of each medium's requests under way, in the order of their starts
@@ -84,6 +98,8 @@ ctypedef struct volume_t:
     uint64_t reads
     uint64_t writes
     uint64_t flushes
+    uint64_t read_errors  # answers that said so
+    uint64_t write_errors
     uint64_t bytes_read
     uint64_t bytes_written
 
@@ -150,6 +166,7 @@ cdef void answer(volume_t *v, uint32_t tag, uint8_t status, const uint8_t *sense
         answer_raw(v, s.id, status, sense, length, has_read, read_length, s.kept != NULL and v.keeps)
     if s.kept != NULL:
         kept_answered(s)
+    over(v, s)
     s.used = 0
     s.python = 0
     free(s.own)
@@ -171,6 +188,9 @@ cdef bint slot_take(volume_t *v, slot_t *s, const uint8_t *entry, uint32_t lengt
     s.moved = 0
     s.iovs = 0
     s.ranges = s.range_at = 0
+    s.kind = KIND_PYTHON
+    s.flags = s.phase = s.waits = 0
+    s.count = 0
     if count > MAX_IOVS or count > entry_iov_room(length) or cdb >= v.map_length or v.map_length - cdb < CDB_BYTES:
         return False
     memcpy(s.cdb, v.map + cdb, CDB_BYTES)
@@ -216,85 +236,83 @@ cdef void clear_after(slot_t *s, uint64_t kept) noexcept nogil:
         kept -= keep
 
 
-cdef inline bint changes(uint8_t op) noexcept nogil:
-    """Whether a command would change what is on the media: WRITE, UNMAP, WRITE SAME."""
-    return op == 0x2A or op == 0x8A or op == 0xAA or op == 0x0A or op == 0x42 or op == 0x41 or op == 0x93
-
-
 cdef void command(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
-    """Starts a command that stands in a slot."""
+    """Checks a command that stands in a slot, and begins it."""
     cdef slot_t *s = &v.slots[tag]
-    cdef uint8_t *cdb = s.cdb
-    cdef uint8_t op = cdb[0]
-    cdef uint64_t lba
-    cdef uint64_t count
-    cdef uint8_t flags
+    cdef uint8_t op = s.cdb[0]
+    cdef const decode_t *d = &DECODE[op]
+    cdef uint64_t lba = 0
+    cdef uint64_t count = 0
     if v.attention and op != 0x12 and op != 0x03 and op != 0xA0:
         answer_sense(v, tag, 0x06, v.attention)
         v.attention = 0
         return
-    if v.protected and changes(op):
-        answer_sense(v, tag, 0x07, 0x2700)
-        return
-    if op == 0x28 or op == 0x2A:
-        lba, count = be32(cdb + 2), be16(cdb + 7)
-    elif op == 0x88 or op == 0x8A:
-        lba, count = be64(cdb + 2), be32(cdb + 10)
-    elif op == 0xA8 or op == 0xAA:
-        lba, count = be32(cdb + 2), be32(cdb + 6)
-    elif op == 0x08 or op == 0x0A:
-        lba = (<uint64_t>(cdb[1] & 0x1F) << 16) | be16(cdb + 2)
-        count = cdb[4] if cdb[4] else 256
-    elif op == 0x35 or op == 0x91:
-        if op == 0x35:
-            lba, count = be32(cdb + 2), be16(cdb + 7)
-        else:
-            lba, count = be64(cdb + 2), be32(cdb + 10)
-        if lba > v.blocks or count > v.blocks - lba:
-            answer_sense(v, tag, 0x05, 0x2100)
-            return
-        v.flushes += 1
-        core_submit(v.core, tag, HOST_FLUSH, 0, 0, 0)
-        return
-    elif op == 0x42:
-        unmap(r, v, tag)
-        return
-    elif op == 0x41 or op == 0x93:
-        write_same(r, v, tag)
-        return
-    elif op == 0x00:
-        clear_after(s, 0)
-        answer(v, tag, GOOD, NULL, 0, 0, 0)
-        return
-    else:
+    if d.kind == KIND_PYTHON:
         python_command(r, v, tag)
         return
-    flags = 0
-    if op != 0x08 and op != 0x0A:
-        if cdb[1] & 0xE0:  # protection information, which the volume has not
-            answer_sense(v, tag, 0x05, 0x2400)
-            return
-        flags = HOST_FUA if cdb[1] & 0x08 else 0
-    if lba > v.blocks or count > v.blocks - lba:
-        answer_sense(v, tag, 0x05, 0x2100)
+    if v.protected and d.changes:
+        answer_sense(v, tag, 0x07, 0x2700)
         return
+    if d.lba_bytes:
+        decode(d, s.cdb, &lba, &count)
+        if lba > v.blocks or count > v.blocks - lba:
+            answer_sense(v, tag, 0x05, LBA_OUT_OF_RANGE)
+            return
+    s.kind = d.kind
+    if s.kind == KIND_READ or s.kind == KIND_WRITE:
+        transfer(r, v, tag, lba, count)
+    elif s.kind == KIND_FLUSH:
+        v.flushes += 1
+        core_submit(v.core, tag, HOST_FLUSH, 0, 0, 0)
+    elif s.kind == KIND_UNMAP:
+        unmap(r, v, tag)
+    elif s.kind == KIND_SAME:
+        write_same(r, v, tag, lba, count)
+    elif s.kind >= KIND_VERIFY:
+        steps(r, v, tag, lba, count)
+    else:  # TEST UNIT READY; PRE-FETCH, which takes nothing into a cache
+        clear_after(s, 0)
+        answer(v, tag, GOOD, NULL, 0, 0, 0)
+
+
+cdef void transfer(reactor_t *r, volume_t *v, uint32_t tag, uint64_t lba, uint64_t count) noexcept nogil:
+    """READ and WRITE."""
+    cdef slot_t *s = &v.slots[tag]
+    if s.cdb[0] & 0xE0:  # but the 6-byte ones have other bits there
+        if s.cdb[1] & 0xE0:  # protection information, which the volume has not
+            answer_sense(v, tag, 0x05, INVALID_FIELD_IN_CDB)
+            return
+        if s.kind == KIND_WRITE and s.cdb[1] & 0x08:
+            s.flags = HOST_FUA
     if count == 0:
         clear_after(s, 0)
         answer(v, tag, GOOD, NULL, 0, 0, 0)
         return
     if count > 0x7FFFFF or not fits(s, count << 9):  # the core counts a command's bytes in 32 bits
-        answer_sense(v, tag, 0x05, 0x2400)
+        answer_sense(v, tag, 0x05, INVALID_FIELD_IN_CDB)
         return
-    if op == 0x28 or op == 0x88 or op == 0xA8 or op == 0x08:
+    if s.kind == KIND_READ and s.bytes > count << 9:
+        clear_after(s, count << 9)
+        s.moved = <uint32_t>(count << 9)
+    begin(r, v, tag, lba, count)
+
+
+cdef void start(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
+    """Gives a command that is found right, and that nothing hinders, to the core."""
+    cdef slot_t *s = &v.slots[tag]
+    if s.kind == KIND_READ:
         v.reads += 1
-        v.bytes_read += count << 9
-        if s.bytes > count << 9:
-            clear_after(s, count << 9)
-            s.moved = <uint32_t>(count << 9)
-        core_submit(v.core, tag, HOST_READ, lba << 9, <uint32_t>(count << 9), 0)
+        v.bytes_read += s.count << 9
+        core_submit(v.core, tag, HOST_READ, s.lba << 9, <uint32_t>(s.count << 9), 0)
+    elif s.kind == KIND_WRITE:
+        wrote(r, v, s.count)
+        core_submit(v.core, tag, HOST_WRITE, s.lba << 9, <uint32_t>(s.count << 9), s.flags)
+    elif s.kind == KIND_UNMAP:
+        unmap_next(v, tag)
+    elif s.kind == KIND_SAME:
+        write_same_start(r, v, tag)
     else:
-        wrote(r, v, count)
-        core_submit(v.core, tag, HOST_WRITE, lba << 9, <uint32_t>(count << 9), flags)
+        steps_start(r, v, tag)
 
 
 cdef bint ring_take(reactor_t *r, volume_t *v) noexcept nogil:

@@ -196,6 +196,14 @@ cdef uint32_t _background(Core c) noexcept nogil:
     return c.background_active
 
 
+cdef uint32_t _generation(Core c) noexcept nogil:
+    return c.generation
+
+
+cdef uint32_t _paused(Core c) noexcept nogil:
+    return c.paused
+
+
 cdef int _uuid(Core c, uint32_t medium, uint8_t *uuid) noexcept nogil:
     """The uuid of a medium that the core knows. False where it knows none."""
     if medium >= MAX_MEDIA or not c.media[medium].used:
@@ -217,4 +225,6 @@ cdef give_up_f core_give_up = <give_up_f>_give_up
 cdef allow_f core_allow = <allow_f>_allow
 cdef count_f core_copying = <count_f>_copying
 cdef count_f core_background = <count_f>_background
+cdef count_f core_generation = <count_f>_generation
+cdef count_f core_paused = <count_f>_paused
 cdef uuid_f core_uuid = <uuid_f>_uuid

@@ -1,5 +1,5 @@
 """The command table: what is understood, by whom, and which bits of a CDB are looked at. One table
-for all uses.
+for all uses; what the engine answers by itself is the engine's own (engine/native.py).
 
 Dispatch and REPORT SUPPORTED OPERATION CODES read it. Source: SPC-4, SBC-3, and PIT COPY
 (scsi/pitcopy.py).
@@ -8,6 +8,8 @@ Dispatch and REPORT SUPPORTED OPERATION CODES read it. Source: SPC-4, SBC-3, and
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from targetplugin.engine import native
 
 NATIVE = "native"  # answered by the engine; seen here only by those who ask what is supported
 
@@ -34,36 +36,31 @@ def _usage(hexadecimal: str) -> bytes:
     return bytes.fromhex(hexadecimal)
 
 
-COMMANDS: tuple[Command, ...] = (
-    Command(0x00, None, "TEST UNIT READY", _usage("000000000000"), NATIVE),
+OF_PYTHON: tuple[Command, ...] = (
     Command(0x03, None, "REQUEST SENSE", _usage("03010000ff00"), "request_sense"),
-    Command(0x08, None, "READ (6)", _usage("081fffffff00"), NATIVE),
-    Command(0x0A, None, "WRITE (6)", _usage("0a1fffffff00"), NATIVE),
     Command(0x12, None, "INQUIRY", _usage("1201ffffff00"), "inquiry"),
     Command(0x15, None, "MODE SELECT (6)", _usage("15110000ff00"), "mode_select_6"),
     Command(0x1A, None, "MODE SENSE (6)", _usage("1a08ffffff00"), "mode_sense_6"),
     Command(0x1B, None, "START STOP UNIT", _usage("1b01000ff700"), "start_stop_unit"),
     Command(0x1E, None, "PREVENT ALLOW MEDIUM REMOVAL", _usage("1e0000000300"), "prevent_allow"),
     Command(0x25, None, "READ CAPACITY (10)", _usage("25000000000000000000"), "read_capacity_10"),
-    Command(0x28, None, "READ (10)", _usage("2818ffffffff00ffff00"), NATIVE),
-    Command(0x2A, None, "WRITE (10)", _usage("2a18ffffffff00ffff00"), NATIVE),
-    Command(0x35, None, "SYNCHRONIZE CACHE (10)", _usage("3506ffffffff00ffff00"), NATIVE),
-    Command(0x41, None, "WRITE SAME (10)", _usage("4108ffffffff00ffff00"), NATIVE),
-    Command(0x42, None, "UNMAP", _usage("42000000000000ffff00"), NATIVE),
+    Command(0x37, None, "READ DEFECT DATA (10)", _usage("37001f00000000ffff00"), "read_defects_10"),
+    Command(0x4D, None, "LOG SENSE", _usage("4d00ffff00ffffffff00"), "log_sense"),
     Command(0x55, None, "MODE SELECT (10)", _usage("55110000000000ffff00"), "mode_select_10"),
     Command(0x5A, None, "MODE SENSE (10)", _usage("5a18ffff000000ffff00"), "mode_sense_10"),
-    Command(0x88, None, "READ (16)", _usage("8818ffffffffffffffffffffffff0000"), NATIVE),
-    Command(0x8A, None, "WRITE (16)", _usage("8a18ffffffffffffffffffffffff0000"), NATIVE),
-    Command(
-        0x91, None, "SYNCHRONIZE CACHE (16)", _usage("9106ffffffffffffffffffffffff0000"), NATIVE
-    ),
-    Command(0x93, None, "WRITE SAME (16)", _usage("9309ffffffffffffffffffffffff0000"), NATIVE),
     Command(
         0x9E,
         0x10,
         "READ CAPACITY (16)",
         _usage("9e1f0000000000000000ffffffff0000"),
         "read_capacity_16",
+    ),
+    Command(
+        0x9E,
+        0x12,
+        "GET LBA STATUS",
+        _usage("9e1fffffffffffffffffffffffff0000"),
+        "get_lba_status",
     ),
     Command(
         0xA3,
@@ -79,8 +76,9 @@ COMMANDS: tuple[Command, ...] = (
         _usage("a31f80000000ffffffff0000"),
         "report_task_management",
     ),
-    Command(0xA8, None, "READ (12)", _usage("a818ffffffffffffffff0000"), NATIVE),
-    Command(0xAA, None, "WRITE (12)", _usage("aa18ffffffffffffffff0000"), NATIVE),
+    Command(
+        0xB7, None, "READ DEFECT DATA (12)", _usage("b71fffffffffffffffff0000"), "read_defects_12"
+    ),
     *(
         Command(0xC0, action, f"PIT COPY IN: {name}", _usage(usage), "pit_copy_in")
         for action, name, usage in (
@@ -107,6 +105,13 @@ COMMANDS: tuple[Command, ...] = (
             (0x07, "UNDO"),
         )
     ),
+)
+
+COMMANDS: tuple[Command, ...] = tuple(
+    sorted(
+        (*OF_PYTHON, *(Command(n.opcode, None, n.name, n.usage, NATIVE) for n in native.NATIVE)),
+        key=lambda command: (command.opcode, command.action or 0),
+    )
 )
 
 # The byte, and its bits, that hold the service action.

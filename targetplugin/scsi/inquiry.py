@@ -7,6 +7,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from targetplugin.engine.native import MAX_COMPARE
+
 VENDOR = b"TGTPLUG "
 PRODUCT = b"PIT DISK        "
 PRODUCT_SAVE = b"PIT SAVE        "  # of a save that is shown
@@ -91,6 +93,7 @@ def _extended(identity: Identity) -> bytes:
 def _block_limits(identity: Identity) -> bytes:
     data = bytearray(60)
     data[0] = 0x01  # WSNZ: WRITE SAME of no blocks is no way to say "to the end"
+    data[1] = 0 if identity.protected else MAX_COMPARE
     struct.pack_into(">HII", data, 2, 8, MAX_TRANSFER, BEST_TRANSFER)
     if identity.protected:
         return bytes(data)

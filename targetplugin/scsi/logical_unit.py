@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from targetplugin.errors import Refused
-from targetplugin.scsi import commands, inquiry, mode, sense
+from targetplugin.scsi import commands, inquiry, logs, mode, sense
 from targetplugin.scsi.vendor import BLOCK, Failed, Vendor, in_cdb
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ class Subsystem(Protocol):
 
     def volume_show(self, name: str) -> dict[str, Any]: ...
     def save_shown(self, name: str) -> dict[str, Any]: ...
+    def volume_counters(self, name: str) -> dict[str, int]: ...
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,32 @@ class LogicalUnit:
         # 4096-byte physical blocks; LBPME and LBPRZ: thin, and what was unmapped reads as zeros
         data += bytes([0, 3, 0 if self._protected else 0xC0, 0])
         return data.ljust(32, b"\0")[: int.from_bytes(cdb[10:14], "big")]
+
+    def _get_lba_status(self, cdb: bytes, data_out: bytes) -> bytes:
+        """All from there on is mapped, or it is not known (SBC-3 5.6): media tell of no holes."""
+        lba, last = int.from_bytes(cdb[2:10], "big"), self._size() // BLOCK
+        if lba >= last:
+            raise Failed(sense.LBA_OUT_OF_RANGE)
+        descriptor = struct.pack(">QIB3x", lba, min(last - lba, 0xFFFFFFFF), 0)
+        data = struct.pack(">I4x", 4 + len(descriptor)) + descriptor
+        return data[: int.from_bytes(cdb[10:14], "big")]
+
+    def _read_defects_10(self, cdb: bytes, data_out: bytes) -> bytes:
+        """Both lists are empty (SBC-3 5.18): what a disk has replaced is its own matter."""
+        return bytes([0, cdb[2] & 0x1F, 0, 0])[: int.from_bytes(cdb[7:9], "big")]
+
+    def _read_defects_12(self, cdb: bytes, data_out: bytes) -> bytes:
+        return bytes([0, cdb[1] & 0x1F, *bytes(6)])[: int.from_bytes(cdb[6:10], "big")]
+
+    def _log_sense(self, cdb: bytes, data_out: bytes) -> bytes:
+        found = logs.page(cdb[2] & 0x3F, cdb[3], cdb[2] >> 6, self._counters)
+        if found is None:
+            raise in_cdb(2 if cdb[2] & 0x3F not in logs.PAGES else 3)
+        return found[: int.from_bytes(cdb[7:9], "big")]
+
+    def _counters(self) -> dict[str, Any]:
+        """What the engine has counted since the volume is served; of a save that is shown, nothing."""
+        return {} if self._protected else dict(self._subsystem.volume_counters(self._volume))
 
     def _start_stop_unit(self, cdb: bytes, data_out: bytes) -> bytes:
         return b""

@@ -28,6 +28,7 @@ CODES = {
     0x0C00: "write error",
     0x1100: "unrecovered read error",
     0x1A00: "the parameter list has a wrong length",
+    0x1D00: "the data differs from what is on the medium",
     0x2000: "the command is not known",
     0x2002: "access denied: this host has no right to it",
     0x2100: "the logical block address is out of range",

@@ -331,6 +331,11 @@ class Subsystem:
     def volume_show(self, name: str) -> Shape:
         return self._volumes.show(name)
 
+    def volume_counters(self, name: str) -> Shape:
+        """What the engine has counted of hosts' commands since it serves the volume."""
+        status = self._floor.status(self._floor.volume(name)) or {}
+        return dict(status.get("ring", {}))
+
     def save_shown(self, name: str) -> Shape:
         """name, naa and size of a save as hosts see it, whether they do or not."""
         return self._shown.show(name)

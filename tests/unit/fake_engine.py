@@ -74,6 +74,7 @@ class Volume:
     host: dict[int, bytearray] = field(default_factory=dict)
     answers: dict[int, int] = field(default_factory=dict)
     attentions: list[tuple[int, int]] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)
 
 
 class PowerCut(BaseException):
@@ -345,7 +346,8 @@ class FakeEngine:
 
     def status(self, handle: int) -> dict[str, Any]:
         with self._lock:
-            return dict(self.volumes[handle].core.status())
+            volume = self.volumes[handle]
+            return {**volume.core.status(), "ring": dict(volume.counters)}
 
     # --- tests -------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ MAY: dict[str, set[str]] = {
     "catalog": {"errors"},
     "kernel": {"errors"},
     "subsystem": {"errors", "engine", "media", "catalog", "kernel"},
-    "scsi": {"errors", "subsystem"},
+    "scsi": {"errors", "subsystem", "engine.native"},
     "control": {"errors", "subsystem"},
     "terminal": {"control.client"},
     "host": {"scsi.pitcopy", "scsi.sense"},

@@ -108,8 +108,54 @@ def test_mode_sense_tells_of_the_cache_and_select_changes_nothing(host: Host) ->
     assert host.refused(bytes([0x15, 0x10, 0, 0, len(select)]), bytes(changed)) == (LIST, 6)
 
 
+def test_lba_status_is_mapped_or_unknown_up_to_the_end(host: Host) -> None:
+    def ask(lba: int) -> tuple[bytes, bytes]:
+        return struct.pack(">BBQIBB", 0x9E, 0x12, lba, 24, 0, 0), b""
+
+    data = host.send(*ask(100))
+    assert struct.unpack(">I4xQIB3x", data) == (20, 100, (8 << 20) // 512 - 100, 0)
+    assert host.refused(*ask((8 << 20) // 512))[0] == (5, 0x2100)
+
+
+def test_there_are_no_defects(host: Host) -> None:
+    ten = bytes([0x37, 0, 0x1D, 0, 0, 0, 0, 0, 255])
+    assert host.send(ten) == bytes([0, 0x1D, 0, 0])
+    twelve = bytes([0xB7, 0x1D, 0, 0, 0, 0, 0, 0, 0, 255])
+    assert host.send(twelve) == bytes([0, 0x1D, 0, 0, 0, 0, 0, 0])
+
+
+def test_log_pages_tell_what_was_counted(host: Host) -> None:
+    counted = {
+        "reads": 3,
+        "writes": 2,
+        "bytes_read": 1536,
+        "bytes_written": 1024,
+        "read_errors": 7,
+        "write_errors": 9,
+    }
+    volume = host.house.engine.volumes[host.house.handle()]
+    volume.counters = counted
+
+    def ask(code: int, subpage: int = 0, control: int = 1) -> bytes:
+        return struct.pack(">BBBBBHHB", 0x4D, 0, control << 6 | code, subpage, 0, 0, 512, 0)
+
+    pages = host.send(ask(0))[4:]
+    assert host.send(ask(0, 0xFF))[4:] == b"".join(bytes([page, 0]) for page in pages)
+    for page in pages[1:]:
+        data = host.send(ask(page))
+        assert (data[0] & 0x3F, int.from_bytes(data[2:4], "big")) == (page, len(data) - 4)
+        assert data[7] == len(data) - 8, "one parameter"
+    assert struct.unpack(">8xQ", host.send(ask(0x02))) == (9,)
+    assert struct.unpack(">8xQ", host.send(ask(0x03))) == (7,)
+    assert struct.unpack(">8x4Q32x", host.send(ask(0x19))) == (3, 2, 2, 3)
+    assert struct.unpack(">8x4Q32x", host.send(ask(0x19, control=2))) == (0, 0, 0, 0)
+    assert host.refused(ask(0x0D)) == (CDB, 2)
+    assert host.refused(ask(0x02, 1)) == (CDB, 3)
+
+
 def test_what_is_not_known_is_refused(host: Host) -> None:
-    assert host.refused(bytes([0x83]))[0] == (5, 0x2000)  # EXTENDED COPY
+    for opcode in (0x83, 0x84, 0x48):  # EXTENDED COPY, RECEIVE COPY RESULTS, SANITIZE
+        assert host.refused(bytes([opcode]))[0] == (5, 0x2000)
     assert host.refused(bytes([0x12, 1, 0x99, 0, 255])) == (CDB, 2)
     assert host.refused(bytes([0x12, 0x10, 0, 0, 255])) == (CDB, 1)
 
