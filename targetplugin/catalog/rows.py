@@ -92,9 +92,11 @@ class Generation:
 
 @dataclass(frozen=True)
 class Save:
-    """A save: the point that `generation` froze, and the media that hold it.
+    """A save: the point that `generation` froze, and the media that hold it; none, where only what was
+    overwritten since is kept, in the volume's store.
 
     Attributes:
+        fill: "unfilled", "filling", "whole" or "broken".
         origin: "host", or "image" for a restored one.
         slot: 1 to 255, a short handle that is used again; given by Catalog.save_add where it is 0.
         undo: the operation before which it was taken, so that it can be undone; 0: someone asked for it.
@@ -110,6 +112,11 @@ class Save:
     slot: int = 0
     media: tuple[bytes, ...] = ()
     undo: int = 0
+
+    @property
+    def sparse(self) -> bool:
+        """Whether it has no medium of its own."""
+        return not self.media
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The catalog's saves, the media that hold them, and registered backup images."""
+"""The catalog's saves, the media that hold them or what they share, and registered backup images."""
 
 from __future__ import annotations
 
@@ -119,6 +119,27 @@ class SaveTables(Tables):
             row["generation"],
         )
         return make(Save, row, media=tuple(one["medium"] for one in media))
+
+    # --- stores --------------------------------------------------------------------------------
+
+    def store_get(self, volume: bytes) -> bytes | None:
+        """The medium that the volume's saves without fill share."""
+        row = self._db.one("SELECT medium FROM stores WHERE volume = ?", volume)
+        return row["medium"] if row else None
+
+    def store_of(self, medium: bytes) -> bytes | None:
+        """The volume whose store a medium is."""
+        row = self._db.one("SELECT volume FROM stores WHERE medium = ?", medium)
+        return row["volume"] if row else None
+
+    def store_put(self, volume: bytes, medium: bytes) -> None:
+        """Raises Refused (EXISTS): the volume has another, or the medium is another's."""
+        if self.store_get(volume) != medium:
+            self._db.insert("stores", {"volume": volume, "medium": medium})
+
+    def store_remove(self, volume: bytes) -> None:
+        """One that is not there is removed already."""
+        self._db.run("DELETE FROM stores WHERE volume = ?", volume)
 
     # --- backups -------------------------------------------------------------------------------
 

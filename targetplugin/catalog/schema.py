@@ -209,6 +209,12 @@ STEPS = (
     ALTER TABLE backups ADD COLUMN image TEXT NOT NULL DEFAULT '';
     ALTER TABLE backups ADD COLUMN backing TEXT NOT NULL DEFAULT '';
     """,
+    """
+    CREATE TABLE stores (
+        volume BLOB PRIMARY KEY REFERENCES volumes (uuid) ON DELETE CASCADE,
+        medium BLOB NOT NULL UNIQUE REFERENCES media (uuid)
+    ) STRICT;
+    """,
 )
 
 VERSION = len(STEPS)

@@ -5,8 +5,17 @@ LIO, and makes no policy.
 from targetplugin.engine.core import decode_map_slot, decode_record
 from targetplugin.engine.engine import Engine
 from targetplugin.engine.group import CalledOff
-from targetplugin.engine.record import LegRecord, LegState, Record, SaveRecord, SaveState
+from targetplugin.engine.record import (
+    LegRecord,
+    LegState,
+    Record,
+    SaveRecord,
+    SaveState,
+    StoreRecord,
+    StoreState,
+)
 from targetplugin.engine.values import (
+    SPARSE,
     Command,
     Compared,
     Event,
@@ -15,12 +24,14 @@ from targetplugin.engine.values import (
     Point,
     RecoverMember,
     SaveMember,
+    Sparse,
     SwapMember,
     ViewSpec,
     VolumeSpec,
 )
 
 __all__ = [
+    "SPARSE",
     "CalledOff",
     "Command",
     "Compared",
@@ -36,6 +47,9 @@ __all__ = [
     "SaveMember",
     "SaveRecord",
     "SaveState",
+    "Sparse",
+    "StoreRecord",
+    "StoreState",
     "SwapMember",
     "ViewSpec",
     "VolumeSpec",

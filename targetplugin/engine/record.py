@@ -39,6 +39,22 @@ class SaveRecord:
     state: SaveState
 
 
+class StoreState(StrEnum):
+    """Of the store of saves without fill, as the record has it."""
+
+    READY = "ready"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True)
+class StoreRecord:
+    """The store: the medium's uuid (16 bytes), low half of the nonce of what counts on it, state."""
+
+    uuid: bytes
+    nonce: int
+    state: StoreState
+
+
 @dataclass(frozen=True)
 class Record:
     """A volume record. Of several, the one with the highest (events, sequence) counts."""
@@ -57,4 +73,5 @@ class Record:
     recover: tuple[bytes, int] | None = None
     missed_tag: int = 0
     pending_tag: int = 0
+    store: StoreRecord | None = None
     regions: list[int] = field(default_factory=list)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,15 @@ class Point:
     left: list[bytes] = field(default_factory=list)
 
 
+class Sparse(Enum):
+    """Where a medium is asked for: the store of the volume's saves without fill."""
+
+    STORE = "store"
+
+
+SPARSE = Sparse.STORE
+
+
 @dataclass(frozen=True)
 class SaveMember:
     """A volume that is saved together with others.
@@ -94,12 +104,14 @@ class SaveMember:
     Attributes:
         handle: the volume's. op: the operation's number, for its record.
         leaving: uuids of the legs that are split; none: `save` is the medium that gets it by copy.
+        sparse: neither; a save without fill.
     """
 
     handle: int
     op: int
     leaving: tuple[bytes, ...] = ()
     save: MediumSpec | None = None
+    sparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,6 +160,8 @@ class Event:
     """Something that happened to a volume: its handle, a kind, the medium's uuid.
 
     Kinds: leg_stale, leg_in_sync, save_whole, save_broken, recovered, recover_failed,
+    sparse_lost: the store is full, and gave up saves without fill; store_low: four fifths of it are
+    taken; store_broken: it failed, with all its saves;
     answers_again: the last request of a medium that was given up is over.
     """
 

@@ -180,7 +180,9 @@ def _content(path: str) -> Iterator[Finding]:
         ours = None
         yield Finding(refused.message, hint=refused.hint)
     if ours and ours.role is not Role.FREE:
-        kind = "a leg" if ours.role is Role.LEG else f"save {ours.generation} {ours.label}".strip()
+        kind = {Role.LEG: "a leg", Role.STORE: "the store of saves without fill"}.get(
+            ours.role, f"save {ours.generation} {ours.label}".strip()
+        )
         yield Finding(
             f"it is {kind} of volume {ours.volume_name} ({ours.volume.hex()})",
             hint=f"release it where {ours.volume_name} is served; --force takes it and loses that",

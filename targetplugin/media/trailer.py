@@ -34,6 +34,7 @@ class Role(IntEnum):
     SAVE = 2
     RESTORING = 3  # an image fills it
     RESTORED = 4  # an image filled it
+    STORE = 5  # it has what a volume's saves without fill share
 
 
 @dataclass(frozen=True)

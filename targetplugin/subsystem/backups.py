@@ -16,11 +16,11 @@ from pathlib import Path
 from targetplugin.catalog import Backup, Operation, Save, Volume, maps
 from targetplugin.catalog.rows import moment
 from targetplugin.errors import Reason, Refused
-from targetplugin.media.medium import Medium
 from targetplugin.subsystem import extents, images, increment, names
 from targetplugin.subsystem.chain import MOST_LINKS
+from targetplugin.subsystem.content import Content
 from targetplugin.subsystem.floor import Floor
-from targetplugin.subsystem.imageruns import ENDED, PROOF, ImageRuns, Told, target
+from targetplugin.subsystem.imageruns import ENDED, PROOF, ImageRuns, Told
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.qcow2 import Stamp
 from targetplugin.subsystem.registered import Registered, check_base
@@ -74,8 +74,7 @@ class Backups:
                 bits = self._views.differential(volume, onto.generation, save.generation)
                 total = extents.byte_count(bits, volume.extent_size, volume.size)
             self._registered.check_unneeded(path, f"{path} can't be written over")
-            there = [uuid for uuid in save.media if uuid in self._floor.media]
-            medium = self._floor.medium(there[0] if there else save.media[0])
+            content = Content(self._floor, volume, save)
             prepared = {
                 "path": path,
                 "format": format,
@@ -100,7 +99,7 @@ class Backups:
             self._begin(
                 row,
                 volume,
-                lambda run, told: self._write(run, told, volume, save, medium, row, onto, bits),
+                lambda run, told: self._write(run, told, volume, save, content, row, onto, bits),
             )
             return self._operations.answer(row, {"save": self._views.save(volume, save)})
 
@@ -140,30 +139,31 @@ class Backups:
         told: Told,
         volume: Volume,
         save: Save,
-        medium: Medium,
+        content: Content,
         row: Operation,
         base: Backup | None,
         bits: bytes,
     ) -> None:
         path, format = row.prepared["path"], row.prepared["format"]
         beside = part_path(row)
-        window = target(medium, volume.size)
         stamp = Stamp(volume.uuid, save.generation, row.prepared["image"], volume.size, moment())
         proof = PROOF
         if base is not None:
             proof = volume.size / (volume.size + row.bytes_total)
         try:
             if base is None:
-                images.write(run, window, beside, format, lambda f: told(f * (1 - proof)))
+                with content.opened() as place:
+                    images.write(run, place, beside, format, lambda f: told(f * (1 - proof)))
                 if format == "qcow2":
                     images.stamp(beside, stamp)
             else:
                 self._write_increment(
-                    run, lambda f: told(f * (1 - proof)), volume, medium, beside, stamp, base, bits
+                    run, lambda f: told(f * (1 - proof)), volume, content, beside, stamp, base, bits
                 )
             with images.look(beside, format) as written:
                 images.check(run, written, below=False)
-                same = images.same(run, written, window, lambda f: told(1 - proof + f * proof))
+                with content.opened() as place:
+                    same = images.same(run, written, place, lambda f: told(1 - proof + f * proof))
             if not same:
                 raise Refused(
                     Reason.ENVIRONMENT,
@@ -182,7 +182,7 @@ class Backups:
         run: images.Run,
         told: Told,
         volume: Volume,
-        medium: Medium,
+        content: Content,
         beside: str,
         stamp: Stamp,
         base: Backup,
@@ -209,7 +209,7 @@ class Backups:
         descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
             image = increment.Increment(descriptor, volume.size, cluster)
-            increment.write(image, spans, medium.read, moved)
+            increment.write(image, spans, content.read, moved)
             image.end((link.name, link.format), stamp)
         except OSError as error:
             raise Refused(

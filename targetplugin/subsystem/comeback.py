@@ -131,6 +131,8 @@ class Comeback:
         """The volume of each medium that has one."""
         catalog = self._floor.catalog
         legs = {leg.medium: v.uuid for v in catalog.volumes() for leg in catalog.legs(v.uuid)}
+        stores = {catalog.store_get(v.uuid): v.uuid for v in catalog.volumes()}
+        legs |= {store: owner for store, owner in stores.items() if store is not None}
         return legs | {uuid: save.volume for save in catalog.saves() for uuid in save.media}
 
     def _held(self, uuid: bytes, owner: bytes | None) -> bool:
@@ -146,6 +148,8 @@ class Comeback:
         status = self._floor.engine.status(runtime.handle)
         source = status["recover"]["source"] if status["recover"] else None
         engaged = set(status["legs"]) | set(status["saves"]) | {source}
+        if status.get("store"):
+            engaged.add(status["store"]["uuid"])
         return uuid in engaged or bool(runtime.tasks)
 
     def _sources(self) -> set[bytes]:

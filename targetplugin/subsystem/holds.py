@@ -15,6 +15,7 @@ from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.settle import left_to_the_next_start
 from targetplugin.subsystem.states import Verb
+from targetplugin.subsystem.stores import Stores
 from targetplugin.subsystem.views import Shape, Views
 
 LONGEST = timedelta(days=36525)
@@ -23,10 +24,11 @@ LONGEST = timedelta(days=36525)
 class Holds:
     """See the module."""
 
-    def __init__(self, floor: Floor, views: Views, operations: Operations) -> None:
+    def __init__(self, floor: Floor, views: Views, operations: Operations, stores: Stores) -> None:
         self._floor = floor
         self._views = views
         self._operations = operations
+        self._stores = stores
 
     def count_anew(self) -> None:
         """At a start: what a reboot ended is counted on from now."""
@@ -51,6 +53,7 @@ class Holds:
             with self._floor.catalog.transaction():
                 self._floor.catalog.hold_put(row)
                 self._note(volume, f"{called} is held until {row.until}{_instead(now_ends)}")
+            self._stores.hold(volume, save)
             return {"save": self._views.save(volume, save)}
 
     def _ends(self, called: str, seconds: int | None, until: datetime | None) -> datetime:
@@ -89,6 +92,7 @@ class Holds:
                 self._floor.catalog.hold_remove(volume.uuid, save.generation)
                 if now_ends:
                     self._note(volume, f"{called} is not held any more{_instead(now_ends)}")
+            self._stores.hold(volume, save)
             return {"save": self._views.save(volume, save)}
 
     def all(self, name: str | None) -> list[Shape]:

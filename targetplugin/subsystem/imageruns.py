@@ -1,5 +1,5 @@
-"""Work on images while it goes on: a thread for each, what it has done, how fast it may be, and how it
-ends.
+"""Work beside the engine, on images mostly, while it goes on: a thread for each, what it has done, how
+fast it may be, and how it ends.
 
 Knows operations; knows no image.
 """
@@ -19,7 +19,7 @@ from targetplugin.subsystem.images import Run, Stopped, Target
 from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.pace import Estimate
 from targetplugin.subsystem.settle import Settle
-from targetplugin.subsystem.views import IMAGES, Shape
+from targetplugin.subsystem.views import BESIDE, Shape
 
 PROOF = 0.5  # of a whole backup or a restore, what the comparison is
 ENDED = "the daemon ended before it was done"
@@ -51,12 +51,12 @@ class ImageRuns:
     def set_rate(self, op: int, rate: int | None) -> Shape:
         """See Subsystem.operation_rate."""
         shape = self._operations.get(op)
-        if shape["verb"] not in IMAGES:
+        if shape["verb"] not in BESIDE:
             raise Refused(
                 Reason.STATE,
                 f"operation {op} is a {shape['verb']}, which has no rate",
                 object=str(op),
-                hint="only backups and restores can be made slower",
+                hint="only backups, restores and fills can be made slower",
             )
         run = self._runs.get(op)
         row = self._floor.catalog.operation_get(op)
@@ -78,8 +78,9 @@ class ImageRuns:
         volume: Volume,
         work: Callable[[Run, Told], None],
         end: End,
+        after: Callable[[Operation], None] = lambda row: None,
     ) -> None:
-        """Starts a thread. `work` does it; raises Refused, OSError or Stopped."""
+        """Starts a thread. `work` does it; raises Refused, OSError or Stopped. `after`: see over()."""
         run = Run(row.prepared.get("rate"))
         runtime = self._floor.runtime(volume.uuid)
         estimate = Estimate()
@@ -105,7 +106,7 @@ class ImageRuns:
             except OSError as failed:
                 state, error = "failed", str(failed)
             with runtime.lock:
-                self.over(row, state, error, runtime.progress[row.id], end)
+                self.over(row, state, error, runtime.progress[row.id], end, after=after)
                 for kept in (runtime.tasks, runtime.progress, runtime.left, self._runs):
                     del kept[row.id]
             del self._threads[row.id]
@@ -124,8 +125,13 @@ class ImageRuns:
         end: End,
         *,
         free_others: bool = True,
+        after: Callable[[Operation], None] = lambda row: None,
     ) -> None:
-        """Ends the operation: what it holds first, then itself; can be done twice."""
+        """Ends the operation: what it holds first, then itself; can be done twice.
+
+        Args:
+            after: is called in between, when the catalog and the trailers have what it came to.
+        """
         catalog = self._floor.catalog
         current = catalog.operation_get(row.id)
         assert current is not None
@@ -134,6 +140,7 @@ class ImageRuns:
         with catalog.transaction():
             end(current, done)
         self._settle.trailers(current.volume, row.id, free_others=free_others)
+        after(current)
         self._operations.end(
             row,
             state=state,

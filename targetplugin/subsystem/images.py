@@ -26,7 +26,19 @@ from targetplugin.subsystem.chain import FORMATS, Image, open_image
 from targetplugin.subsystem.pace import Pace
 from targetplugin.subsystem.qcow2 import Stamp, refuse
 
-__all__ = ["FORMATS", "Image", "Run", "Stopped", "Target", "fill", "look", "same", "write"]
+__all__ = [
+    "FORMATS",
+    "Image",
+    "Offered",
+    "Place",
+    "Run",
+    "Stopped",
+    "Target",
+    "fill",
+    "look",
+    "same",
+    "write",
+]
 
 _PROGRESS = re.compile(rb"\(\s*([0-9.]+)/100%\)")
 _MOVED = re.compile(rb"^[rw]char: (\d+)$", re.MULTILINE)
@@ -37,16 +49,40 @@ class Stopped(Exception):
     """The run was aborted by whoever asked for it."""
 
 
-def _window(descriptor: int, size: int, block_device: bool, direct: bool) -> str:
-    """The first `size` bytes of a medium that is open here, and passed on under the same number."""
+@dataclass(frozen=True)
+class Target:
+    """A medium as qemu-img sees it: the first `size` bytes behind an open descriptor."""
+
+    descriptor: int
+    size: int
+    block_device: bool
+    direct: bool
+
+
+@dataclass(frozen=True)
+class Offered:
+    """What is read at the other end of a socket that is open here; see nbd.py."""
+
+    descriptor: int
+    size: int
+
+
+Place = Target | Offered
+
+
+def _window(place: Place) -> str:
+    """A place as qemu-img is told of it; its descriptor is passed on under the same number."""
+    if isinstance(place, Offered):
+        server = {"type": "fd", "str": str(place.descriptor)}
+        return "json:" + json.dumps({"driver": "nbd", "server": server})
     node = {
         "driver": "raw",
         "offset": 0,
-        "size": size,
+        "size": place.size,
         "file": {
-            "driver": "host_device" if block_device else "file",
-            "filename": f"/proc/self/fd/{descriptor}",
-            "cache": {"direct": direct},
+            "driver": "host_device" if place.block_device else "file",
+            "filename": f"/proc/self/fd/{place.descriptor}",
+            "cache": {"direct": place.direct},
         },
     }
     return "json:" + json.dumps(node)
@@ -221,19 +257,9 @@ class _Held:
         return max(counted, default=0) // self._sides
 
 
-@dataclass(frozen=True)
-class Target:
-    """A medium as qemu-img sees it: the first `size` bytes behind an open descriptor."""
-
-    descriptor: int
-    size: int
-    block_device: bool
-    direct: bool
-
-
 def fill(run: Run, image: Image, target: Target, progress: Callable[[float], None]) -> None:
     """Writes the image's disk onto the medium from offset 0; what lies behind it is not touched."""
-    window = _window(target.descriptor, image.size, target.block_device, target.direct)
+    window = _window(replace(target, size=image.size))
     run.follow(
         ["qemu-img", "convert", "-p", "-n", "-U", "-O", "raw", image.opened(), window],
         progress,
@@ -258,13 +284,11 @@ def check(run: Run, image: Image, *, below: bool = True) -> None:
 
 
 def write(
-    run: Run, target: Target, path: str, format: str, progress: Callable[[float], None]
+    run: Run, source: Place, path: str, format: str, progress: Callable[[float], None]
 ) -> None:
-    """Writes the medium's first `size` bytes to a new image; on stable storage when it returns."""
-    window = _window(target.descriptor, target.size, target.block_device, target.direct)
-    run.follow(
-        ["qemu-img", "convert", "-p", "-O", format, window, path], progress, target.descriptor
-    )
+    """Writes what is there to a new image; on stable storage when it returns."""
+    command = ["qemu-img", "convert", "-p", "-O", format, _window(source), path]
+    run.follow(command, progress, source.descriptor)
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -283,8 +307,9 @@ def stamp(path: str, stamp: Stamp) -> None:
         os.fsync(descriptor)
 
 
-def same(run: Run, image: Image, target: Target, progress: Callable[[float], None]) -> bool:
-    """Whether the medium's first `size` bytes are the image's disk, followed by zeros."""
-    window = _window(target.descriptor, target.size, target.block_device, target.direct)
-    command = ["qemu-img", "compare", "-p", "-U", image.opened(), window]
-    return run.follow(command, progress, target.descriptor, *image.descriptors, sides=2) == 0
+def same(run: Run, image: Image, place: Place, progress: Callable[[float], None]) -> bool:
+    """Whether what is there is the image's disk, followed by zeros."""
+    command = ["qemu-img", "compare", "-p", "-U", image.opened(), _window(place)]
+    sides = 2 if isinstance(place, Target) else 1  # what comes by a socket is not counted
+    descriptors = (place.descriptor, *image.descriptors)
+    return run.follow(command, progress, *descriptors, sides=sides) == 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from targetplugin.catalog import Operation, Save, Volume, maps
+from targetplugin.engine import SPARSE
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import names
@@ -19,6 +20,7 @@ from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Point
 from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
 from targetplugin.subsystem.states import Verb
+from targetplugin.subsystem.stores import Stores
 from targetplugin.subsystem.undo import Undo, UndoSave
 from targetplugin.subsystem.views import Shape, Views
 
@@ -61,6 +63,7 @@ class Points:
         pool: Pool,
         settle: Settle,
         undo: Undo,
+        stores: Stores,
         superseded: Callable[[Volume], None],
     ) -> None:
         self._floor = floor
@@ -69,6 +72,7 @@ class Points:
         self._pool = pool
         self._settle = settle
         self._undo = undo
+        self._stores = stores
         self._superseded = superseded
 
     # --- save --------------------------------------------------------------------------------
@@ -114,26 +118,35 @@ class Points:
                     "medium": medium.hex(),
                     "frozen": volume.generation,
                 }
-                total = 0 if kind == "split" else volume.size
+                total = volume.size if kind == "copy" else 0
                 if older is not None:
                     prepared["replaces"] = older.generation
                 if lacks is not None and older is not None:
                     prepared["pending"] = maps.count(self._views.changed_since(volume, older))
                     total = min(total, prepared["pending"] * volume.extent_size)
                 row = self._operations.begin(ask, volume, None, prepared, bytes_total=total)
-                claimed = [medium] if kind == "copy" else []
+                claimed = [] if kind == "split" else [medium]
                 with self._undone(row, claimed):
-                    for uuid in claimed:
-                        self._settle.claim(uuid, Role.SAVE, volume, row.id)
+                    self.claim(row, volume)
             with self._undone(row, claimed):
                 if kind == "split":
                     point = self._floor.engine.save_split(handle, [medium], row.id)
+                elif kind == "sparse":
+                    point = self._stores.save(volume, handle, medium, row.id)
                 else:
                     spec = self._floor.medium(medium).spec()
                     point = self._floor.engine.save_copy(handle, spec, row.id, lacks=lacks)
             row = self._settle.point(row, self.fixed(handle, point))
             self._floor.tell()
             return self._answer(row, volume, point.frozen, self._replaced(volume, older))
+
+    def claim(self, row: Operation, volume: Volume) -> None:
+        """Says what the medium of a save that is prepared will be. Raises Refused."""
+        medium = bytes.fromhex(row.prepared["medium"])
+        if row.prepared["kind"] == "copy":
+            self._settle.claim(medium, Role.SAVE, volume, row.id)
+        elif row.prepared["kind"] == "sparse":
+            self._stores.claim(row, volume, medium)
 
     def check_save(self, volume: Volume, label: str, ends: Save | None = None) -> int:
         """The engine's number of a volume that can be saved now. Raises Refused.
@@ -177,10 +190,13 @@ class Points:
     def choose(
         self, volume: Volume, policy: str, onto: str | None, without: Collection[bytes] = ()
     ) -> tuple[str, bytes]:
-        """What the save takes: "split", a leg, or "copy", a free medium other than `without`.
+        """What the save takes: "split", a leg, "copy", a free medium other than `without`, or "sparse",
+        the volume's store.
 
         Call it with the pool's lock.
         """
+        if policy == "sparse":
+            return "sparse", self._stores.choose(volume, onto, without)
         status = self._floor.status(volume) or {}
         in_sync = [
             leg.medium
@@ -286,10 +302,15 @@ class Points:
     def to_recover(self, volume: Volume, save: Save, handle: int) -> ToRecover:
         """The same whatever the table says. Raises Refused where no medium of the save is there."""
         base = self._views.differential(volume, save.generation, volume.parent)
-        return ToRecover(volume, save, handle, self._source(volume, save), base)
+        medium = self._floor.catalog.store_get(volume.uuid) if save.sparse else None
+        return ToRecover(volume, save, handle, medium or self._source(volume, save), base)
 
     def source_spec(self, found: ToRecover) -> Any:
-        """The save's medium for the engine: its uuid where it still fills, and is known there."""
+        """The save's medium for the engine: its uuid where it still fills, and is known there; SPARSE
+        where it is in the store.
+        """
+        if found.save.sparse:
+            return SPARSE
         if found.medium in self._floor.engine.status(found.handle)["saves"]:
             return found.medium
         return self._floor.medium(found.medium).spec()

@@ -14,6 +14,7 @@ from targetplugin.media.layout import Area, slots_for
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.backups import Backups
+from targetplugin.subsystem.fills import Fills
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.legs import Legs
 from targetplugin.subsystem.operations import Operations
@@ -38,6 +39,7 @@ class Prepared:
         legs: Legs,
         backups: Backups,
         restores: Restores,
+        fills: Fills,
     ) -> None:
         self._floor = floor
         self._catalog = floor.catalog
@@ -45,7 +47,11 @@ class Prepared:
         self._settle = settle
         self._saves = saves
         self._legs = legs
-        self._images: dict[str, Backups | Restores] = {"backup": backups, "restore": restores}
+        self._beside: dict[str, Backups | Restores | Fills] = {
+            "backup": backups,
+            "restore": restores,
+            "fill": fills,
+        }
 
     def mark_interrupted(self) -> None:
         """What is not over now can't tell how fast it was: the daemon was away meanwhile."""
@@ -55,16 +61,18 @@ class Prepared:
                     prepared = {**row.prepared, INTERRUPTED: True}
                     self._catalog.operation_set(row.id, prepared=prepared)
 
-    def drop_images(self) -> None:
-        """What read or filled an image when the daemon ended is undone, or ended where it was whole."""
+    def drop_beside(self) -> None:
+        """What copied to or from an image, or filled a medium, when the daemon ended is undone, or ended
+        where it was whole.
+        """
         for row in self._catalog.operations(running=True, limit=1 << 30):
-            if row.verb not in self._images:
+            if row.verb not in self._beside:
                 continue
             with left_to_the_next_start(f"the end of {row.verb} {row.id}"):
                 if row.state == "prepared":
                     self._operations.drop(row, "the daemon ended before it began")
                 else:
-                    self._images[row.verb].drop(row)
+                    self._beside[row.verb].drop(row)
 
     def end(self, row: Operation, record: Record) -> None:
         """Finishes a prepared operation that is in force, drops one that is not."""
@@ -80,7 +88,7 @@ class Prepared:
                 return  # those of other volumes are in force: it is done before hosts are served
             if row.verb == "save" and row.prepared["kind"] == "copy":
                 self._free(bytes.fromhex(row.prepared["medium"]), row)
-            if row.prepared.get("undo"):
+            if row.prepared.get("undo") and row.prepared.get("undo_kind") != "sparse":
                 self._free(bytes.fromhex(row.prepared["undo"]), row)
         elif row.verb == "resync":
             came = [u for u in map(bytes.fromhex, row.prepared["media"]) if u in legs]

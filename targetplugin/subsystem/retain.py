@@ -144,7 +144,7 @@ class Retain:
                 self._views.require(Verb.RELEASE, volume, save)
             except Refused as refused:
                 fixed, later = [refused.message], refused.reason is Reason.BUSY
-        whole = save.origin == "host" and self._views.fill(save) is Fill.WHOLE
+        whole = save.origin == "host" and self._views.fill(save) in (Fill.WHOLE, Fill.UNFILLED)
         created = datetime.fromisoformat(save.created)
         name = save_name(volume, save)
         return Candidate(name, created, save.label, whole, tuple(fixed), later)

@@ -11,17 +11,21 @@ from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.states import Verb
+from targetplugin.subsystem.stores import Stores
 from targetplugin.subsystem.views import Shape, Views, now
 
 
 class Saves:
     """See the module."""
 
-    def __init__(self, floor: Floor, views: Views, operations: Operations, settle: Settle) -> None:
+    def __init__(
+        self, floor: Floor, views: Views, operations: Operations, settle: Settle, stores: Stores
+    ) -> None:
         self._floor = floor
         self._views = views
         self._operations = operations
         self._settle = settle
+        self._stores = stores
 
     # --- release -----------------------------------------------------------------------------
 
@@ -51,6 +55,8 @@ class Saves:
             row = self._operations.begin(ask, volume, save.generation, prepared)
             self._end_fill(volume, save, "the save was released")
             self.finish_release(row)
+            if save.sparse:
+                self._stores.released(volume, save.generation, row.id)
             return self._operations.answer(row, {"save": shape})
 
     def _end_fill(self, volume: Volume, save: Save, why: str) -> None:
@@ -100,6 +106,8 @@ class Saves:
         self._end_fill(volume, save, why)
         self._floor.catalog.save_remove(volume.uuid, save.generation)
         self._settle.trailers(volume.uuid, op)
+        if save.sparse:
+            self._stores.released(volume, save.generation, op)
 
     # --- resync ------------------------------------------------------------------------------
 

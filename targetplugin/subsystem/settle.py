@@ -76,25 +76,28 @@ class Settle:
             return self._catalog.operation_set(row.id, in_force=now(), **changes)
 
     def _saved(self, row: Operation, volume: Volume, fixed: Fixed, name: str) -> dict[str, Any]:
-        split = row.prepared["kind"] == "split"
+        kind = row.prepared["kind"]
+        split, sparse = kind == "split", kind == "sparse"
         medium = bytes.fromhex(row.prepared["medium"])
         self._catalog.advance(volume.uuid, name)
         if split:
             stay = [g.medium for g in self._catalog.legs(volume.uuid) if g.medium != medium]
             self._catalog.legs_set(volume.uuid, stay)
+        if sparse:
+            self._catalog.store_put(volume.uuid, medium)
         self._replaced(row, volume)
         self._catalog.save_add(
             Save(
                 volume.uuid,
                 fixed.frozen,
                 label=row.prepared["label"],
-                fill="whole" if split else "filling",
+                fill={"split": "whole", "sparse": "unfilled"}.get(kind, "filling"),
                 created=row.started,
                 door=row.door,
-                media=(medium,),
+                media=() if sparse else (medium,),
             )
         )
-        if split:
+        if split or sparse:
             self._catalog.retention_due(volume.uuid, True)
             return {"save": fixed.frozen, "state": "done", "progress": 1.0}
         changes: dict[str, Any] = {"save": fixed.frozen, "state": "running"}
@@ -107,15 +110,16 @@ class Settle:
         prepared = {**row.prepared, "pending": fixed.pending}
         self._replaced(row, volume)
         if row.prepared.get("undo"):
+            sparse = row.prepared.get("undo_kind") == "sparse"
             self._catalog.save_add(
                 Save(
                     volume.uuid,
                     fixed.frozen,
                     label=row.prepared["undo_label"],
-                    fill="filling",
+                    fill="unfilled" if sparse else "filling",
                     created=row.started,
                     door=row.door,
-                    media=(bytes.fromhex(row.prepared["undo"]),),
+                    media=() if sparse else (bytes.fromhex(row.prepared["undo"]),),
                     undo=row.id,
                 )
             )
@@ -164,6 +168,9 @@ class Settle:
         if row is not None:
             for leg in self._catalog.legs(volume):
                 wanted[leg.medium] = (Role.LEG, row, None)
+            store = self._catalog.store_get(volume)
+            if store is not None:
+                wanted[store] = (Role.STORE, row, None)
             for save in self._catalog.saves(volume):
                 role = Role.SAVE
                 if save.origin == "image":
@@ -180,9 +187,11 @@ class Settle:
             or any(r.state == "prepared" for r in rows)
         ):
             return  # an operation that the catalog could not take may have given them a role
+        filled = {row.prepared["medium"] for row in rows if row.verb == "fill" and row.id != op}
         for uuid, medium in list(self._floor.media.items()):
             trailer = medium.trailer
-            if uuid not in wanted and trailer is not None and trailer.volume == volume:
+            needed = uuid in wanted or uuid.hex() in filled
+            if not needed and trailer is not None and trailer.volume == volume:
                 with left_to_the_next_start(f"the trailer of {self._floor.medium_name(uuid)}"):
                     self.free(uuid, op)
 
@@ -237,8 +246,8 @@ class Settle:
             ) from error
 
     def unclaim(self, uuid: bytes, volume: bytes, op: int) -> None:
-        """Nothing came of it: a medium is free again, or that of the save that it holds."""
-        if self._catalog.save_on(uuid) is None:
+        """Nothing came of it: a medium is free again, or that of the save that it holds, or the store."""
+        if self._catalog.save_on(uuid) is None and self._catalog.store_of(uuid) is None:
             self.free(uuid, op)
         else:
             self.trailers(volume, op, free_others=False)

@@ -12,7 +12,7 @@ from targetplugin.catalog.tree import Tree, differential
 from targetplugin.errors import Refused
 from targetplugin.subsystem import clock
 from targetplugin.subsystem.floor import Floor, save_name
-from targetplugin.subsystem.states import Activity, Fill, Hold, Tie, Verb, require
+from targetplugin.subsystem.states import Activity, Fill, Hold, Kept, Store, Tie, Verb, require
 from targetplugin.subsystem.states import Volume as VolumeState
 
 MAPS_KEPT = 32  # frozen maps in memory: 2 MiB each for a TiB in extents of 64 KiB
@@ -31,6 +31,17 @@ class Standing:
         """The newest operation of the volume that is not over."""
         found = self._floor.catalog.operations(volume.uuid, running=True)
         return found[0] if found else None
+
+    def is_unsettled(self, volume: Volume) -> bool:
+        """Whether something may be in force that the catalog could not take."""
+        rows = self._floor.catalog.operations(volume.uuid, running=True)
+        return any(row.state == "prepared" for row in rows)
+
+    def being_filled(self, medium: bytes) -> Operation | None:
+        """The fill that runs onto a medium."""
+        rows = self._floor.catalog.operations(running=True, limit=1 << 30)
+        found = (row for row in rows if row.verb == "fill")
+        return next((row for row in found if row.prepared["medium"] == medium.hex()), None)
 
     def progress(self, row: Operation) -> tuple[float, int]:
         """How far a running operation is, 0.0 to 1.0, and the extents that it copied, by the
@@ -85,10 +96,20 @@ class Standing:
                     "undo": Activity.RECOVERING,
                     "backup": Activity.BACKING_UP,
                     "restore": Activity.RESTORING,
+                    "fill": Activity.BEING_FILLED,
                 }.get(row.verb)
                 if found:
                     return found
         return Activity.IDLE
+
+    def kept(self, save: Save) -> Kept:
+        """Where its extents are."""
+        return Kept.IN_THE_STORE if save.sparse else Kept.ON_A_MEDIUM
+
+    def store(self, volume: Volume) -> Store:
+        """Whether the volume's saves look up in its legs what they lack."""
+        saves = self._floor.catalog.saves(volume.uuid)
+        return Store.USED if any(save.sparse for save in saves) else Store.UNUSED
 
     def ties(self, volume: Volume, save: Save) -> list[Tie]:
         """What else holds on to the save."""
@@ -136,6 +157,7 @@ class Standing:
             save_name(volume, save),
             self.activity(volume, save),
             self.fill(save),
+            self.kept(save),
             *self.ties(volume, save),
             Hold.HELD if held else Hold.NONE,
             progress=self.activity_progress(volume, save),
@@ -149,6 +171,7 @@ class Standing:
             verb,
             volume.name,
             self.volume_state(volume),
+            self.store(volume),
             progress=self.progress(running)[0] if running else None,
         )
 

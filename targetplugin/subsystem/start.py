@@ -35,6 +35,7 @@ from targetplugin.subsystem.prepared import Prepared
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.shown import Shown
+from targetplugin.subsystem.stores import Stores
 from targetplugin.subsystem.together import Together
 from targetplugin.subsystem.transfers import Transfers
 from targetplugin.subsystem.volumes import Volumes
@@ -72,6 +73,7 @@ class Start:
         together: Together,
         committed: Committed,
         shown: Shown,
+        stores: Stores,
     ) -> None:
         self._floor = floor
         self._catalog = floor.catalog
@@ -87,6 +89,7 @@ class Start:
         self._together = together
         self._committed = committed
         self._shown = shown
+        self._stores = stores
         self.held: set[bytes] = set()  # media of which a dead process's requests may not be over
 
     def everything(self) -> None:
@@ -99,7 +102,7 @@ class Start:
                 self._volumes.undo_create(volume)
         self._catalog.maps.sweep(self._catalog.map_names())
         self._prepared.mark_interrupted()
-        self._prepared.drop_images()
+        self._prepared.drop_beside()
         for volume in self._catalog.volumes():
             self.try_volume(volume)
         self.decide()
@@ -143,7 +146,7 @@ class Start:
         """
         mine = {leg.medium for leg in self._catalog.legs(volume.uuid)}
         mine |= {uuid for save in self._catalog.saves(volume.uuid) for uuid in save.media}
-        mine |= self._source_media(volume)
+        mine |= self._source_media(volume) | self._store_medium(volume)
         if held := mine & self.held:
             names = ", ".join(sorted(self._floor.medium_name(uuid) for uuid in held))
             raise Refused(
@@ -153,6 +156,10 @@ class Start:
                 hint="hosts wait; they are over when the disk answers or its driver gives them up"
                 " (journalctl -k); if something else has it open, end that",
             )
+
+    def _store_medium(self, volume: Volume) -> set[bytes]:
+        store = self._catalog.store_get(volume.uuid)
+        return {store} if store else set()
 
     def _source_media(self, volume: Volume) -> set[bytes]:
         """Of the save that a clone is being copied from."""
@@ -198,6 +205,9 @@ class Start:
                 self._prepared.end(row, record)
         volume = self._agree(volume, record)
         named = [leg.uuid for leg in record.legs] + [save.uuid for save in record.saves]
+        store = record.store.uuid if record.store else None
+        if store is not None:
+            named.append(store)
         if record.recover is not None and record.recover[0] not in named:
             named.append(record.recover[0])
         media: list[Medium] = []
@@ -207,12 +217,13 @@ class Start:
             if uuid not in there:
                 continue
             medium = self._floor.media[uuid]
-            if any(save.uuid == uuid for save in record.saves) and not _is_of(medium, volume):
+            saved = uuid == store or any(save.uuid == uuid for save in record.saves)
+            if saved and not _is_of(medium, volume):
                 log.error("%s holds no save of %s any more", medium.path, volume.name)
                 continue
             state = next((g.state for g in record.legs if g.uuid == uuid), None)
             try:
-                if state in (None, LegState.IN_SYNC):
+                if state in (None, LegState.IN_SYNC) and uuid != store:
                     slots += medium.read_map_slots(slots=number)
             except Refused as error:
                 if record.recover is not None and record.recover[0] == uuid:
@@ -233,6 +244,7 @@ class Start:
         with left_to_the_next_start(f"what the catalog lacks of {volume.name}"):
             self._legs.let_go_replaced(volume)
             self._catch_up(volume, record, handle)
+            self._stores.settle(volume, handle, record.op)
         self._saves.release_superseded(volume)
         self._settle.trailers(volume.uuid, record.op)
         self._committed.go_on(volume, handle, self._is_in_force)
@@ -425,6 +437,7 @@ class Start:
         known = {uuid for uuid in volumes if self._floor.runtime(uuid).handle is not None}
         used = {leg.medium for v in self._catalog.volumes() for leg in self._catalog.legs(v.uuid)}
         used |= {uuid for save in self._catalog.saves() for uuid in save.media}
+        used |= {store for v in self._catalog.volumes() for store in self._store_medium(v)}
         for uuid, medium in list(self._floor.media.items()):
             trailer = medium.trailer
             if uuid in used or trailer is None or trailer.role is Role.FREE:

@@ -21,6 +21,7 @@ class Verb(Enum):
     SWAP = "swap"
     RESYNC = "resync"
     RELEASE = "release"
+    FILL = "fill"
     BACKUP = "backup"
     UNDO = "undo"
     REPLACE = "replace"  # a save onto this older save's medium
@@ -35,6 +36,7 @@ class Verb(Enum):
 class Fill(Enum):
     """How much of a save is on its medium."""
 
+    UNFILLED = "unfilled"  # only what was overwritten since is kept, and nothing is to come
     FILLING = "filling"
     WHOLE = "whole"
     BROKEN = "broken"  # an old extent could not be kept: its content is lost
@@ -47,6 +49,14 @@ class Activity(Enum):
     RECOVERING = "recovering"  # the volume takes its content back from it
     BACKING_UP = "backing-up"
     RESTORING = "restoring"  # an image fills it, or is compared with it
+    BEING_FILLED = "being-filled"  # a spare gets all of it
+
+
+class Kept(Enum):
+    """Where a save's extents are."""
+
+    ON_A_MEDIUM = "on a medium"  # of its own
+    IN_THE_STORE = "in the store"  # which the volume's saves without fill share
 
 
 class Tie(Enum):
@@ -61,6 +71,13 @@ class Hold(Enum):
 
     NONE = "none"
     HELD = "held"
+
+
+class Store(Enum):
+    """Whether saves look up in a volume's legs what they lack."""
+
+    UNUSED = "unused"
+    USED = "used"  # it has saves without fill
 
 
 class Volume(Enum):
@@ -90,7 +107,7 @@ class Rule:
     next: str = ""
 
 
-State = Fill | Activity | Tie | Hold | Volume
+State = Fill | Activity | Kept | Tie | Hold | Store | Volume
 
 _DONE = Rule(Outcome.DONE)
 
@@ -109,6 +126,13 @@ _BROKEN = _no("is broken: an old extent could not be kept", "release it, and use
 _SOURCE = _busy("is being recovered from", _WAIT)
 _READ = _busy("is being written to a backup", _WAIT + ", or abort it")
 _IMAGE = _busy("is still being restored from its image", _WAIT + ", or abort it")
+_FILLED = _busy("is being filled", _WAIT + ", or abort it")
+_IS_WHOLE = _no("is whole already", "nothing has to be done: it needs nothing but its medium")
+_SHARED = _no("has no medium of its own", "fill it first")
+_LOOKED_UP = _no(
+    "has saves without fill, which look up in its legs what they lack",
+    "fill or release them first (status shows them)",
+)
 _SHOWN = _no("is shown to hosts", "unexport it first")
 _CLONED = _busy("has a clone that is still being copied", _WAIT + ", or delete the clone")
 _CLONES = _busy("is a clone that is still being copied", _WAIT)
@@ -123,14 +147,25 @@ _TAKES_AWAY = (Verb.SWAP, Verb.RESYNC, Verb.RELEASE, Verb.REPLACE)
 # Every pair of a state and a verb stands here; what a state says nothing of is done.
 _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
     Fill.FILLING: dict.fromkeys(
-        (Verb.SWAP, Verb.RESYNC, Verb.BACKUP, Verb.REPLACE, Verb.EXPORT, Verb.CLONE), _FILLS
+        (
+            Verb.SWAP,
+            Verb.RESYNC,
+            Verb.FILL,
+            Verb.BACKUP,
+            Verb.REPLACE,
+            Verb.EXPORT,
+            Verb.CLONE,
+        ),
+        _FILLS,
     ),
-    Fill.WHOLE: {},
+    Fill.UNFILLED: {},
+    Fill.WHOLE: {Verb.FILL: _IS_WHOLE},
     Fill.BROKEN: dict.fromkeys(
         (
             Verb.RECOVER,
             Verb.SWAP,
             Verb.RESYNC,
+            Verb.FILL,
             Verb.BACKUP,
             Verb.UNDO,
             Verb.EXPORT,
@@ -140,13 +175,14 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
         _BROKEN,
     ),
     Activity.IDLE: {},
-    Activity.RECOVERING: dict.fromkeys(_TAKES_AWAY, _SOURCE),
-    Activity.BACKING_UP: dict.fromkeys((*_TAKES_AWAY, Verb.BACKUP), _READ),
+    Activity.RECOVERING: dict.fromkeys((*_TAKES_AWAY, Verb.FILL), _SOURCE),
+    Activity.BACKING_UP: dict.fromkeys((*_TAKES_AWAY, Verb.FILL, Verb.BACKUP), _READ),
     Activity.RESTORING: dict.fromkeys(
         (
             *_TAKES_AWAY,
             Verb.DIFF,
             Verb.RECOVER,
+            Verb.FILL,
             Verb.BACKUP,
             Verb.UNDO,
             Verb.EXPORT,
@@ -155,10 +191,17 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
         ),
         _IMAGE,
     ),
+    Activity.BEING_FILLED: dict.fromkeys((*_TAKES_AWAY, Verb.FILL, Verb.BACKUP), _FILLED),
+    Kept.ON_A_MEDIUM: {},
+    Kept.IN_THE_STORE: dict.fromkeys(
+        (Verb.SWAP, Verb.RESYNC, Verb.REPLACE, Verb.EXPORT, Verb.CLONE), _SHARED
+    ),
     Tie.SHOWN: dict.fromkeys(_TAKES_AWAY, _SHOWN),
     Tie.CLONED: dict.fromkeys(_TAKES_AWAY, _CLONED),
     Hold.NONE: {},
     Hold.HELD: dict.fromkeys(_TAKES_AWAY, _HELD),
+    Store.UNUSED: {},
+    Store.USED: {Verb.SWAP: _LOOKED_UP},
     Volume.SETTLED: {},
     Volume.FILLING: {Verb.SWAP: _SAVES_FILL},
     Volume.RECOVERING: dict.fromkeys(
@@ -183,6 +226,7 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
             Verb.RECOVER,
             Verb.SWAP,
             Verb.RESYNC,
+            Verb.FILL,
             Verb.UNDO,
             Verb.REPLACE,
             Verb.LEG_ADD,
@@ -192,7 +236,15 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
         _DOWN,
     ),
 }
-ALL_STATES: tuple[State, ...] = (*Fill, *Activity, *Tie, *Hold, *Volume)
+ALL_STATES: tuple[State, ...] = (
+    *Fill,
+    *Activity,
+    *Kept,
+    *Tie,
+    *Hold,
+    *Store,
+    *Volume,
+)
 
 TABLE: dict[tuple[State, Verb], Rule] = {
     (state, verb): _EXCEPTIONS[state].get(verb, _DONE) for state in ALL_STATES for verb in Verb

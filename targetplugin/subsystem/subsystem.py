@@ -18,6 +18,7 @@ from targetplugin.subsystem.comeback import Comeback
 from targetplugin.subsystem.committed import Committed
 from targetplugin.subsystem.differentials import Differentials
 from targetplugin.subsystem.exports import Asked, Exports
+from targetplugin.subsystem.fills import Fills
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.groups import Groups
 from targetplugin.subsystem.holds import Holds
@@ -39,6 +40,7 @@ from targetplugin.subsystem.scrub import Scrub
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.shown import Shown
 from targetplugin.subsystem.start import Start
+from targetplugin.subsystem.stores import Stores
 from targetplugin.subsystem.swapped import Swapped
 from targetplugin.subsystem.taken_back import TakenBack
 from targetplugin.subsystem.together import Together
@@ -77,19 +79,20 @@ class Subsystem:
         self._settle = settle = Settle(floor)
         self._operations = operations = Operations(floor, views)
         self._pool = pool = Pool(floor, views)
-        self._holds = Holds(floor, views, operations)
+        self._stores = stores = Stores(floor, views, pool, settle)
+        self._holds = Holds(floor, views, operations, stores)
         self._volumes = Volumes(floor, views, pool, settle, self._holds)
         self._adopt = Adopt(floor, views, pool, settle, self._volumes)
         self._differentials = Differentials(floor, views)
         self._legs = Legs(floor, views, operations, pool, settle)
-        self._saves = Saves(floor, views, operations, settle)
+        self._saves = Saves(floor, views, operations, settle, stores)
         self._retain = Retain(floor, views, self._saves)
         superseded = self._saves.release_superseded
-        undo = Undo(floor, views, pool, settle)
-        self._points = Points(floor, views, operations, pool, settle, undo, superseded)
+        undo = Undo(floor, views, pool, settle, stores)
+        self._points = Points(floor, views, operations, pool, settle, undo, stores, superseded)
         self._groups = Groups(floor)
         self._together = Together(
-            floor, views, operations, settle, self._groups, self._points, self._saves
+            floor, views, operations, settle, self._groups, self._points, self._saves, stores
         )
         committed = Committed(floor, operations, settle, self._together)
         self._taken_back = TakenBack(
@@ -108,11 +111,14 @@ class Subsystem:
         self._registered = registered = Registered(floor, views)
         self._restores = Restores(floor, views, operations, pool, settle, runs, registered)
         self._backups = Backups(floor, views, operations, runs, registered)
+        self._fills = Fills(floor, views, operations, pool, settle, runs, stores)
         self._clones = Clones(floor, views, operations, pool, settle, self._volumes)
         self._scrub = Scrub(floor, views, operations)
         self._exports = Exports(floor, views)
         self._shown = Shown(floor, views, operations, self._exports)
-        self._transfers = Transfers(floor, views, operations, settle, self._lost, superseded)
+        self._transfers = Transfers(
+            floor, views, operations, settle, stores, self._lost, superseded
+        )
         self._start = Start(
             floor,
             operations,
@@ -121,7 +127,14 @@ class Subsystem:
             self._volumes,
             self._legs,
             Prepared(
-                floor, operations, settle, self._saves, self._legs, self._backups, self._restores
+                floor,
+                operations,
+                settle,
+                self._saves,
+                self._legs,
+                self._backups,
+                self._restores,
+                self._fills,
             ),
             self._transfers,
             self._exports,
@@ -129,6 +142,7 @@ class Subsystem:
             self._together,
             committed,
             self._shown,
+            stores,
         )
         self._hooks = Hooks(catalog, floor.journal)
         self._replace = Replace(floor, self._legs, self._tell)
@@ -465,7 +479,8 @@ class Subsystem:
         background, or onto an older save's medium, to which only what differs is copied.
 
         Args:
-            policy: "split" or "copy" instead of the volume's.
+            policy: "split" or "copy" instead of the volume's; or "sparse": without fill, in the store
+                that the volume's saves of this kind share, which is made with the first.
             onto: the free medium, or the leg, that is to be the save.
             replace: the older save, which ends with this one; its label stays where none is given.
         """
@@ -488,7 +503,7 @@ class Subsystem:
 
         Args:
             label: of each of the saves.
-            policy: "split" or "copy" instead of each volume's.
+            policy: "split", "copy" or "sparse" instead of each volume's.
             deadline_ms: for how long writes of any may be held for it at most, 1 to 5000; then it
                 is called off and nothing has changed. None: 500.
 
@@ -698,6 +713,25 @@ class Subsystem:
         ask = Ask("release", {"save": save}, door, request, preview)
         return self._saves.release(ask, save, force)
 
+    def fill(
+        self,
+        save: str,
+        *,
+        onto: str | None = None,
+        rate: int | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        preview: bool = False,
+    ) -> Shape:
+        """Makes a save without fill whole on a spare, beside the hosts; then it needs the store no more.
+
+        Args:
+            onto: the free medium to fill.
+            rate: bytes a second at most; see operation_rate.
+        """
+        ask = Ask("fill", {"save": save, "onto": onto}, door, request, preview)
+        return self._fills.fill(ask, save, onto, rate)
+
     def hold(
         self,
         save: str,
@@ -759,7 +793,7 @@ class Subsystem:
         return self._retain.retain(volume, rules, off, now, preview)
 
     def abort(self, op: int) -> Shape:
-        """Stops an operation. A restore's, save's or resync's medium is free then; a backup's image
+        """Stops an operation. A restore's, save's, fill's or resync's medium is free then; a backup's image
         is gone; what a scrub found is kept.
 
         One that is over stays as it is. A recover can't be aborted.
@@ -912,7 +946,7 @@ class Subsystem:
         return self._operations.all(volume, limit)
 
     def operation_rate(self, op: int, *, rate: int | None = None) -> Shape:
-        """Changes how many bytes a second a backup or restore that runs may move, each way.
+        """Changes how many bytes a second a backup, restore or fill that runs may move, each way.
 
         None: no limit. Returns the Operation.
         """

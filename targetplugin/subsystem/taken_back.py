@@ -185,7 +185,7 @@ class TakenBack:
         deadline: int,
     ) -> list[Any]:
         try:
-            onto = [undo.medium and self._floor.medium(undo.medium).spec() for undo in parts.undos]
+            onto = [self._undo.onto(undo) for undo in parts.undos]
         except Refused as refused:  # one went away since it was claimed
             return [refused for _ in found]
         members = [
@@ -195,7 +195,7 @@ class TakenBack:
                 source,
                 one.save.generation,
                 one.base,
-                medium or None,
+                medium,
                 undo.lacks,
             )
             for one, row, source, medium, undo in zip(

@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 from targetplugin.catalog import Operation, Volume
 from targetplugin.engine import CalledOff, SaveMember
 from targetplugin.errors import Reason, Refused
-from targetplugin.media.trailer import Role
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.groups import Groups
 from targetplugin.subsystem.operations import Ask, Operations, medium_failed
 from targetplugin.subsystem.points import Points
 from targetplugin.subsystem.saves import Saves
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
+from targetplugin.subsystem.stores import Stores
 from targetplugin.subsystem.views import Shape, Views, now
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class Together:
         groups: Groups,
         points: Points,
         saves: Saves,
+        stores: Stores,
     ) -> None:
         self._floor = floor
         self._views = views
@@ -52,6 +53,7 @@ class Together:
         self._groups = groups
         self._points = points
         self._saves = saves
+        self._stores = stores
 
     # --- save ------------------------------------------------------------------------------------
 
@@ -83,10 +85,9 @@ class Together:
                 whole, rows = self._operations.begin_group(ask, parts)
                 with self.undone(whole, rows):
                     for volume, row in zip(volumes, rows, strict=True):
-                        if row.prepared["kind"] == "copy":
-                            self._settle.claim(chosen[volume.uuid][1], Role.SAVE, volume, row.id)
+                        self._points.claim(row, volume)
             with self.undone(whole, rows):
-                results = self._fix(handles, rows, deadline)
+                results = self._fix(volumes, handles, rows, deadline)
             return self._settled(whole, rows, handles, results)
 
     def _check(self, volumes: list[Volume], label: str) -> list[int]:
@@ -116,20 +117,34 @@ class Together:
         ]
         return self.preview(ask, volumes, members)
 
-    def _fix(self, handles: list[int], rows: list[Operation], deadline: int) -> list[Any]:
+    def _fix(
+        self, volumes: list[Volume], handles: list[int], rows: list[Operation], deadline: int
+    ) -> list[Any]:
         """The engine's result for each. Raises Refused where nothing was saved."""
-        members = []
-        for handle, row in zip(handles, rows, strict=True):
-            medium = bytes.fromhex(row.prepared["medium"])
-            if row.prepared["kind"] == "split":
-                members.append(SaveMember(handle, row.id, leaving=(medium,)))
-            else:
-                spec = self._floor.medium(medium).spec()
-                members.append(SaveMember(handle, row.id, save=spec))
-        results = self._floor.engine.save_group(members, deadline)
+        results: list[Any] = []
+        try:
+            members = [
+                self._member(volume, handle, row)
+                for volume, handle, row in zip(volumes, handles, rows, strict=True)
+            ]
+            results = self._floor.engine.save_group(members, deadline)
+        finally:  # what was made for a save that was not
+            for place, (volume, handle) in enumerate(zip(volumes, handles, strict=True)):
+                if not results or isinstance(results[place], Refused):
+                    self._stores.let_go(volume, handle)
         if all(isinstance(result, Refused) for result in results):
             raise refused_by(rows, results)
         return results
+
+    def _member(self, volume: Volume, handle: int, row: Operation) -> SaveMember:
+        """What is asked of the engine for one volume. Raises Refused, OSError."""
+        medium = bytes.fromhex(row.prepared["medium"])
+        if row.prepared["kind"] == "split":
+            return SaveMember(handle, row.id, leaving=(medium,))
+        if row.prepared["kind"] == "sparse":
+            self._stores.begin(volume, handle, medium, row.id)
+            return SaveMember(handle, row.id, sparse=True)
+        return SaveMember(handle, row.id, save=self._floor.medium(medium).spec())
 
     def _settled(
         self, whole: Operation, rows: list[Operation], handles: list[int], results: list[Any]
@@ -184,7 +199,8 @@ class Together:
         """It had no effect: what was claimed is what it was, and its request can be asked again."""
         rows = [self._operations.row(row.id) for row in rows]  # they may have changed on the way
         for row in rows:
-            claimed = [row.prepared["medium"]] if row.prepared.get("kind") == "copy" else []
+            taken = row.prepared.get("kind") in ("copy", "sparse")
+            claimed = [row.prepared["medium"]] if taken else []
             claimed += [row.prepared["undo"]] if row.prepared.get("undo") else []
             for medium in claimed:
                 with left_to_the_next_start("the trailer of a medium that was claimed"):
@@ -328,7 +344,7 @@ def _prepared(volume: Volume, label: str, kind: str, medium: bytes) -> dict[str,
 
 
 def _total(volume: Volume, chosen: dict[bytes, tuple[str, bytes]]) -> int:
-    return 0 if chosen[volume.uuid][0] == "split" else volume.size
+    return volume.size if chosen[volume.uuid][0] == "copy" else 0
 
 
 def _unlabelled(row: Operation) -> Operation:

@@ -17,10 +17,12 @@ from targetplugin.subsystem.floor import Floor, Runtime
 from targetplugin.subsystem.operations import JOINING, Operations
 from targetplugin.subsystem.ports import Event
 from targetplugin.subsystem.settle import Settle
+from targetplugin.subsystem.stores import Stores
 from targetplugin.subsystem.undo import TAKES_BACK
 from targetplugin.subsystem.views import Views
 
 log = logging.getLogger(__name__)
+OF_THE_STORE = ("sparse_lost", "store_low", "store_broken")
 AGAIN = 2.0  # seconds until what the catalog could not take is offered to it again
 
 
@@ -40,6 +42,7 @@ class Transfers:
         views: Views,
         operations: Operations,
         settle: Settle,
+        stores: Stores,
         on_leg_lost: Callable[[], None],
         on_over: Callable[[Volume], None],
     ) -> None:
@@ -47,6 +50,7 @@ class Transfers:
         self._views = views
         self._operations = operations
         self._settle = settle
+        self._stores = stores
         self._on_leg_lost = on_leg_lost
         self._on_over = on_over
         self._queue: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
@@ -120,12 +124,16 @@ class Transfers:
                 "recover_failed": self._recover_failed,
             }.get(event.kind)
             name = self._floor.medium_name(event.medium) if event.medium else ""
-            if done is not None and event.medium is not None:
+            told = f"{event.kind.replace('_', ' ')} {name}".rstrip()
+            if event.kind in OF_THE_STORE:
+                told = self._stores.told(volume, event.volume, event.kind)
+                log.warning("%s: %s", volume.name, told)
+            elif done is not None and event.medium is not None:
                 done(runtime, volume, event.medium)
             self._note_events(runtime, volume)
             self._floor.journal.write(
                 event.kind,
-                f"{event.kind.replace('_', ' ')} {name}".rstrip(),
+                told,
                 door="engine",
                 who="",
                 volume=volume.name,
@@ -218,7 +226,9 @@ class Transfers:
         if self._floor.engine.status(runtime.handle)["recover"] is not None:
             return  # another has begun since, and its end ends both
         self.recover_is_over(volume)
-        self._detach(runtime, medium, unless_it_fills=True)
+        if self._floor.catalog.store_of(medium) is None:
+            self._detach(runtime, medium, unless_it_fills=True)
+        self._stores.settle(volume, runtime.handle)
         self._on_over(volume)
 
     def recover_is_over(self, volume: Volume) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from targetplugin.catalog import Operation, Save, Volume
 from targetplugin.catalog.saves import SLOTS
+from targetplugin.engine import SPARSE
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import NO_UUID, Role
 from targetplugin.subsystem.floor import Floor
@@ -17,6 +18,7 @@ from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Point
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.sizes import told
+from targetplugin.subsystem.stores import Stores
 from targetplugin.subsystem.views import Shape, Views
 
 TAKES_BACK = ("recover", "undo")  # the verbs that replace a volume's content and keep what it was
@@ -28,6 +30,7 @@ class UndoSave:
 
     Attributes:
         medium: None: none is taken, and `why` says why not.
+        sparse: it is one without fill, and the medium is the volume's store.
         replaces: the undo save of an earlier recover that the medium holds, and that ends with this one.
         lacks: what the medium lacks then of the present content; None: all.
     """
@@ -36,22 +39,26 @@ class UndoSave:
     replaces: Save | None = None
     lacks: bytes | None = None
     why: str = ""
+    sparse: bool = False
 
 
 class Undo:
     """See the module."""
 
-    def __init__(self, floor: Floor, views: Views, pool: Pool, settle: Settle) -> None:
+    def __init__(
+        self, floor: Floor, views: Views, pool: Pool, settle: Settle, stores: Stores
+    ) -> None:
         self._floor = floor
         self._views = views
         self._pool = pool
         self._settle = settle
+        self._stores = stores
 
     def choose(
         self, volume: Volume, source: Save, without: Collection[bytes | None] = ()
     ) -> UndoSave:
         """The spare that fits best; where there is none, the medium of an earlier recover's undo save,
-        which a newer one ends anyway. Hold the pool's lock.
+        which a newer one ends anyway; else the store, where the volume has one. Hold the pool's lock.
 
         Args:
             without: media that the same operation has taken already.
@@ -66,6 +73,8 @@ class Undo:
         for old in saves:
             if old.undo and old.generation != source.generation and self._is_idle(volume, old):
                 return UndoSave(old.media[0], old, self._lacks(volume, old))
+        if self._stores.is_ready(volume):
+            return UndoSave(self._floor.catalog.store_get(volume.uuid), sparse=True)
         return UndoSave(None, why=f"there is no free medium of {told(volume.size)} or more")
 
     def _lacks(self, volume: Volume, old: Save) -> bytes | None:
@@ -99,11 +108,13 @@ class Undo:
             **row.prepared,
             "undo": undo.medium.hex(),
             "undo_label": self._label(volume, row.prepared.get("group", row.id)),
+            "undo_kind": "sparse" if undo.sparse else "copy",
             "replaces": undo.replaces.generation if undo.replaces else 0,
         }
         row = self._floor.catalog.operation_set(row.id, prepared=prepared)
         try:
-            self._settle.claim(undo.medium, Role.SAVE, volume, row.id)
+            if not undo.sparse:
+                self._settle.claim(undo.medium, Role.SAVE, volume, row.id)
         except Refused as refused:
             return self.without(row, undo, refused.message)
         return row, undo
@@ -115,6 +126,10 @@ class Undo:
         if not row.prepared.get("undo"):
             return row, UndoSave(None)
         medium = bytes.fromhex(row.prepared["undo"])
+        if row.prepared.get("undo_kind") == "sparse":
+            if not self._stores.is_ready(volume):
+                return self._forgotten(row), UndoSave(None, why="its store is gone")
+            return self.claim(row, volume, UndoSave(medium, sparse=True))
         there = self._floor.media.get(medium)
         mine = (volume.uuid, NO_UUID)  # its own, or free since
         if there is None or there.trailer is None or there.trailer.volume not in mine:
@@ -137,9 +152,15 @@ class Undo:
         return row, UndoSave(None, why=why)
 
     def _forgotten(self, row: Operation) -> Operation:
-        given_up = ("undo", "undo_label", "replaces")
+        given_up = ("undo", "undo_label", "undo_kind", "replaces")
         prepared = {key: value for key, value in row.prepared.items() if key not in given_up}
         return self._floor.catalog.operation_set(row.id, prepared=prepared)
+
+    def onto(self, undo: UndoSave) -> Any:
+        """What the engine is given for it; None: nothing. Raises Refused where it went away."""
+        if undo.medium is None:
+            return None
+        return SPARSE if undo.sparse else self._floor.medium(undo.medium).spec()
 
     def recover(
         self, row: Operation, handle: int, source: Any, base: bytes, undo: UndoSave
@@ -148,7 +169,7 @@ class Undo:
         assert generation is not None
         if undo.medium is not None:
             try:
-                spec = self._floor.medium(undo.medium).spec()
+                spec = self.onto(undo)
                 point = self._floor.engine.recover(
                     handle, source, generation, base, row.id, undo=spec, lacks=undo.lacks
                 )

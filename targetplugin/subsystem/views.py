@@ -15,11 +15,12 @@ from targetplugin.media.trailer import Role
 from targetplugin.subsystem import extents
 from targetplugin.subsystem.floor import save_name
 from targetplugin.subsystem.standing import Standing
+from targetplugin.subsystem.states import Activity
 
 BLOCK_SIZE = 512
 REPLACE_AFTER = 300  # seconds in which a leg that was lost may come back
 LEAST_PROGRESS = 0.01  # below it nobody knows how long it takes
-IMAGES = ("restore", "backup")  # verbs that work on images, outside the engine
+BESIDE = ("restore", "backup", "fill")  # verbs of which the engine counts nothing
 LEFT_OVER = "left over"  # how the use begins of a medium that another catalog knew
 Shape = dict[str, Any]
 
@@ -48,7 +49,7 @@ class Views(Standing):
             progress, copied = self._progress_of_all(row)
         size = row.prepared.get("extent_size", 0)
         bytes_copied = copied * size
-        if row.verb in IMAGES:  # they count no extents
+        if row.verb in BESIDE:  # they count no extents
             bytes_copied = row.bytes_copied
             if row.state == "running":
                 bytes_copied = int(progress * row.bytes_total)
@@ -108,7 +109,7 @@ class Views(Standing):
             return None
         if row.verb == "scrub":
             return round(row.bytes_total * (1 - progress) / int(row.prepared["rate"]), 1)
-        if row.verb in IMAGES and row.volume is not None:
+        if row.verb in BESIDE and row.volume is not None:
             left = self._floor.runtime(row.volume).left.get(row.id)
             seconds = left() if left else None
             return None if seconds is None else round(seconds, 1)
@@ -119,9 +120,10 @@ class Views(Standing):
     # --- saves -------------------------------------------------------------------------------
 
     def save(self, volume: Volume, save: Save) -> Shape:
-        """name, volume, generation, label, created, fill, activity, media, percent, changes since
-        it, origin, slot, the operation that it undoes, export, clones that are being copied from it,
-        held_until.
+        """name, volume, generation, label, created, fill, activity, media (of one without fill the
+        store), kept_bytes: what it has there (None: it is on a medium of its own), percent, changes
+        since it, origin, slot, the operation that it undoes, export, clones that are being copied
+        from it, held_until.
         """
         status = self._floor.status(volume)
         percent = 100.0
@@ -130,9 +132,14 @@ class Views(Standing):
             for uuid in save.media:
                 if status and uuid in status["saves"]:
                     percent = 100 * status["saves"][uuid]["has"] / status["extents"]
-            progress = self.activity_progress(volume, save) if save.origin == "image" else None
+            comes = save.origin == "image" or self.activity(volume, save) is Activity.BEING_FILLED
+            progress = self.activity_progress(volume, save) if comes else None
             percent = percent if progress is None else 100 * progress
         bits = self.changed_since(volume, save)
+        media = [self._floor.medium_name(uuid) for uuid in save.media]
+        store = self._floor.catalog.store_get(volume.uuid)
+        if save.sparse and store is not None:
+            media = [self._floor.medium_name(store)]
         shown = self._floor.catalog.shown_get(volume.uuid, save.generation)
         return {
             "name": save_name(volume, save),
@@ -142,7 +149,8 @@ class Views(Standing):
             "created": save.created,
             "fill": save.fill,
             "activity": self.activity(volume, save).value,
-            "media": [self._floor.medium_name(uuid) for uuid in save.media],
+            "media": media,
+            "kept_bytes": self._kept_bytes(volume, save, status),
             "percent": round(percent, 2),
             "changed_extents": maps.count(bits),
             "changed_bytes": extents.byte_count(bits, volume.extent_size, volume.size),
@@ -154,7 +162,30 @@ class Views(Standing):
             "held_until": self.held_until(save),
         }
 
+    def _kept_bytes(
+        self, volume: Volume, save: Save, status: Mapping[str, Any] | None
+    ) -> int | None:
+        if not save.sparse:
+            return None
+        store = status.get("store") if status else None
+        seen = store["saves"].get(save.generation) if store else None
+        return seen["extents"] * volume.extent_size if seen else 0
+
     # --- volumes -----------------------------------------------------------------------------
+
+    def store_shape(self, volume: Volume, status: Mapping[str, Any] | None) -> Shape | None:
+        """medium, state, size and used, in bytes, of what its saves without fill share."""
+        uuid = self._floor.catalog.store_get(volume.uuid)
+        if uuid is None:
+            return None
+        seen = status.get("store") if status else None
+        there = self._floor.is_there(uuid)
+        return {
+            "medium": self._floor.medium_name(uuid),
+            "state": seen["state"] if seen else "unknown" if there else "missing",
+            "size": seen["slots"] * volume.extent_size if seen else 0,
+            "used": seen["used"] * volume.extent_size if seen else 0,
+        }
 
     def legs(self, volume: Volume, status: Mapping[str, Any] | None) -> list[Shape]:
         """medium, state, missed_extents of each, and whether it does not answer."""
@@ -178,7 +209,7 @@ class Views(Standing):
         return found
 
     def volume(self, volume: Volume) -> Shape:
-        """name, id, naa, sizes, generation, parent, state, rights, policies, legs, saves, operation,
+        """name, id, naa, sizes, generation, parent, state, rights, policies, legs, store, saves, operation,
         export, clone_of: the save that it was made of, retention.
         """
         status = self._floor.status(volume)
@@ -213,6 +244,7 @@ class Views(Standing):
             "replace_failed": bool(volume.details.get("replace_failed")),
             "replace_after": volume.details.get("replace_after", REPLACE_AFTER),
             "legs": legs,
+            "store": self.store_shape(volume, status),
             "saves": [self.save(volume, s) for s in self._floor.catalog.saves(volume.uuid)],
             "changed_extents": status["changed"] if status else 0,
             "operation": running,
@@ -246,12 +278,17 @@ class Views(Standing):
 
     def use(self, uuid: bytes) -> str:
         """What a medium is there for: "leg of ledger", "save ledger@3", "restored image of ledger",
-        "".
+        "store of ledger", "".
         """
         catalog = self._floor.catalog
         for volume in catalog.volumes():
             if any(leg.medium == uuid for leg in catalog.legs(volume.uuid)):
                 return f"leg of {volume.name}"
+            if catalog.store_get(volume.uuid) == uuid:
+                return f"store of {volume.name}"
+        filling = self.being_filled(uuid)
+        if filling is not None:
+            return f"save {filling.volume_name}@{filling.save}"
         save = catalog.save_on(uuid)
         if save is None:
             return self._left_over(uuid)

@@ -224,6 +224,8 @@ class Volumes:
             media = [leg.medium for leg in self._floor.catalog.legs(volume.uuid)]
             for save in self._floor.catalog.saves(volume.uuid):
                 media += save.media
+            if (store := self._floor.catalog.store_get(volume.uuid)) is not None:
+                media.append(store)
             self._floor.check_over(media)
             if preview:
                 return shape

@@ -12,7 +12,8 @@ from typing import Any
 from targetplugin.catalog import Catalog
 from targetplugin.subsystem import Subsystem
 from targetplugin.subsystem.floor import Floor
-from tests.unit.fake_engine import FakeEngine, PowerCut, buffered_read
+from tests.unit.fake_engine import PowerCut, buffered_read
+from tests.unit.fake_store import Store, StoreEngine
 
 MIB = 1 << 20
 EXTENT = 65536
@@ -25,7 +26,8 @@ class House:
         self.folder = folder
         self.kernel = kernel
         self.rings = rings
-        self.engine: FakeEngine
+        self.engine: StoreEngine
+        self.stores: dict[bytes, Store] = {}  # they outlive the daemon
         self.boot()
 
     def boot(self) -> None:
@@ -33,8 +35,8 @@ class House:
         self.subsystem = Subsystem(self.catalog, self._make_engine, self.kernel, self.rings)
         self.subsystem.start()
 
-    def _make_engine(self, on_event: Any) -> FakeEngine:
-        self.engine = FakeEngine(on_event)
+    def _make_engine(self, on_event: Any) -> StoreEngine:
+        self.engine = StoreEngine(on_event, self.stores)
         return self.engine
 
     @property
