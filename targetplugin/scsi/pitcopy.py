@@ -92,7 +92,7 @@ VOLUME_STATES = ("serving", "degraded", "recovering", "down", "cloning")
 LEG_STATES = ("in_sync", "syncing", "stale", "missing", "failed")
 FILLS = ("unfilled", "filling", "whole", "broken")
 UNDO_SAVE = 0x80  # bit beside the fill
-ACTIVITIES = ("idle", "recovering", "resyncing", "backing-up", "restoring")
+ACTIVITIES = ("idle", "recovering", "resyncing", "backing-up", "restoring", "being-filled")
 OPERATION_STATES = ("prepared", "running", "done", "failed", "aborted")
 VERBS = (
     "save",
@@ -109,6 +109,7 @@ VERBS = (
     "leg remove",
     "replace leg",
     "scrub",
+    "fill",
 )
 
 

@@ -68,6 +68,7 @@ def _status(session: Session, args: argparse.Namespace) -> None:
             results.volumes(volumes)
             results.legs(volumes)
             results.saves([save for one in volumes for save in one["saves"]])
+            results.stores(volumes)
             results.exports(results.exports_of(volumes))
             results.groups(result["groups"])
             results.media(result["media"])

@@ -197,6 +197,7 @@ def uses(save: Fields) -> str:
 def saves(found: Sequence[Fields]) -> None:
     heads = ["save", "label", "taken", "fill", "%", "in use for", "changed since", "medium", "from"]
     heads += ["held until"] if any(save.get("held_until") for save in found) else []
+    heads += ["kept"] if any(save.get("kept_bytes") is not None for save in found) else []
     rows = [
         [
             save["name"],
@@ -208,11 +209,29 @@ def saves(found: Sequence[Fields]) -> None:
             format_size(save.get("changed_bytes")),
             ", ".join(save["media"]),
             f"undo of {save['undo']}" if save.get("undo") else save.get("origin"),
-            when(save.get("held_until")),
-        ][: len(heads)]
+            *[when(save.get("held_until"))] * ("held until" in heads),
+            *[format_size(save.get("kept_bytes"))] * ("kept" in heads),
+        ]
         for save in found
     ]
     draw("Saves", heads, rows)
+
+
+def stores(found: Sequence[Fields]) -> None:
+    """What volumes' saves without fill share."""
+    heads = ("volume", "medium", "state", "size", "used")
+    rows = [
+        [
+            one["name"],
+            store["medium"],
+            store["state"],
+            format_size(store["size"]),
+            format_size(store["used"]),
+        ]
+        for one in found
+        if (store := one.get("store"))
+    ]
+    draw("Stores of saves without fill", heads, rows)
 
 
 def media(found: Sequence[Fields]) -> None:
@@ -334,4 +353,5 @@ def volume_in_full(one: Fields) -> None:
     say("")
     legs([one])
     saves(one["saves"])
+    stores([one])
     exports(exports_of([one]))

@@ -676,6 +676,20 @@ def test_after_waiting_the_save_is_told_as_it_is_then(run: Run, fake: FakeSubsys
     assert json.loads(done.stdout)["save"] == a_save()
 
 
+def test_status_shows_what_saves_without_fill_share(run: Run, fake: FakeSubsystem) -> None:
+    assert "Stores" not in run("status").stdout
+    assert "KEPT" not in run("status").stdout
+    store = {"medium": "virtio-media-d", "state": "ready", "size": 1 << 30, "used": 3 << 20}
+    save = a_save(fill="unfilled", percent=0.0, media=["virtio-media-d"], kept_bytes=1 << 20)
+    fake.answers["status"]["volumes"] = [a_volume(saves=[a_save(), save], store=store)]
+    told = run("status").stdout
+    assert "ledger  virtio-media-d  ready  1 GiB  3 MiB" in told
+    assert "KEPT" in told
+    assert "unfilled" in told
+    fake.answers["volume_show"] = fake.answers["status"]["volumes"][0]
+    assert "Stores of saves without fill" in run("volume", "show", "ledger").stdout
+
+
 def test_what_had_ended_is_not_told_as_stopped(run: Run, fake: FakeSubsystem) -> None:
     fake.answers["abort"] = {"operation": an_operation(state="done")}
     assert "had ended already: it is done" in run("abort", "12").stdout
