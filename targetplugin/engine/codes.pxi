@@ -2,6 +2,8 @@
 
 cdef const char *RECORD_MAGIC = b"TPLGVOL1"
 cdef const char *SLOT_MAGIC = b"TPM1"
+cdef const char *HEAD_MAGIC = b"TPLGSTO1"
+cdef const char *PAGE_MAGIC = b"TPE1"
 
 cdef enum:
     SLOT_WORDS = 508  # 4 KiB less 32 bytes of header
@@ -28,6 +30,7 @@ cdef enum:
     ROLE_LEG = 1
     ROLE_SAVE = 2
     ROLE_SOURCE = 3
+    ROLE_STORE = 4
 
 cdef enum:
     LEG_IN_SYNC = 1
@@ -36,6 +39,8 @@ cdef enum:
     SAVE_FILLING = 1
     SAVE_WHOLE = 2
     SAVE_BROKEN = 3
+    STORE_READY = 4  # in a record among the states of saves, as the next is
+    STORE_LOST = 5
     SYNC_NO = 0
     SYNC_COPYING = 1
     SYNC_ENDING = 2
@@ -55,6 +60,12 @@ cdef enum:
     TASK_CLEAN = 11
     TASK_BOOT = 12
     TASK_COMPARE = 13
+    TASK_KEEP = 14  # copies what is overwritten to the store
+    TASK_EXTEND = 15
+    TASK_STORE = 16
+    TASK_FORGET = 17
+    TASK_LOOK = 18
+    TASK_HOLD = 19
 
 cdef enum:
     STEP_BEGIN = 0
@@ -74,6 +85,7 @@ cdef enum:
     STEP_REVERTED = 14
     STEP_TOLD = 15
     STEP_HELD = 16
+    STEP_TOLD_STORE = 17
 
 cdef enum:
     Q_NONE = 0
@@ -88,6 +100,8 @@ cdef enum:
     Q_TASK = 9  # until tasks are free
     Q_DRAIN = 10
     Q_POINT = 11  # a point that waits for others
+    Q_HEAD = 12
+    Q_ROOM = 13  # until the store has room
 
 cdef enum:
     FLAG_FAILED = 2
@@ -107,10 +121,26 @@ cdef enum:
     COUNT_SYNCED = 6
     COUNT_FILLED = 7
 
+cdef enum:
+    PAGE_ENTRIES = 508  # 4 KiB less 32 bytes of header
+    PAGES = 2  # copies of a page, at the begin of its group
+    NO_SLOT = -1
+    NO_EXTENT = 0xFFFFFFFF
+    MAX_SPARSE = 255
+    SPARSE_HELD = 1
+    SPARSE_BROKEN = 2
+    SPARSE_FORGET = 0  # changes of a save
+    SPARSE_HOLD = 1
+    SPARSE_UNHOLD = 2
+    HEAD_UNKNOWN = 0xFFFFFFFF
+    FEATURE_STORE = 1
+    SWEEP_AT_ONCE = 65536
+
 cdef uint64_t TAG_TASK = <uint64_t>1 << 56
 cdef uint64_t TAG_RECORD = <uint64_t>2 << 56
 cdef uint64_t TAG_SLOT = <uint64_t>3 << 56
 cdef uint64_t TAG_FLUSH = <uint64_t>4 << 56
+cdef uint64_t TAG_HEAD = <uint64_t>5 << 56
 cdef uint32_t NO_REQUEST = 0xFFFFFFFF
 
 

@@ -46,7 +46,7 @@ cdef void read_advance(Core c, task_t *t) noexcept nogil:
     for i in range(c.media_end):
         if (failed >> i) & 1:
             t.tried |= <uint32_t>1 << i
-            if c.media[i].role == ROLE_SAVE or c.media[i].role == ROLE_SOURCE:
+            if c.media[i].role in (ROLE_SAVE, ROLE_SOURCE, ROLE_STORE):
                 host_end(c, t, STATUS_READ_ERROR)
                 return
             leg_fail(c, i)
@@ -59,8 +59,7 @@ cdef void read_advance(Core c, task_t *t) noexcept nogil:
 cdef void read_issue(Core c, task_t *t) noexcept nogil:
     cdef int leg = leg_least_busy(c, t.tried)
     cdef uint64_t at, end, run, extent
-    cdef bint here, there
-    cdef uint8_t medium
+    cdef bint here
     t.failed = 0
     t.step = STEP_DONE
     if leg < 0:
@@ -81,13 +80,24 @@ cdef void read_issue(Core c, task_t *t) noexcept nogil:
         run <<= c.extent_shift
         if run > end:
             run = end
-        if here and c.recover_source >= MAX_MEDIA:
+        if not here:
+            emit_io(c, t, ACT_READ, <uint8_t>leg, at, run - at, BUFFER_HOST, t.number, at - t.offset, 0)
+        elif not recover_read(c, t, at, run - at, BUFFER_HOST, t.number, at - t.offset):
             t.failed = 0
             host_fail_unissued(c, t)
             return
-        medium = c.recover_source if here else <uint8_t>leg
-        emit_io(c, t, ACT_READ, medium, at, run - at, BUFFER_HOST, t.number, at - t.offset, 0)
         at = run
+
+
+cdef bint recover_read(Core c, task_t *t, uint64_t offset, uint64_t length, uint8_t buffer, uint32_t number,
+                       uint64_t buffer_offset) noexcept nogil:
+    """Reads what is pending from where the recover finds it. False, with nothing asked for, where it can't be had."""
+    if c.recover_source >= MAX_MEDIA:
+        return False
+    if c.recover_source == c.store:
+        return store_read(c, t, c.recover_generation, offset, length, NO_SLOT, buffer, number, buffer_offset)
+    emit_io(c, t, ACT_READ, c.recover_source, offset, length, buffer, number, buffer_offset, 0)
+    return True
 
 
 cdef void host_fail_unissued(Core c, task_t *t) noexcept nogil:
@@ -106,6 +116,8 @@ cdef bint copies_needed(Core c, uint64_t offset, uint64_t length, bint recover_t
     cdef uint64_t last = extent_of(c, offset + length - 1)
     cdef uint32_t i
     if recover_too and c.recovering and map_next(&c.pending, first, True) <= last:
+        return True
+    if c.sparse_newest and map_next(&c.media[c.store].map, first, False) <= last:
         return True
     for i in range(c.media_end):
         if c.media[i].role == ROLE_SAVE and c.media[i].state == SAVE_FILLING and c.media[i].used:
@@ -136,7 +148,7 @@ cdef void write_advance(Core c, task_t *t) noexcept nogil:
             ready(c, t)
             return
         # A save that broke for want of a copy is recorded as broken before this goes out.
-        if wait_record(c, t, c.guard_record, STEP_LOCKED):
+        if wait_record(c, t, c.guard_record, STEP_LOCKED) or wait_lost(c, t, STEP_LOCKED):
             return
         entered = log_enter(c, t)
         if entered == 2:

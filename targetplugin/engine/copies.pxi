@@ -88,6 +88,8 @@ cdef bint copies_spawn(Core c, task_t *t, bint recover_too) noexcept nogil:
         if c.media[i].used and c.media[i].role == ROLE_SAVE and c.media[i].state == SAVE_FILLING:
             if not copies_spawn_one(c, TASK_FILL, <uint8_t>i, &c.media[i].map, False, first, last):
                 return False
+    if c.sparse_newest and not copies_spawn_one(c, TASK_KEEP, c.store, &c.media[c.store].map, False, first, last):
+        return False
     if recover_too and c.recovering:
         return copies_spawn_one(c, TASK_RECOVER, c.recover_source, &c.pending, True, first, last)
     return True
@@ -139,7 +141,8 @@ cdef void copy_advance(Core c, task_t *t) noexcept nogil:
         return
     if t.step == STEP_LOCKED:
         if t.kind == TASK_RECOVER and copies_needed(c, t.offset, t.length, False):
-            # Rule 8: copiers obey copy before write like hosts.
+            # Rule 8: copiers obey copy before write like hosts. What those need that copy meanwhile, it has not.
+            buffer_free(c, t)
             unlock(c, t)
             t.step = STEP_BEGIN
             if copies_spawn(c, t, False):
@@ -152,7 +155,7 @@ cdef void copy_advance(Core c, task_t *t) noexcept nogil:
             if t.status:
                 copy_fail(c, t)
                 return
-            if wait_record(c, t, c.guard_record, STEP_LOCKED):
+            if wait_record(c, t, c.guard_record, STEP_LOCKED) or wait_lost(c, t, STEP_LOCKED):
                 return
         if not copy_part(c, t):
             copy_end(c, t)
@@ -163,16 +166,18 @@ cdef void copy_advance(Core c, task_t *t) noexcept nogil:
                 return
             t.buffer = <uint8_t>__builtin_ctz(c.buffers_free)
             c.buffers_free &= ~(<uint32_t>1 << t.buffer)
+        t.failed = 0
+        t.step = STEP_READ
         if t.kind == TASK_RECOVER:
-            source = c.recover_source
-        else:
-            source = leg_least_busy(c, t.tried)
-        if source < 0 or source >= MAX_MEDIA:
+            t.source = c.recover_source
+            if not recover_read(c, t, t.part, t.part_length, BUFFER_COPY, t.buffer, 0):
+                copy_fail(c, t)
+            return
+        source = leg_least_busy(c, t.tried)
+        if source < 0:
             copy_fail(c, t)
             return
         t.source = <uint8_t>source
-        t.failed = 0
-        t.step = STEP_READ
         emit_io(c, t, ACT_READ, t.source, t.part, t.part_length, BUFFER_COPY, t.buffer, 0, 0)
         return
     if t.kind != TASK_RECOVER and not copy_alive(c, t):
@@ -246,6 +251,7 @@ cdef void copy_advance(Core c, task_t *t) noexcept nogil:
                     map_set(&c.pending, extent)
             copy_fail(c, t)
             return
+        store_leave(c, t)
         t.step = STEP_LOCKED
         ready(c, t)
 

@@ -34,6 +34,7 @@ cdef enum:
     ACT_ANSWER = 5  # a host command is over
     ACT_DONE = 6  # a request from above is over
     ACT_EVENT = 7  # something that those above want to know
+    ACT_GIVE = 9  # `length` bytes of copy buffer `number` are for whoever asked the request `copy`; complete() is owed
     ACT_COMPARE = 8  # `length` bytes of copy buffers `number` and `copy`, from `buffer_offset` on; complete() is owed: 0 if
     # they are equal, else the place of a byte that differs, counted from 1, with none in an extent before
 
@@ -59,6 +60,9 @@ cdef enum:
     EVENT_DRAINED = 9  # those that were under way are over
     EVENT_READY = 10  # a point that waits for others may hold hosts now
     EVENT_HELD = 11  # and now it may be switched
+    EVENT_SPARSE_LOST = 12  # saves without fill are broken: the store was full
+    EVENT_STORE_LOW = 13  # four fifths of it are taken
+    EVENT_STORE_BROKEN = 14  # with all its saves
 
 ctypedef struct action_t:
     uint8_t kind  # ACT_*
@@ -142,6 +146,8 @@ ctypedef struct task_t:
     uint8_t background
     uint8_t logged
     uint8_t wide  # of a host's write: it may take extents out of a recover's map by itself
+    uint8_t reads_store  # 1 and the epoch in which it began to
+    uint16_t slots_held  # of a copy to the store: slots that wait for their entries
     int32_t status
     uint32_t number  # host tag, or request
     uint32_t waiting  # I/O under way
@@ -170,6 +176,20 @@ ctypedef struct list_t:
     int32_t first
     int32_t last
     uint32_t count
+
+# What a slot of the store holds: an extent as it was when the newest save without fill was the one of generation `tag`.
+ctypedef struct entry_t:
+    uint32_t extent
+    uint32_t tag  # 0: none
+    int32_t next  # of its bucket, or NO_SLOT
+
+# A save without fill: its content is what entries have, else what legs have.
+ctypedef struct sparse_t:
+    uint32_t generation
+    uint8_t flags  # SPARSE_*
+    uint8_t leaving  # it is released when a head without it is durable
+    uint32_t entries  # with its tag
+    uint64_t lost  # the head that says that it is broken: till then its entries are needed
 
 ctypedef struct region_t:
     uint32_t region
@@ -202,6 +222,9 @@ cdef class Core:
     cdef int drop(self, uint32_t request, uint32_t medium) noexcept nogil
     cdef int checkpoint(self, uint32_t request, int close) noexcept nogil
     cdef int compare(self, uint32_t request, uint64_t offset, uint64_t length) noexcept nogil
+    cdef int store_add(self, uint32_t request, uint32_t medium, uint64_t op) noexcept nogil
+    cdef int sparse_change(self, uint32_t request, uint32_t generation, int change) noexcept nogil
+    cdef int look(self, uint32_t request, uint32_t generation, uint64_t offset, uint64_t length) noexcept nogil
     # A medium does not answer: it counts as failed, and all its requests are to be completed with an error. False where
     # nothing can stand in for it: then it is to be waited for.
     cdef int give_up(self, uint32_t medium) noexcept nogil
@@ -283,6 +306,41 @@ cdef class Core:
     cdef uint32_t compared_with
     cdef uint32_t unreadable  # legs that could not be read in it
     cdef uint64_t joins  # attempts to end bringing a leg in
+    # the store of saves without fill
+    cdef uint8_t store  # its medium, or NO_BUFFER
+    cdef public uint32_t store_page  # entries of a page; fewer than PAGE_ENTRIES in models only
+    cdef uint64_t store_nonce  # marks pages as this store's, whatever the medium held before
+    cdef uint32_t store_slots  # that there is room for
+    cdef uint32_t store_ready  # of these: in groups that the head knows
+    cdef uint32_t store_limit  # as many as the medium took: it may be a file on a full file system
+    cdef uint32_t store_used
+    cdef uint32_t store_hint  # where to look for a free slot
+    cdef uint8_t store_warned
+    cdef uint32_t buffer_slots[8][256]  # of a copy buffer that is on its way to the store: slots of its extents
+    cdef entry_t *entries
+    cdef uint32_t entries_room
+    cdef int32_t *buckets
+    cdef uint32_t bucket_count  # a power of two
+    cdef uint8_t *page_dirty
+    cdef uint32_t *page_sequence
+    cdef sparse_t sparse[255]
+    cdef uint32_t sparse_count
+    cdef uint32_t sparse_newest  # generation of the newest that is not broken; 0: none
+    cdef uint8_t extending
+    cdef uint32_t sweep_at  # the entry that is looked at next; NO_SLOT: no sweep
+    cdef uint8_t sweep_again
+    cdef uint8_t sweep_dead  # some wait for their readers
+    cdef uint8_t store_epoch
+    cdef uint32_t store_readers[2]  # tasks that read from it, by the epoch in which they began
+    cdef uint8_t *head_buffer  # the head, and both copies of an empty page
+    cdef uint32_t head_groups
+    cdef uint64_t head_started
+    cdef uint64_t head_done
+    cdef uint64_t head_wanted
+    cdef uint64_t head_guard  # what hosts' writes wait for: saves that were lost
+    cdef uint8_t head_waiting
+    cdef uint32_t head_extra  # a generation that is a save as soon as it is frozen
+    cdef uint32_t head_told  # of the last head that was asked for
     # rounds
     cdef uint8_t *slot_memory
     cdef uint32_t slot_free

@@ -16,6 +16,7 @@ class Core:
     copy_active: int
     background_active: int
     copying: bool
+    store_page: int
     paused: bool
     view: bool
     def __init__(self, uuid: bytes, size: int, extent_shift: int) -> None: ...

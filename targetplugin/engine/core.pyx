@@ -8,10 +8,10 @@ here, once, and are named by number where they are kept; docs/explanation.md lis
 
 from libc.errno cimport EAGAIN, EBUSY, EINVAL, EIO, ENOENT, ENOMEM, ENOSPC, ERANGE
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport abort, calloc, free
+from libc.stdlib cimport abort, calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from targetplugin.engine.record import LegRecord, LegState, Record, SaveRecord, SaveState
+from targetplugin.engine.record import LegRecord, LegState, Record, SaveRecord, SaveState, StoreRecord, StoreState
 from targetplugin.errors import Reason, Refused
 
 cdef extern from "zlib.h" nogil:
@@ -35,13 +35,18 @@ include "tasks.pxi"
 include "log.pxi"
 include "record.pxi"
 include "rounds.pxi"
+include "store.pxi"
+include "head.pxi"
 include "commands.pxi"
 include "overwrite.pxi"
 include "copies.pxi"
+include "keep.pxi"
+include "look.pxi"
 include "compare.pxi"
 include "points.pxi"
 include "held.pxi"
 include "start.pxi"
+include "reload.pxi"
 
 
 cdef void advance(Core c, task_t *t) noexcept nogil:
@@ -68,6 +73,18 @@ cdef void advance(Core c, task_t *t) noexcept nogil:
         boot_advance(c, t)
     elif t.kind == TASK_COMPARE:
         compare_advance(c, t)
+    elif t.kind == TASK_KEEP:
+        keep_advance(c, t)
+    elif t.kind == TASK_EXTEND:
+        extend_advance(c, t)
+    elif t.kind == TASK_STORE:
+        store_advance(c, t)
+    elif t.kind == TASK_FORGET:
+        forget_advance(c, t)
+    elif t.kind == TASK_HOLD:
+        hold_advance(c, t)
+    elif t.kind == TASK_LOOK:
+        look_advance(c, t)
 
 
 cdef class Core:
@@ -99,6 +116,7 @@ cdef class Core:
         if (self.tasks == NULL or self.actions == NULL or self.regions == NULL or self.region_index == NULL
                 or posix_memalign(<void **>&self.record_buffer, SLOT_BYTES, SLOT_BYTES)
                 or posix_memalign(<void **>&self.slot_memory, SLOT_BYTES, SLOT_BYTES * MAX_SLOT_BUFFERS)
+                or posix_memalign(<void **>&self.head_buffer, SLOT_BYTES, SLOT_BYTES * (1 + PAGES))
                 or map_make(&self.live, self.extents, AREA_LIVE_ODD, 1)
                 or map_make(&self.missed, self.extents, AREA_MISSED, 0)
                 or map_make(&self.pending, self.extents, AREA_PENDING, 0)):
@@ -117,6 +135,9 @@ cdef class Core:
         self.point_task = -1
         self.point_save = NO_BUFFER
         self.recover_source = NO_BUFFER
+        self.store = NO_BUFFER
+        self.store_page = PAGE_ENTRIES
+        self.sweep_at = <uint32_t>NO_SLOT
         self.copies_allowed = COPIES_ALLOWED
         self.booting = 1
 
@@ -134,6 +155,8 @@ cdef class Core:
         free(self.region_index)
         free(self.record_buffer)
         free(self.slot_memory)
+        free(self.head_buffer)
+        store_free(self)
 
     # --- for the executor -----------------------------------------------------------------------
 
@@ -181,6 +204,8 @@ cdef class Core:
             record_written(self, medium, result)
         elif kind == TAG_SLOT:
             slot_written(self, (tag >> 8) & 0xFF, medium, result)
+        elif kind == TAG_HEAD:
+            head_written(self, result)
         else:
             flushed(self, medium, result)
 
@@ -195,6 +220,8 @@ cdef class Core:
             more = False
             if self.record_wanted > self.record_started and not self.record_waiting:
                 record_start(self)
+                more = True
+            if store_go_on(self):
                 more = True
             if round_start(self):
                 more = True
@@ -212,7 +239,7 @@ cdef class Core:
 
     cdef int medium_add(self, const medium_spec_t *spec) noexcept nogil:
         cdef int i = self.find(spec.uuid)
-        if <uint64_t>spec.map_slots * SLOT_BITS < self.extents or spec.data_size < self.size:
+        if spec.map_slots and not medium_fits(self, spec):
             return -ENOSPC
         if i >= 0:
             if self.media[i].present:
@@ -242,10 +269,10 @@ cdef class Core:
         cdef task_t *t
         if kind == POINT_COPY:
             save = source
-        error = -EINVAL if self.view else point_check(self, kind, mask, source, save)
+        error = -EINVAL if self.view else point_check(self, kind, mask, source, source_generation, save)
         if error:
             return error
-        if save < MAX_MEDIA:
+        if save < MAX_MEDIA and save != self.store:
             map_free(&self.media[save].map)
             if map_make(&self.media[save].map, self.extents, AREA_HAS, self.generation):
                 return -ENOMEM
@@ -261,7 +288,7 @@ cdef class Core:
         self.point_base = base
         self.point_op = op
         self.point_save = save
-        self.point_lacks = lacks if save < MAX_MEDIA else NULL
+        self.point_lacks = lacks if save < MAX_MEDIA and save != self.store else NULL
         self.point_failed = 0
         self.point_waits = 1 if waits else 0
         self.point_may_pause = self.point_switched = self.point_cancelled = 0
@@ -287,6 +314,8 @@ cdef class Core:
         if self.view or medium >= MAX_MEDIA or not self.media[medium].used:
             return -EINVAL
         m = &self.media[medium]
+        if not medium_fits(self, &m.spec):
+            return -ENOSPC
         if not m.spec.record_offset:
             return -EINVAL  # a name in a record: where things lie on it is known when it is attached
         for i in range(MAX_MEDIA):
@@ -330,6 +359,8 @@ cdef class Core:
         if self.point_task >= 0 or self.booting:
             return -EBUSY
         if self.recovering and medium == self.recover_source:
+            return -EBUSY
+        if medium == self.store and (sparse_any(self) or m.role != ROLE_STORE):
             return -EBUSY
         if m.role == ROLE_LEG and m.state == LEG_IN_SYNC and not legs_in_sync(self) & ~(<uint32_t>1 << medium):
             return -EBUSY
@@ -381,6 +412,56 @@ cdef class Core:
         ready(self, t)
         return 0
 
+    cdef int store_add(self, uint32_t request, uint32_t medium, uint64_t op) noexcept nogil:
+        cdef int error = store_check(self, medium)
+        cdef task_t *t
+        if not error:
+            error = store_make(self, medium)
+        if error:
+            return error
+        t = task_new(self, TASK_STORE, STEP_BEGIN)
+        if t == NULL:
+            store_free(self)
+            return -EBUSY
+        t.number = request
+        t.medium = <uint8_t>medium
+        self.media[medium].state = STORE_READY
+        self.media[medium].given_up = 0
+        self.store_nonce = op << 32 | <uint32_t>self.events
+        self.extending = 1
+        ready(self, t)
+        return 0
+
+    cdef int sparse_change(self, uint32_t request, uint32_t generation, int change) noexcept nogil:
+        cdef int error = change_check(self, generation)
+        cdef task_t *t
+        if error:
+            return error
+        t = task_new(self, TASK_FORGET if change == SPARSE_FORGET else TASK_HOLD, STEP_BEGIN)
+        if t == NULL:
+            return -EBUSY
+        t.number = request
+        t.part = generation
+        t.part_length = change
+        ready(self, t)
+        return 0
+
+    cdef int look(self, uint32_t request, uint32_t generation, uint64_t offset, uint64_t length) noexcept nogil:
+        cdef int error = look_check(self, generation, offset, length)
+        cdef task_t *t
+        if error:
+            return error
+        t = task_new(self, TASK_LOOK, STEP_LOCKED)
+        if t == NULL:
+            return -EBUSY
+        t.number = request
+        t.offset = offset
+        t.length = length
+        t.flush_mask = generation
+        self.copy_active += 1
+        lock(self, t, STEP_LOCKED)
+        return 0
+
     cdef int give_up(self, uint32_t medium) noexcept nogil:
         # The core itself does it, and first: else another leg could fail meanwhile and this one be the last, which is
         # believed, with requests that still write to it.
@@ -401,6 +482,7 @@ cdef class Core:
 
     cdef int idle(self) noexcept nogil:
         return (self.host_active == 0 and self.copy_active == 0 and self.point_task < 0 and not self.record_waiting
+                and not self.head_waiting
                 and not self.round_running and self.lists[Q_FREE].count == TASKS)
 
     # --- the start --------------------------------------------------------------------------------
@@ -427,7 +509,8 @@ cdef class Core:
         Args:
             record: the newest valid record block (4096 bytes), or None for a new volume: its legs are what is attached,
                 the first in sync, the others too if same_content, else brought in from the first.
-            slots: map slots (4096 bytes each) read from the record's in-sync legs and filling saves, in any order.
+            slots: map slots (4096 bytes each) read from the record's in-sync legs and filling saves, and the heads and
+                pages of its store, in any order.
         Raises:
             Refused: the record is of another volume or format, or no leg in sync is there.
         """
@@ -484,11 +567,21 @@ cdef class Core:
             recover = {"source": source, "generation": self.recover_generation, "pending": self.pending.count,
                        "total": self.pending_total, "copied": self.pending_total - self.pending.count,
                        "failed": bool(self.recover_failed)}
+        store = None
+        if self.store < MAX_MEDIA and self.media[self.store].role == ROLE_STORE:
+            store = {
+                "uuid": self.media[self.store].spec.uuid[:16], "state": "ready" if store_there(self) else "broken",
+                "slots": self.store_limit, "used": self.store_used,
+                "saves": {self.sparse[i].generation: {
+                    "state": "broken" if self.sparse[i].flags & SPARSE_BROKEN else "sparse",
+                    "held": bool(self.sparse[i].flags & SPARSE_HELD), "extents": self.sparse[i].entries,
+                } for i in range(<int>self.sparse_count)},
+            }
         names = ("reads", "writes", "flushes", "records", "slots", "recovered", "synced", "filled")
         return {
             "generation": self.generation, "parent": self.parent, "events": self.events, "op": self.op,
             "extents": self.extents, "changed": self.live.count, "regions": self.region_count,
-            "legs": legs, "saves": saves, "recover": recover, "paused": bool(self.paused),
+            "legs": legs, "saves": saves, "recover": recover, "store": store, "paused": bool(self.paused),
             "failed": legs_in_sync(self) == 0, **{names[i]: self.counters[i] for i in range(8)},
         }
 
@@ -583,7 +676,7 @@ cdef class Core:
             lacks: what that medium, or a copy's, lacks of the point when the live generation begins, as it holds an
                 older save; None: everything.
             waits: a point that waits, ready, for may_pause(), and then, with hosts held, for go().
-            offset, length: the run that is compared, bytes.
+            offset, length: the run that is compared or looked at, bytes.
         """
         cdef const uint8_t *data = NULL if base is None else <const uint8_t *>base
         cdef const uint8_t *lacking = NULL if lacks is None else <const uint8_t *>lacks
@@ -601,6 +694,12 @@ cdef class Core:
             return self.checkpoint(number, verb == "close")
         if verb == "compare":
             return self.compare(number, offset, length)
+        if verb == "store":
+            return self.store_add(number, medium, op)
+        if verb in ("forget", "hold", "unhold"):
+            return self.sparse_change(number, generation, {"forget": SPARSE_FORGET, "hold": SPARSE_HOLD}.get(verb, SPARSE_UNHOLD))
+        if verb == "look":
+            return self.look(number, generation, offset, length)
         raise ValueError(f"no request {verb}")
 
 
@@ -623,22 +722,27 @@ def decode_record(bytes block):
     if not _checked(block, b"TPLGVOL1", 8):
         return None
     word = lambda at, size: int.from_bytes(block[at:at + size], "little")  # noqa: E731
-    if word(12, 2) != 1 or word(16, 8):
+    if word(12, 2) != 1 or word(16, 8) & ~<uint64_t>FEATURE_STORE:
         raise Refused(Reason.ENVIRONMENT, "the volume record was written by a later version",
                       hint="install the version of targetplugin that wrote it, or a later one")
     legs, saves = [], []
     states = {LEG_IN_SYNC: LegState.IN_SYNC, LEG_STALE: LegState.STALE, LEG_FRESH: LegState.SYNCING}
     fills = {SAVE_FILLING: SaveState.FILLING, SAVE_WHOLE: SaveState.WHOLE, SAVE_BROKEN: SaveState.BROKEN}
+    stores = {STORE_READY: StoreState.READY, STORE_LOST: StoreState.BROKEN}
+    store = None
     for at in range(112, 112 + 24 * min(block[81], MAX_LEGS), 24):
         legs.append(LegRecord(block[at:at + 16], states[block[at + 16]]))
     for at in range(304, 304 + 24 * min(block[82], MAX_SAVES), 24):
-        saves.append(SaveRecord(block[at:at + 16], word(at + 16, 4), fills[block[at + 20]]))
+        if block[at + 20] in stores:
+            store = StoreRecord(block[at:at + 16], word(at + 16, 4), stores[block[at + 20]])
+        else:
+            saves.append(SaveRecord(block[at:at + 16], word(at + 16, 4), fills[block[at + 20]]))
     flags = word(14, 2)
     return Record(
         volume=block[24:40], events=word(40, 8), sequence=word(48, 8), op=word(56, 8), size=word(64, 8),
         generation=word(72, 4), parent=word(76, 4), extent_shift=block[80], clean=bool(flags & 1), legs=legs, saves=saves,
         recover=(block[88:104], word(104, 4)) if flags & 2 else None, missed_tag=word(84, 4),
-        pending_tag=word(664, 4),
+        pending_tag=word(664, 4), store=store,
         regions=[word(688 + 4 * i, 4) for i in range(min(word(108, 4), LOG_REGIONS))],
     )
 

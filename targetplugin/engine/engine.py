@@ -9,9 +9,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from targetplugin.engine.core import Core
+from targetplugin.engine.core import Core, decode_record
 from targetplugin.engine.executor import Reactor
 from targetplugin.engine.group import Group
 from targetplugin.engine.messages import Messages
@@ -24,6 +25,7 @@ from targetplugin.engine.values import (
     Point,
     RecoverMember,
     SaveMember,
+    Sparse,
     SwapMember,
     ViewSpec,
     VolumeSpec,
@@ -97,7 +99,7 @@ class Engine:
             Refused: the record is damaged or another volume's, or no leg in sync is there.
         """
         core = Core(spec.uuid, spec.size, spec.extent_shift)
-        media = self._known(core, spec.media)
+        media = self._known(core, with_store(spec))
         core.start(spec.record, spec.maps, spec.same_content)
         handle = self._serve(core, media)
         over = time.monotonic() + START_WAIT
@@ -229,6 +231,53 @@ class Engine:
         with served.verb, served.attached(save) as index:
             return served.point("copy", op=op, medium=index, lacks=lacks)
 
+    # --- saves without fill ------------------------------------------------------------------------
+
+    def add_store(self, handle: int, medium: MediumSpec, op: int) -> None:
+        """Makes a medium of any size the store that saves without fill share; drop_leg ends it, where it has
+        none any more.
+
+        Raises:
+            Refused: STATE, too small; BUSY, there is a store already; ENVIRONMENT, the medium fails.
+        """
+        served = self._at(handle)
+        with served.verb, served.attached(replace(medium, map_slots=0)) as index:
+            served.ask("store", medium=index, op=op)
+
+    def save_sparse(self, handle: int, op: int) -> Point:
+        """The store gets, from here on, what is overwritten: the save is of the generation that ends."""
+        served = self._at(handle)
+        with served.verb:
+            return served.point("copy", op=op, medium=served.store())
+
+    def release_sparse(self, handle: int, generation: int) -> None:
+        """Gives a save without fill up, durably; its room becomes free in the background. One that is
+        none is released already.
+        """
+        served = self._at(handle)
+        with served.verb:
+            served.change("forget", generation)
+
+    def hold_sparse(self, handle: int, generation: int, held: bool) -> None:
+        """One that is held is not given up for want of room while there is another. One that is none is
+        not held.
+        """
+        served = self._at(handle)
+        with served.verb:
+            served.change("hold" if held else "unhold", generation)
+
+    def look(self, handle: int, generation: int, offset: int, length: int) -> bytes:
+        """Reads the volume as a save without fill has it.
+
+        Args:
+            offset, length: bytes, multiples of 512; length at most 1 MiB.
+        Raises:
+            Refused: NOT_FOUND, there is no such save, or it is broken; ENVIRONMENT, it can't be read.
+        """
+        return self._at(handle).look(generation, offset, length)
+
+    # --- several volumes at once -------------------------------------------------------------------
+
     def save_group(self, members: list[SaveMember], deadline: int) -> list[Point | Refused]:
         """Saves volumes as they are at one instant, all or none.
 
@@ -261,29 +310,35 @@ class Engine:
     def recover(
         self,
         handle: int,
-        source: MediumSpec | bytes,
+        source: MediumSpec | bytes | Sparse,
         generation: int,
         base: bytes,
         op: int,
         *,
-        undo: MediumSpec | None = None,
+        undo: MediumSpec | Sparse | None = None,
         lacks: bytes | None = None,
     ) -> Point:
         """The volume reads as the save from here on; what differs is copied back meanwhile.
 
         Args:
-            source: the save's medium, or the uuid of one that still fills.
+            source: the save's medium, or the uuid of one that still fills, or SPARSE for one without fill.
             generation: the save's.
             base: what differs between the save and the start of the live generation.
-            undo: a medium that gets what the volume was up to then, as one by save_copy. lacks: as there.
+            undo: a medium that gets what the volume was up to then, as one by save_copy; SPARSE: the store
+                does, as by save_sparse. lacks: as there.
         """
         served = self._at(handle)
         with served.verb, contextlib.ExitStack() as stack:
-            if isinstance(source, bytes):
+            if isinstance(source, Sparse):
+                index = served.store()
+            elif isinstance(source, bytes):
                 index = served.index(source)
             else:
                 index = stack.enter_context(served.attached(source))
-            save = None if undo is None else stack.enter_context(served.attached(undo))
+            if isinstance(undo, Sparse):
+                save: int | None = served.store()
+            else:
+                save = None if undo is None else stack.enter_context(served.attached(undo))
             return served.point(
                 "recover",
                 op=op,
@@ -380,3 +435,10 @@ class Engine:
         served = self._at(handle)
         with served:
             return {**served.core.status(), "ring": served.reactor.counters(served.number)}
+
+
+def with_store(spec: VolumeSpec) -> list[MediumSpec]:
+    """The volume's media; the store that its record names needs no room for maps."""
+    record = None if spec.record is None else decode_record(spec.record)
+    store = record.store.uuid if record and record.store else None
+    return [replace(m, map_slots=0) if m.uuid == store else m for m in spec.media]

@@ -14,7 +14,7 @@ from typing import Any
 
 from targetplugin.engine.executor import Reactor, Together
 from targetplugin.engine.served import Served, refusal
-from targetplugin.engine.values import MediumSpec, Member, Point, RecoverMember, SwapMember
+from targetplugin.engine.values import MediumSpec, Member, Point, RecoverMember, Sparse, SwapMember
 from targetplugin.errors import Reason, Refused
 
 LOOK = 20  # milliseconds between two looks at most, while nothing is told
@@ -139,6 +139,8 @@ class Group:
             }
         if isinstance(asked, SwapMember):
             return {"mask": self._mask(member, asked.legs), "generation": asked.generation}
+        if asked.sparse:
+            return {"medium": member.served.store()}
         if asked.save is not None:
             return {"medium": self._known(member, asked.save)}
         return {"mask": self._mask(member, asked.leaving)}
@@ -146,8 +148,10 @@ class Group:
     def _mask(self, member: _Member, media: Sequence[MediumSpec | bytes]) -> int:
         return sum(1 << self._known(member, medium) for medium in media)
 
-    def _known(self, member: _Member, medium: MediumSpec | bytes) -> int:
+    def _known(self, member: _Member, medium: MediumSpec | bytes | Sparse) -> int:
         """The core's number of a medium, which is made known unless it is named alone."""
+        if isinstance(medium, Sparse):
+            return member.served.store()
         if isinstance(medium, bytes):
             return member.served.index(medium)
         member.attached.append(member.served.attach(medium))

@@ -48,6 +48,7 @@ ctypedef struct reactor_t:
     message_t *last
     sem_t done[256]
     int32_t status[256]
+    uint8_t *given[256]  # where a request's data goes
     uint32_t spin
     uint8_t *zeros  # ZERO_BYTES of them
 

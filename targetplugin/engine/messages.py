@@ -24,6 +24,9 @@ EVENTS = {
     4: "save_broken",
     5: "recovered",
     6: "recover_failed",
+    12: "sparse_lost",
+    13: "store_low",
+    14: "store_broken",
     32: "answers_again",
 }
 COMMAND_THREADS = 4

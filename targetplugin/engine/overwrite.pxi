@@ -55,13 +55,13 @@ cdef void overwrite_begin(Core c, task_t *t) noexcept nogil:
     if t.head and t.tail and last == extent_of(c, t.lock_offset):
         # One extent, one request: what lies between the two is read with them.
         t.tail_at = <uint32_t>(after - t.lock_offset)
-        emit_io(c, t, ACT_READ, c.recover_source, t.lock_offset, t.lock_length, BUFFER_COPY, t.buffer, 0, 0)
+        recover_read(c, t, t.lock_offset, t.lock_length, BUFFER_COPY, t.buffer, 0)
         return
     t.tail_at = t.head
     if t.head:
-        emit_io(c, t, ACT_READ, c.recover_source, t.lock_offset, t.head, BUFFER_COPY, t.buffer, 0, 0)
+        recover_read(c, t, t.lock_offset, t.head, BUFFER_COPY, t.buffer, 0)
     if t.tail:
-        emit_io(c, t, ACT_READ, c.recover_source, after, t.tail, BUFFER_COPY, t.buffer, t.tail_at, 0)
+        recover_read(c, t, after, t.tail, BUFFER_COPY, t.buffer, t.tail_at)
 
 
 cdef void overwrite_issue(Core c, task_t *t) noexcept nogil:

@@ -289,6 +289,10 @@ cdef void perform(reactor_t *r, volume_t *v, action_t *a) noexcept nogil:
         core_complete(v.core, a.tag, compare_buffers(
             v.copies[a.number].at + a.buffer_offset, v.copies[a.copy].at + a.buffer_offset, a.length))
         v.touched = 1
+    elif a.kind == ACT_GIVE:
+        memcpy(r.given[a.copy], v.copies[a.number].at, a.length)
+        core_complete(v.core, a.tag, 0)
+        v.touched = 1
     elif a.kind == ACT_ANSWER:
         if a.status == STATUS_GOOD and (unmap_next(v, a.number) or step_next(r, v, a.number)):
             v.touched = 1

@@ -22,7 +22,7 @@ cdef bint drained(Core c, task_t *t) noexcept nogil:
         m = &c.media[t.medium]
         at = c.locks.first
         while at >= 0:
-            if c.tasks[at].medium == t.medium and c.tasks[at].kind in (TASK_FILL, TASK_SYNC):
+            if c.tasks[at].medium == t.medium and c.tasks[at].kind in (TASK_FILL, TASK_SYNC, TASK_KEEP):
                 return False
             at = c.tasks[at].lock_next
         return m.in_flight == 0 and m.flush_wanted <= m.flush_started
@@ -43,7 +43,7 @@ cdef void drains_check(Core c) noexcept nogil:
 
 # --- points -------------------------------------------------------------------------------------
 
-cdef int point_check(Core c, int kind, uint32_t mask, uint32_t source, uint32_t save) noexcept nogil:
+cdef int point_check(Core c, int kind, uint32_t mask, uint32_t source, uint32_t generation, uint32_t save) noexcept nogil:
     """0, or the errno for which this point can't be: -EBUSY, -EINVAL."""
     cdef uint32_t sync = legs_in_sync(c)
     cdef uint32_t i
@@ -57,20 +57,29 @@ cdef int point_check(Core c, int kind, uint32_t mask, uint32_t source, uint32_t 
         if not mask:
             return -EINVAL
         for i in range(MAX_MEDIA):
-            if (mask >> i) & 1 and not (c.media[i].used and c.media[i].role == ROLE_NONE):
+            if (mask >> i) & 1 and not (c.media[i].used and c.media[i].role == ROLE_NONE and medium_fits(c, &c.media[i].spec)):
                 return -EINVAL
             if c.media[i].used and c.media[i].role == ROLE_SAVE and c.media[i].state == SAVE_FILLING:
                 return -EBUSY
-        return 0
+        return -EBUSY if sparse_any(c) else 0  # what they look up would not be in the legs any more
+    if save < MAX_MEDIA and save == c.store:
+        if not store_there(c) or c.media[save].role != ROLE_STORE:
+            return -EINVAL
+        if c.sparse_count >= MAX_SPARSE:
+            return -ENOSPC
     if source >= MAX_MEDIA or not c.media[source].used or c.media[source].role == ROLE_LEG:
         return -EINVAL
-    if save < MAX_MEDIA:
+    if save < MAX_MEDIA and save != c.store:
         if not c.media[save].used or c.media[save].role != ROLE_NONE or c.media[save].syncing != SYNC_NO:
             return -EINVAL
+        if not medium_fits(c, &c.media[save].spec):
+            return -ENOSPC
     if kind == POINT_COPY:
         return 0
     if kind == POINT_RECOVER:
-        if save == source:
+        if source == c.store:
+            return 0 if sparse_whole(c, generation) else -EINVAL
+        if save == source or c.media[source].spec.data_size < c.size:
             return -EINVAL
         return -EINVAL if c.media[source].role == ROLE_SAVE and c.media[source].state == SAVE_BROKEN else 0
     return -EINVAL
@@ -83,6 +92,12 @@ cdef void pending_collect(Core c) noexcept nogil:
     cdef uint64_t size = (c.extents + 7) >> 3
     cdef uint64_t room
     cdef bint filling = source.role == ROLE_SAVE
+    cdef uint32_t slot
+    if c.point_source == c.store:
+        for slot in range(c.store_ready):
+            if c.entries[slot].tag >= c.point_generation:
+                map_or_word(&c.pending, c.entries[slot].extent >> 6, <uint64_t>1 << (c.entries[slot].extent & 63))
+        return
     for index in range((c.extents + 63) >> 6):
         word = c.live.words[index]
         if c.point_base != NULL:
@@ -149,7 +164,10 @@ cdef void point_switch(Core c) noexcept nogil:
     while c.region_count:
         log_forget(c, c.region_count - 1)
     map_reset(&c.live, AREA_LIVE_EVEN if c.generation % 2 == 0 else AREA_LIVE_ODD, c.generation)
-    if c.point_save < MAX_MEDIA:
+    if c.point_save < MAX_MEDIA and c.point_save == c.store:
+        sparse_add(c, c.frozen_generation)
+        c.head_extra = 0  # the list has it
+    elif c.point_save < MAX_MEDIA:
         m = &c.media[c.point_save]
         m.role = ROLE_SAVE
         m.state = SAVE_FILLING
@@ -203,8 +221,12 @@ cdef void point_revert(Core c) noexcept nogil:
     map_recount(&c.live)
     map_dirty_all(&c.live)
     for i in range(MAX_MEDIA):
-        c.media[i].role = c.before_role[i]
-        c.media[i].state = c.before_state[i]
+        if i != c.store:
+            c.media[i].role = c.before_role[i]
+            c.media[i].state = c.before_state[i]
+    if c.point_save < MAX_MEDIA and c.point_save == c.store:
+        sparse_revert(c)
+        c.head_told = HEAD_UNKNOWN
     for i in range(MAX_MEDIA):
         if c.media[i].given_up:
             leg_fail(c, i)  # what was given up meanwhile stays so: late requests write to it
@@ -218,6 +240,14 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
     if c.point_kind == POINT_RECOVER or c.point_lacks != NULL:
         classes |= CLASS_COPIES
     if t.step == STEP_BEGIN:
+        if point_tell_store(c, t):
+            return
+        t.step = STEP_TOLD_STORE
+    if t.step == STEP_TOLD_STORE:
+        if t.status and c.point_save == c.store:
+            point_over(c, t, t.status)
+            return
+        t.status = 0  # no save of it is left, which this point's record says
         if classes & CLASS_COPIES:
             # Rule 13: a map without its commit is void, so its tag is never used again: a durable record is past it.
             c.events += 1
@@ -295,10 +325,24 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
     point_over(c, t, -EIO)
 
 
+cdef bint point_tell_store(Core c, task_t *t) noexcept nogil:
+    """A save without fill is in the store's head before the record makes it one; and one that came to nothing is not there
+    any more, for its generation may be frozen now. True when the point must wait for that."""
+    cdef uint32_t extra = c.generation if c.point_save == c.store else 0
+    if not store_there(c):
+        return False
+    c.head_extra = extra
+    return wait_head(c, t, c.head_started if c.head_told == extra else head_want(c), STEP_TOLD_STORE)
+
+
 cdef bint point_is_lost(Core c, task_t *t) noexcept nogil:
     """Whether legs that the point rests on failed in the meantime."""
     cdef uint32_t sync = legs_in_sync(c)
     if not sync & ~t.failed or c.point_failed:
+        return True
+    if c.point_save < MAX_MEDIA and c.point_save == c.store and not store_there(c):
+        return True
+    if c.point_kind == POINT_RECOVER and c.point_source == c.store and not sparse_whole(c, c.point_generation):
         return True
     if c.point_kind == POINT_RECOVER and c.media[c.point_source].role == ROLE_SAVE and c.media[c.point_source].state == SAVE_BROKEN:
         return True
@@ -321,6 +365,9 @@ cdef void hosts_resume(Core c) noexcept nogil:
 
 
 cdef void point_over(Core c, task_t *t, int32_t status) noexcept nogil:
+    c.head_extra = 0
+    if not status:
+        c.head_told = 0  # what it named is a save, or it named none
     c.point_task = -1
     c.point_base = NULL
     c.point_lacks = NULL
@@ -376,6 +423,10 @@ cdef void drop_advance(Core c, task_t *t) noexcept nogil:
         return
     map_free(&m.map)
     memset(m, 0, sizeof(medium_t))
+    if t.medium == c.store:
+        store_free(c)
+        wake_all(c, Q_ROOM)
+        head_over(c)
     emit_done(c, t.number, 0)
     task_end(c, t)
 

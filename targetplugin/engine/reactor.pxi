@@ -292,6 +292,10 @@ cdef class Reactor:
         answer(v, tag, status, <const uint8_t *>sense, <uint32_t>len(sense), fill or status != GOOD, <uint32_t>size)
         ring_kick(v)
 
+    def give_to(self, uint32_t request, uint8_t[::1] buffer):
+        """Where the data goes that a request is for; the caller keeps it, and as long as was asked for."""
+        self.r.given[request] = &buffer[0]
+
     def silent(self):
         """The uuids of media whose requests were given up and are not over: nothing else may be done with them."""
         found = set()

@@ -1,7 +1,7 @@
 # The volume record: one 4 KiB block, written in turn to two slots of every leg, that says all that must be known at once:
-# legs and their states, generations, saves that fill, a recover, the activity log. Its write is the commit of a point.
+# legs and their states, generations, saves that fill, a store, a recover, the activity log. Its write is the commit of a point.
 #
-#   0 magic  8 crc32 (over the block, this field 0)  12 version u16  14 flags u16 (1 clean, 2 recovering)  16 features u64
+#   0 magic  8 crc32 (over the block, this field 0)  12 version u16  14 flags u16 (1 clean, 2 recovering)  16 features u64 (1 a store)
 #  24 volume uuid  40 events u64  48 sequence u64  56 operation u64  64 size u64  72 generation u32  76 parent u32
 #  80 extent shift u8  81 legs u8  82 saves u8  84 tag of the missed map u32  88 uuid of the recover's source  104 its generation u32
 # 108 regions u32  112 legs: 8 x {uuid, state u8, 7 reserved}  304 saves: 15 x {uuid, generation u32, state u8, 3 reserved}
@@ -50,6 +50,13 @@ cdef void record_build(Core c) noexcept nogil:
             memcpy(at, c.media[i].spec.uuid, 16)
             put32(at + 16, c.media[i].generation)
             at[20] = c.media[i].state
+            saves += 1
+        elif c.media[i].role == ROLE_STORE and saves < MAX_SAVES:
+            at = b + 304 + 24 * saves
+            memcpy(at, c.media[i].spec.uuid, 16)
+            put32(at + 16, <uint32_t>c.store_nonce)  # which of the heads on it counts
+            at[20] = c.media[i].state
+            put64(b + 16, FEATURE_STORE)
             saves += 1
     b[81] = <uint8_t>legs
     b[82] = <uint8_t>saves
@@ -150,6 +157,13 @@ cdef bint wait_record(Core c, task_t *t, uint64_t need, uint8_t step) noexcept n
     return True
 
 
+# --- media ----------------------------------------------------------------------------------------
+
+cdef inline bint medium_fits(Core c, const medium_spec_t *spec) noexcept nogil:
+    """Whether it has room for the volume and its maps. One that has no maps can be a store, whatever its size."""
+    return spec.map_slots * <uint64_t>SLOT_BITS >= c.extents and spec.data_size >= c.size
+
+
 # --- legs ---------------------------------------------------------------------------------------
 
 cdef inline bint leg_written(Core c, uint32_t i) noexcept nogil:
@@ -243,3 +257,5 @@ cdef void save_break(Core c, uint32_t i) noexcept nogil:
 cdef void medium_fail(Core c, uint32_t i) noexcept nogil:
     leg_fail(c, i)
     save_break(c, i)
+    if i == c.store:
+        store_break(c)

@@ -111,7 +111,7 @@ cdef void round_go(Core c) noexcept nogil:
     cdef uint32_t mask, waiting, i
     while True:
         waiting = MAX_SLOT_BUFFERS - <uint32_t>__builtin_popcount(c.slot_free)
-        if c.round_map >= (1 if c.round_phase == 2 else MAX_MEDIA + 2):
+        if c.round_map >= (1 if c.round_phase == 2 else MAX_MEDIA + 3):
             if waiting:
                 return
             if c.round_phase == 1:
@@ -121,6 +121,17 @@ cdef void round_go(Core c) noexcept nogil:
                 continue
             round_over(c)
             return
+        if c.round_phase == 1 and c.round_map == MAX_MEDIA + 2:
+            if c.store >= MAX_MEDIA or c.round_slot >= store_pages(c):
+                c.round_map += 1
+            elif not page_due(c, c.round_slot):
+                c.round_slot += 1
+            elif c.slot_free:
+                page_write(c, c.round_slot)
+                c.round_slot += 1
+            else:
+                return
+            continue
         m = round_current(c)
         if m == NULL or c.round_slot >= m.slots:
             c.round_map += 1

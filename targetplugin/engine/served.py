@@ -86,6 +86,14 @@ class Served:
         if error:
             raise refusal(verb, error)
 
+    def change(self, verb: str, generation: int) -> None:
+        """Releases or holds a save without fill. Nothing is done to one that is none. Raises Refused."""
+        try:
+            self.ask(verb, generation=generation)
+        except Refused as error:
+            if error.reason is not Reason.NOT_FOUND:
+                raise
+
     def point(self, kind: str, **arguments: Any) -> Point:
         """Asks for a point, and waits until it is in force."""
         self.ask(kind, **arguments)
@@ -122,6 +130,39 @@ class Served:
             raise Refused(Reason.NOT_FOUND, f"medium {uuid.hex()} is not attached to the volume")
         return index
 
+    def store(self) -> int:
+        """The index of the store of saves without fill. Raises Refused."""
+        with self:
+            store = self.core.status()["store"]
+        if store is None:
+            raise Refused(
+                Reason.STATE,
+                "the volume has no store for saves without fill",
+                hint="make one, or save onto a medium",
+            )
+        return self.index(store["uuid"])
+
+    def look(self, generation: int, offset: int, length: int) -> bytes:
+        """See Engine.look."""
+        data = bytearray(length)
+        number = self.reactor.request_number()
+        try:
+            with self:
+                self.reactor.give_to(number, data)
+                error = self.core.request(
+                    "look", number, generation=generation, offset=offset, length=length
+                )
+        except BaseException:
+            self.reactor.request_free(number)
+            raise
+        if error:
+            self.reactor.request_free(number)
+        else:
+            error = self.reactor.request_wait(number)
+        if error:
+            raise refusal("look", error)
+        return bytes(data)
+
     def attach(self, medium: MediumSpec) -> int:
         """Makes a medium known to the core. Returns its index."""
         silent = self.silent()
@@ -139,7 +180,7 @@ class Served:
         except BaseException:
             with self:
                 status = self.core.status()
-                known = medium.uuid in status["legs"] or medium.uuid in status["saves"]
+                known = medium.uuid in used(status)
             if not known:
                 self.drop(index)
             raise
@@ -164,13 +205,20 @@ class Served:
         """
         with self:
             status = self.core.status()
-            known = set(status["legs"]) | set(status["saves"])
-            if status["recover"]:
-                known.add(status["recover"]["source"])
-            unused = [i for i, medium in self.media.items() if medium.uuid not in known]
+            unused = [i for i, medium in self.media.items() if medium.uuid not in used(status)]
         for index in unused:
             with contextlib.suppress(Refused):
                 self.drop(index)
+
+
+def used(status: dict[str, Any]) -> set[bytes]:
+    """The uuids of media that a volume with this status makes use of."""
+    media = {*status["legs"], *status["saves"]}
+    if status["recover"]:
+        media.add(status["recover"]["source"])
+    if status["store"]:
+        media.add(status["store"]["uuid"])
+    return media
 
 
 def refusal(verb: str, error: int) -> Refused:

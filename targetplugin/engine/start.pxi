@@ -63,6 +63,8 @@ cdef start_again(Core c, bytes block, slots):
             c.media[index].role = ROLE_SOURCE
         if not c.media[index].present:
             c.recover_failed = 1
+    if record.store is not None:
+        load_store(c, record.store, slots)
     map_reset(&c.live, AREA_LIVE_EVEN if c.generation % 2 == 0 else AREA_LIVE_ODD, c.generation)
     map_reset(&c.missed, AREA_MISSED, record.missed_tag)
     map_reset(&c.pending, AREA_PENDING, record.pending_tag)

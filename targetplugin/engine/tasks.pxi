@@ -80,6 +80,7 @@ cdef task_t *task_new(Core c, uint8_t kind, uint8_t step) noexcept nogil:
 
 cdef void task_end(Core c, task_t *t) noexcept nogil:
     unlock(c, t)
+    store_leave(c, t)
     dequeue(c, t)
     push(c, t, Q_FREE)  # the next one is this again, which the processor has at hand
     if c.lists[Q_TASK].first >= 0 and c.lists[Q_FREE].count > TASKS_SPARE:

@@ -120,10 +120,10 @@ class RecoverMember:
 
     handle: int
     op: int
-    source: MediumSpec | bytes
+    source: MediumSpec | bytes | Sparse
     generation: int
     base: bytes
-    undo: MediumSpec | None = None
+    undo: MediumSpec | Sparse | None = None
     lacks: bytes | None = None
 
 

@@ -5,6 +5,9 @@ data_size            superblock, copy 1
 data_size + 4 KiB    two slots for the volume record, written in turn
 data_size + 64 KiB   five map areas, each of `slots` slots of two 4 KiB copies
 capacity - 4 KiB     superblock, copy 0
+
+A store of saves without fill has groups instead of the volume's data, each of two copies of a 4 KiB page
+and the 508 extents that it tells of; and its head, twice, instead of the volume record.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ SMALLEST_EXTENT = 4096  # room is made for maps of it, whatever a volume's exten
 RECORDS = 2
 MAPS_AT = 65536  # from data_size on
 COPIES = 2  # of each map slot
+STORE_PAGES = 2  # copies of a page, at the begin of its group
+STORE_ENTRIES = 508  # extents of a group
+STORE_HEAD = b"TPLGSTO1"
 
 
 class Area(IntEnum):
@@ -101,3 +107,13 @@ def layout(size: int, *, name: str = "the medium") -> Layout:
             hint="give a file or device of at least 2 MiB",
         )
     return Layout(capacity, data, slots_for(data))
+
+
+def store_group(extent_size: int) -> int:
+    """How far one group of a store lies from the next, bytes."""
+    return STORE_PAGES * BLOCK + STORE_ENTRIES * extent_size
+
+
+def store_groups(head: bytes) -> int:
+    """How many groups a store's head tells of, 0 where it is none; whether it is whole the core judges."""
+    return int.from_bytes(head[48:52], "little") if head.startswith(STORE_HEAD) else 0

@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING, Literal
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import device
-from targetplugin.media.layout import BLOCK, COPIES, RECORDS, Area, Layout, layout
+from targetplugin.media.layout import (
+    BLOCK,
+    COPIES,
+    RECORDS,
+    STORE_PAGES,
+    Area,
+    Layout,
+    layout,
+    store_group,
+    store_groups,
+)
 from targetplugin.media.names import medium_name, stable_path
 from targetplugin.media.trailer import Trailer, choose, encode
 
@@ -236,6 +246,20 @@ class Medium:
                 at += len(piece)
                 blocks = (piece[i : i + BLOCK] for i in range(0, len(piece), BLOCK))
                 found += [b for b in blocks if any(b[:8]) and decode_map_slot(b) is not None]
+        return found
+
+    def read_store(self, extent_size: int) -> list[bytes]:
+        """What a start must know of a store of saves without fill: the raw 4 KiB heads, and both copies of
+        its groups' pages.
+
+        Args:
+            extent_size: the volume's, bytes.
+        """
+        found = self.read_records()
+        groups = max(map(store_groups, found))
+        for group in range(min(groups, self.data_size // store_group(extent_size) + 1)):
+            pages = self.read(group * store_group(extent_size), STORE_PAGES * BLOCK)
+            found += [pages[at : at + BLOCK] for at in range(0, len(pages), BLOCK)]
         return found
 
     def zero_trailer_room(self) -> None:

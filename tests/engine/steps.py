@@ -11,13 +11,17 @@ from typing import Any
 from targetplugin.engine import LegState, Record, decode_record
 from targetplugin.engine.core import Core
 from tests.sim.disk import Disk
+from tests.sim.sparse import StoreDisk
 
 VOLUME = b"volume in steps."
 EXTENT = 65536
 READ, WRITE, FLUSH, ZERO = 1, 2, 3, 4
 ACT_READ, ACT_WRITE, ACT_FLUSH, ACT_ZERO, ACT_ANSWER, ACT_DONE, ACT_EVENT = range(1, 8)
+ACT_GIVE = 9
 HOST, COPY, META = 1, 2, 3
 LEG_STALE, LEG_IN_SYNC, SAVE_WHOLE, SAVE_BROKEN, RECOVERED, RECOVER_FAILED = range(1, 7)
+SPARSE_LOST, STORE_LOW, STORE_BROKEN = 12, 13, 14
+PAGE = 2  # entries of a page of the store
 EIO = -5
 
 Action = dict[str, Any]
@@ -29,16 +33,24 @@ class Steps:
 
     Attributes:
         answers: status by host tag. done: status by request. events: (kind, medium) in order.
+        given: what the last look was given.
+
+    Args:
+        groups: of slots on disk S, which is there for a store.
     """
 
-    def __init__(self, legs: str, *, size: int = 8 << 20, disks: str = "ABCD") -> None:
+    def __init__(
+        self, legs: str, *, size: int = 8 << 20, disks: str = "ABCD", groups: int = 1
+    ) -> None:
         self.size = size
         self.disks = {name: Disk(name, size, 1, 4096) for name in disks}
+        self.disks["S"] = StoreDisk("S", groups, PAGE, EXTENT, 4096)
         self.boot(legs)
         self.finish()
 
     def boot(self, attached: str, record: bytes | None = None, slots: list[bytes] = []) -> None:  # noqa: B006
         self.core = Core(VOLUME, self.size, 16)
+        self.core.store_page = PAGE
         self.media: dict[int, Disk] = {}
         for name in attached:
             self.attach(name)
@@ -50,6 +62,7 @@ class Steps:
         self.answers: dict[int, int] = {}
         self.done: dict[int, int] = {}
         self.events: list[tuple[int, str]] = []
+        self.given: list[int | bytes] = []
         self.take()
 
     def attach(self, name: str) -> int:
@@ -66,6 +79,8 @@ class Steps:
         named = [leg.uuid for leg in record.legs] + [save.uuid for save in record.saves]
         if record.recover and record.recover[0] not in named:
             named.append(record.recover[0])
+        if record.store:
+            named.append(record.store.uuid)
         out = [leg.uuid for leg in record.legs if leg.state is not LegState.IN_SYNC]
         there = {self.disks[name].uuid: name for name in attached}
         slots = [
@@ -106,6 +121,10 @@ class Steps:
         for action in self.core.take():
             if action["kind"] <= ACT_ZERO:
                 self.under_way.append(action)
+            elif action["kind"] == ACT_GIVE:
+                self.given = self.copies[action["number"]][: action["length"] // 4096]
+                self.core.completed(action["tag"], 0)
+                self.take()
             elif action["kind"] == ACT_ANSWER:
                 self.answers[action["number"]] = action["status"]
             elif action["kind"] == ACT_DONE:
@@ -124,7 +143,9 @@ class Steps:
             elif action["kind"] == ACT_READ:
                 values = disk.read(action["offset"], action["length"])
                 if action["buffer"] == COPY:
-                    self.copies[action["number"]] = values
+                    at = action["buffer_offset"] // 4096
+                    copy = self.copies.setdefault(action["number"], [0] * 256)
+                    copy[at : at + len(values)] = values
                 else:
                     assert isinstance(values[0], int)
                     self.read.setdefault(action["number"], values[0])
@@ -138,7 +159,8 @@ class Steps:
             return [action["data"]]
         count = action["length"] // 4096
         if action["buffer"] == COPY:
-            return self.copies[action["number"]][:count]
+            at = action["buffer_offset"] // 4096
+            return self.copies[action["number"]][at : at + count]
         return [self.written[action["number"]]] * count
 
     def find(self, where: Where) -> list[Action]:
@@ -165,8 +187,17 @@ class Steps:
         return lambda a: self.on(name)(a) and a["kind"] == ACT_WRITE and a["offset"] >= at
 
     def data(self, name: str, kind: int = ACT_WRITE) -> Where:
-        size = self.size
+        size = self.disks[name].data_size
         return lambda a: self.on(name)(a) and a["kind"] == kind and a["offset"] < size
+
+    def head(self) -> Where:
+        """The store's."""
+        return self.record("S")
+
+    def page(self, action: Action) -> bool:
+        """Of the store's entries."""
+        disk = self.disks["S"]
+        return self.data("S")(action) and disk.is_meta(action["offset"])
 
     def flush(self, name: str) -> Where:
         return lambda a: self.on(name)(a) and a["kind"] == ACT_FLUSH

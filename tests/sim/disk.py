@@ -44,7 +44,11 @@ class Disk:
         return max(self.silent_until, self.slow_until) > now
 
     def keys(self, offset: int, length: int) -> range:
-        return range(offset, offset + length, META if offset >= self.data_size else self.block)
+        return range(offset, offset + length, META if self.is_meta(offset) else self.block)
+
+    def is_meta(self, offset: int) -> bool:
+        """Whether blocks of metadata lie there."""
+        return offset >= self.data_size
 
     def fault(self, kind: str, offset: int) -> int:
         """What a request fails with now, or 0. Takes one slip."""
@@ -61,7 +65,7 @@ class Disk:
         return list(map(self.view.get, self.keys(offset, length), repeat(0)))
 
     def write(self, offset: int, values: list[int | bytes], *, durable: bool) -> None:
-        step = META if offset >= self.data_size else self.block
+        step = META if self.is_meta(offset) else self.block
         places = range(offset, offset + len(values) * step, step)
         self._put(list(zip(places, values, strict=True)), durable=durable)
 
@@ -81,7 +85,7 @@ class Disk:
         self, offset: int, values: list[int | bytes], random: Random, *, power: bool
     ) -> None:
         """A write that was under way when it failed, or when the power went: any part of it."""
-        step = META if offset >= self.data_size else self.block
+        step = META if self.is_meta(offset) else self.block
         there: dict[bool, list[Entry]] = {True: [], False: []}
         for number, value in enumerate(values):
             if random.random() < 0.5:

@@ -25,6 +25,7 @@ class Save:
     disks: list[Any]
     content: list[set[int]]
     state: str = "whole"
+    sparse: bool = False  # without fill: it lies on no disk of its own
     doubtful: bool = False  # what would have made its medium a leg failed
 
 

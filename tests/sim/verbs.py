@@ -96,10 +96,12 @@ class Verbs:
         if self.to_drop:
             self.ask("drop", medium=self.to_drop.pop())
             return
+        if self.world.sparse.choose():
+            return
         choice = self.following or self.world.random.choice(VERBS)
         self.following = ""
         saves = self.world.oracle.saves
-        usable = [save for save in saves.values() if save.state != "broken"]
+        usable = [s for s in saves.values() if s.state != "broken" and not s.sparse]
         whole = [save for save in usable if save.state == "whole" and self.idle(save)]
         self.choices += 1
         shown = [s for s in usable if s.state == "whole" and not s.doubtful]
@@ -121,7 +123,7 @@ class Verbs:
             self.bring_back()
         elif choice == "release" and len(saves) > 2:
             save = self.world.random.choice(list(saves.values()))
-            if self.idle(save):
+            if self.idle(save) and not save.sparse:
                 del saves[save.generation]
         elif choice == "replace" and whole:
             self.replace(self.world.random.choice(whole))
@@ -160,6 +162,7 @@ class Verbs:
             disk
             for disk in self.world.disks
             if disk not in held
+            and disk is not self.world.sparse.disk
             and disk.uuid not in named
             and not disk.broken
             and self.answers(disk)
@@ -325,6 +328,7 @@ class Verbs:
         if request["verb"] == "close":
             self.on_close(status)
         world.known_events = world.core.events
+        world.sparse.done(request, status)
         if status:
             if request["verb"] == "sync" and "given_up" in request:
                 save = request["given_up"]
@@ -333,7 +337,7 @@ class Verbs:
                 self.drop_later(request["medium"])
             if request["verb"] in ("copy", "recover"):
                 for index in (request["medium"], request.get("undo")):
-                    if index is None:
+                    if index is None or index == world.sparse.index():
                         continue
                     if world.media[index].uuid not in world.core.status()["saves"]:
                         self.drop_later(index)
@@ -356,7 +360,8 @@ class Verbs:
                 self.drop_later(*(i for i in range(16) if request["mask"] >> i & 1))
             elif request["verb"] == "swap":
                 legs = world.core.status()["legs"]
-                self.drop_later(*(i for i, d in world.media.items() if d.uuid not in legs))
+                left = [i for i, d in world.media.items() if d.uuid not in legs]
+                self.drop_later(*(i for i in left if i != world.sparse.index()))
         elif request["verb"] == "drop":
             world.media.pop(request["medium"], None)
             world.silence.refused.discard(request["medium"])
@@ -397,9 +402,14 @@ class Verbs:
         verb = request["verb"]
         if "replaces" in request:
             del oracle.saves[request["replaces"].generation]
-        if "undo" in request:
+        sparse = request.get("sparse", False)
+        if sparse:
+            oracle.saved(frozen, [], "sparse")
+            self.world.count("sparse save")
+            oracle.saves[frozen].sparse = True
+        elif "undo" in request:
             oracle.saved(frozen, request["disks"], "filling")
-        if verb != "recover":
+        if verb != "recover" and not sparse:
             disks = left if verb == "swap" else request["disks"]
             # None: all that could hold it failed in the moment of the swap.
             state = "broken" if not disks else "filling" if verb == "copy" else "whole"
@@ -416,7 +426,10 @@ class Verbs:
         world.held.event(kind)
         uuid = world.core.medium_uuid(medium)
         disk = next((disk for disk in world.disks if disk.uuid == uuid), None)
-        if disk is None or kind not in EVENTS:
+        if disk is None:
+            return
+        world.sparse.event(kind)
+        if kind not in EVENTS:
             return
         world.count(EVENTS[kind])
         world.interesting(*((0.5, 4) if kind in (LEG_STALE, SAVE_BROKEN) else ()))
@@ -426,7 +439,8 @@ class Verbs:
             if disk in save.disks and kind in (SAVE_WHOLE, SAVE_BROKEN):
                 save.state = "whole" if kind == SAVE_WHOLE else "broken"
                 self.let_go(medium)
-        if kind == RECOVERED and disk.uuid not in world.core.status()["saves"]:
+        in_use = disk is world.sparse.disk or disk.uuid in world.core.status()["saves"]
+        if kind == RECOVERED and not in_use:
             self.let_go(medium)
         if kind == SAVE_BROKEN and not world.faults:
             raise Wrong("a save broke with all disks at work")

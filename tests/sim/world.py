@@ -17,10 +17,12 @@ from tests.sim.disk import Disk
 from tests.sim.held import Held
 from tests.sim.oracle import FLUSH, READ, WRITE, Oracle, Wrong
 from tests.sim.silence import TIMED_OUT, Silence
+from tests.sim.sparse import Sparse
 from tests.sim.verbs import Verbs
 
 OPS = {READ: 1, WRITE: 2, FLUSH: 3, "unmap": 4}
-ACT_READ, ACT_WRITE, ACT_FLUSH, ACT_ZERO, ACT_ANSWER, ACT_DONE, ACT_EVENT, ACT_COMPARE = range(1, 9)
+ACT_READ, ACT_WRITE, ACT_FLUSH, ACT_ZERO, ACT_ANSWER, ACT_DONE, ACT_EVENT = range(1, 8)
+ACT_COMPARE, ACT_GIVE = 8, 9
 KINDS = {ACT_READ: "read", ACT_WRITE: "write", ACT_FLUSH: "flush", ACT_ZERO: "write"}
 HOST, COPY, JOINED = 1, 2, 4
 COPY_BYTES = 1 << 20
@@ -83,7 +85,11 @@ class World:
         self.late: list[tuple[Disk, int, list[int | bytes], bool]] = []  # of a dead process
         self.media: dict[int, Disk] = {}
         self.under_way: list[dict[str, Any]] = []
-        self.boot(self.disks[:2], None, [])
+        self.sparse = Sparse(self)
+        legs = self.disks[:2]
+        if self.sparse.disk:
+            self.disks.append(self.sparse.disk)
+        self.boot(legs, None, [])
 
     def count(self, what: str) -> None:
         self.covered[what] += 1
@@ -102,6 +108,7 @@ class World:
     def boot(self, attached: Iterable[Disk], record: bytes | None, slots: list[bytes]) -> None:
         self.core = Core(VOLUME, self.size, self.shift)
         self.core.log_room = self.log_room
+        self.core.store_page = self.sparse.page
         self.media = {}
         attached = list(attached)
         self.silence.boot(attached)
@@ -156,13 +163,14 @@ class World:
             self.restart()
             return
         named = [leg.uuid for leg in record.legs] + [save.uuid for save in record.saves]
+        named += self.sparse.named(record)
         if record.recover and record.recover[0] not in named:
             named.append(record.recover[0])
         if record.recover and record.recover[0] not in present:
             disk = next(disk for disk in self.disks if disk.uuid == record.recover[0])
             self.come(disk)
             present[disk.uuid] = disk
-        readable = in_sync + [save.uuid for save in record.saves]
+        readable = in_sync + [save.uuid for save in record.saves] + self.sparse.named(record)
         slots = [block for uuid in readable if uuid in present for block in present[uuid].slots()]
         self.verbs.settle_at_start(request, record)
         if request is not None and record.op == request["op"]:
@@ -170,11 +178,12 @@ class World:
             self.verbs.finish_at_start(request, record.generation - 1, self.frozen_map(record))
         broken = [save.uuid for save in record.saves if save.state is SaveState.BROKEN]
         for save in self.oracle.saves.values():
-            if not save.disks or save.disks[0].uuid in broken:
+            if not save.sparse and (not save.disks or save.disks[0].uuid in broken):
                 save.state = "broken"
         self.boot([present[uuid] for uuid in named if uuid in present], block, slots)
         self.verbs.drop_later(*(i for i, disk in self.media.items() if disk.uuid in broken))
         self.known_events = self.core.events
+        self.sparse.settle(request)
 
     def frozen_map(self, record: Record) -> int:
         frozen = record.generation - 1
@@ -194,7 +203,7 @@ class World:
     # --- performing actions ---------------------------------------------------------------------
 
     def pump(self) -> None:
-        compared = False
+        again = False
         for action in self.core.take():
             kind = action["kind"]
             if self.trace:
@@ -208,10 +217,14 @@ class World:
                 self.verbs.done(action["number"], action["status"])
             elif kind == ACT_COMPARE:
                 self.core.completed(action["tag"], self.compare(action))
-                compared = True
+                again = True
+            elif kind == ACT_GIVE:
+                self.sparse.given = self.copies[action["number"]][: action["length"] // self.block]
+                self.core.completed(action["tag"], 0)
+                again = True
             elif kind == ACT_EVENT:
                 self.verbs.event(action["number"], action["medium"])
-        if compared:  # which takes no time
+        if again:  # what takes no time
             self.pump()
 
     def compare(self, action: dict[str, Any]) -> int:
@@ -235,7 +248,8 @@ class World:
         if result:
             self.failed_at = self.performed
             self.count(f"{kind} fails")
-            self.failures += 1
+            if disk is not self.sparse.disk or self.core.status()["recover"]:
+                self.failures += 1  # else hosts know nothing of it
             if kind == "flush" and self.replaceable(disk):
                 disk.flush_fails(self.random)
             if kind == "write" and not disk.broken:
@@ -268,7 +282,8 @@ class World:
             return [action["data"]]
         count = action["length"] // self.block
         if action["buffer"] == COPY:
-            return self.copies[action["number"]][:count]
+            at = action["buffer_offset"] // self.block
+            return self.copies[action["number"]][at : at + count]
         if action["buffer"] == JOINED:
             return self.joined(action)
         at = action["buffer_offset"] // self.block
@@ -346,11 +361,14 @@ class World:
         legs = self.core.status()["legs"]
         in_sync = [u for u, leg in legs.items() if leg["state"] == "in_sync"]
         disk = self.random.choice(self.disks + [*self.media.values()] * 2)
+        if disk is self.sparse.disk and self.random.random() < 0.7:
+            return
         kind = self.random.choice(["broken", "slips", "full", "silent"])
         filling = [d for d in self.disks if d.uuid in self.core.status()["saves"]]
         if filling and self.random.random() < 0.5:
             disk, kind = filling[0], self.random.choice(["slips", "slips", "full"])
         self.trouble = self.now + 60
+        self.sparse.hurt = self.sparse.hurt or disk is self.sparse.disk
         if kind == "silent":
             disk.silent_until = self.now + self.random.randrange(300)
         elif disk.uuid in in_sync and len(in_sync) == 1 and self.random.random() < 0.9:
@@ -366,6 +384,7 @@ class World:
         """A few requests to a disk fail, and no more."""
         self.faults += 1
         self.trouble = self.now + 60
+        self.sparse.hurt = self.sparse.hurt or disk is self.sparse.disk
         disk.slips = self.random.randrange(1, 4)
 
     def flip(self) -> None:
@@ -404,6 +423,7 @@ class World:
         if slips:
             self.daemon.slips_at_start()
         self.check_content(durable=power and not slips)
+        self.sparse.crashed()
 
     def die(self, power: bool) -> None:
         self.crashes += 1
@@ -544,7 +564,8 @@ class World:
         ):
             self.crash(self.random.random() < 0.6)
         elif not self.daemon.chores(self.random.random()):
-            self.step_io()
+            for _ in range(self.sparse.at_once):
+                self.step_io()
 
     def finish(self) -> None:
         """All disks back, all work done; then legs and saves hold what they must."""
@@ -563,6 +584,7 @@ class World:
         if status["recover"]:
             raise Wrong("a recover does not end")
         self.rot()
+        self.sparse.finish()
         for disk in self.media.values():
             leg = status["legs"].get(disk.uuid)
             if leg and leg["state"] == "in_sync":
