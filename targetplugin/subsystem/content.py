@@ -33,7 +33,7 @@ class Content:
         if self._medium is not None:
             return self._medium.read(offset, length)
         handle = self._floor.handle(self._volume)
-        return self._floor.sparse.look(handle, self._generation, offset, length)
+        return self._floor.engine.look(handle, self._generation, offset, length)
 
     @contextmanager
     def opened(self) -> Iterator[Place]:

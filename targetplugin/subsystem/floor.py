@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from targetplugin.catalog import Catalog, MediumRow, Save, Volume
 from targetplugin.engine import ViewSpec, VolumeSpec
@@ -23,7 +23,7 @@ from targetplugin.subsystem import names
 from targetplugin.subsystem.clock import Clock
 from targetplugin.subsystem.extents import count_extents
 from targetplugin.subsystem.journal import Journal
-from targetplugin.subsystem.ports import Engine, Kernel, Rings, SparseEngine
+from targetplugin.subsystem.ports import Engine, Kernel, Rings
 
 
 @dataclass
@@ -67,11 +67,6 @@ class Floor:
         self._changed = threading.Condition()  # and whoever waits for that
         self._adding = threading.Lock()  # an event may come before its volume's handle is known
         self._runtimes: dict[bytes, Runtime] = {}
-
-    @property
-    def sparse(self) -> SparseEngine:
-        """The engine, for saves without fill."""
-        return cast(SparseEngine, self.engine)
 
     # --- volumes -----------------------------------------------------------------------------
 

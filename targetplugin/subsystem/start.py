@@ -223,7 +223,9 @@ class Start:
                 continue
             state = next((g.state for g in record.legs if g.uuid == uuid), None)
             try:
-                if state in (None, LegState.IN_SYNC) and uuid != store:
+                if uuid == store:
+                    slots += medium.read_store(volume.extent_size)
+                elif state in (None, LegState.IN_SYNC):
                     slots += medium.read_map_slots(slots=number)
             except Refused as error:
                 if record.recover is not None and record.recover[0] == uuid:

@@ -108,13 +108,13 @@ class Stores:
         """Gives the store to the engine, unless it has it. Raises Refused, OSError."""
         self._sync_holds(volume, handle)
         if self._status(volume) is None:
-            self._floor.sparse.add_store(handle, self._floor.medium(medium).spec(), op)
+            self._floor.engine.add_store(handle, self._floor.medium(medium).spec(), op)
 
     def save(self, volume: Volume, handle: int, medium: bytes, op: int) -> Point:
         """A save without fill is in force. Raises Refused, OSError: nothing is."""
         self.begin(volume, handle, medium, op)
         try:
-            return self._floor.sparse.save_sparse(handle, op)
+            return self._floor.engine.save_sparse(handle, op)
         except (Refused, OSError):
             self.let_go(volume, handle)
             raise
@@ -136,7 +136,7 @@ class Stores:
         if handle is None:
             return  # a start finds out
         with left_to_the_next_start(f"that {volume.name}@{generation} leaves the store"):
-            self._floor.sparse.release_sparse(handle, generation)
+            self._floor.engine.release_sparse(handle, generation)
         self._end_unused(volume, handle, op)
 
     def _end_unused(self, volume: Volume, handle: int, op: int) -> None:
@@ -162,7 +162,7 @@ class Stores:
         if handle is not None and save.sparse:
             with left_to_the_next_start(f"the hold of {save_name(volume, save)}"):
                 held = self._views.held_until(save) is not None
-                self._floor.sparse.hold_sparse(handle, save.generation, held)
+                self._floor.engine.hold_sparse(handle, save.generation, held)
 
     def _sync_holds(self, volume: Volume, handle: int) -> None:
         """Holds end by the clock, which the engine has not."""
@@ -195,7 +195,7 @@ class Stores:
             return lost  # the catalog may not know of one that is in force
         for generation in set(seen) - {save.generation for save in self.saves(volume)}:
             with left_to_the_next_start(f"that {volume.name}@{generation} leaves the store"):
-                self._floor.sparse.release_sparse(handle, generation)
+                self._floor.engine.release_sparse(handle, generation)
         self._sync_holds(volume, handle)
         self.let_go(volume, handle)
         self._end_unused(volume, handle, op)
