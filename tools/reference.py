@@ -16,6 +16,10 @@ from targetplugin.scsi import commands, pitcopy, vendor
 from targetplugin.subsystem.states import ALL_STATES, TABLE, Outcome, Verb
 from targetplugin.terminal.verbs import build_parser
 
+EXIT_STATUS = """\
+Exit status of `targetplugin` and `pitcopy`: 0 done, 1 refused by state or environment, 2 wrong usage (of `pitcopy run`
+and `pitcopy jobs`: the command's own); of `pitcopy` 128 + N where signal N stopped it. With `--json` a refusal of `targetplugin` is an object `{"error": {...}}` too.
+"""
 HEAD = """# Reference
 
 Made from the code by `python3 -m tools.reference`; a test compares it. How to do things is in the [how-to pages](howto.md).
@@ -26,8 +30,6 @@ Made from the code by `python3 -m tools.reference`; a test compares it. How to d
 - [Control socket](#control-socket)
 - [Files](#files)
 
-Exit status of `targetplugin` and `pitcopy`: 0 done, 1 refused by state or environment, 2 wrong usage (of `pitcopy run`
-and `pitcopy jobs`: the command's own); of `pitcopy` 128 + N where signal N stopped it. With `--json` a refusal of `targetplugin` is an object `{"error": {...}}` too.
 """
 FILES = """
 ## Files
@@ -149,6 +151,7 @@ def reference() -> str:
     os.environ["COLUMNS"] = "100"
     return (
         HEAD
+        + EXIT_STATUS
         + help_of("targetplugin", build_parser())
         + help_of("targetplugind", daemon.parser())
         + help_of("pitcopy", host.parser())

@@ -1,0 +1,1 @@
+"""What is handed to people: Debian packages, wheel and sdist, manual pages."""
