@@ -203,8 +203,8 @@ cdef bint slot_take(volume_t *v, slot_t *s, const uint8_t *entry, uint32_t lengt
     for i in range(count):
         base = entry_iov_base(entry, i)
         size = entry_iov_length(entry, i)
-        if base > v.map_length or size > v.map_length - base:
-            return False
+        if base < v.offset + v.size or base > v.map_length or size > v.map_length - base:
+            return False  # not in the data area: the command ring lies before it
         s.iov[i].iov_base = v.map + base
         s.iov[i].iov_len = size
         s.bytes += size
