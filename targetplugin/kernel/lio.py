@@ -302,6 +302,7 @@ class Lio:
                 )
             rtslib_fb.utils.modprobe("target_core_mod")
         self._keep_dbroot()
+        self._keep_reservations()
         if not (Path("/sys/module/target_core_user")).is_dir():
             rtslib_fb.utils.modprobe("target_core_user")
 
@@ -310,6 +311,16 @@ class Lio:
         chosen = configfs.text(self._root / "dbroot")
         homes = [chosen, "/etc/rtslib-fb-target", "/etc/target"]
         RTSRoot._preferred_dbroot = next((home for home in homes if Path(home).is_dir()), chosen)
+
+    def _keep_reservations(self) -> None:
+        """Without this directory LIO refuses reservations that are to outlast a power loss (APTPL); a host
+        that cannot register is told NOT READY 08h/00h.
+        """
+        place = Path(RTSRoot._preferred_dbroot) / "pr"
+        try:
+            place.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            log.warning("Persistent reservations can't be kept in %s: %s", place, error.strerror)
 
     def _check_restored(self) -> None:
         if self._restoring():

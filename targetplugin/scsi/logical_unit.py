@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 GOOD = 0x00
 CHECK_CONDITION = 0x02
 Handler = Callable[[bytes, bytes], bytes]
+NO_TIMEOUTS = struct.pack(">HBBII", 10, 0, 0, 0, 0)  # a command timeouts descriptor
 VENDOR = ("pit_copy_in", "pit_copy_out")
 
 
@@ -151,9 +152,10 @@ class LogicalUnit:
         return b""
 
     def _report_opcodes(self, cdb: bytes, data_out: bytes) -> bytes:
-        """All commands, or one (SPC-4 6.35); command timeouts are not reported."""
+        """All commands, or one (SPC-4 6.35), with timeouts that say nothing where they are asked for."""
         length = int.from_bytes(cdb[6:10], "big")
         option, opcode = cdb[2] & 7, cdb[3]
+        timeouts = NO_TIMEOUTS if cdb[2] & 0x80 else b""  # RCTD
         if option == 0:
             body = b"".join(
                 struct.pack(
@@ -162,9 +164,10 @@ class LogicalUnit:
                     0,
                     c.action or 0,
                     0,
-                    0 if c.action is None else 1,
+                    (2 if timeouts else 0) | (0 if c.action is None else 1),  # CTDP, SERVACTV
                     len(c.usage),
                 )
+                + timeouts
                 for c in self._commands()
             )
             return (struct.pack(">I", len(body)) + body)[:length]
@@ -179,7 +182,8 @@ class LogicalUnit:
         if not found:
             return struct.pack(">BBH", 0, 1, 0)[:length]
         usage = bytes([found[0].opcode]) + found[0].usage[1:]
-        return (struct.pack(">BBH", 0, 3, len(usage)) + usage)[:length]
+        told = struct.pack(">BBH", 0, 0x83 if timeouts else 3, len(usage)) + usage + timeouts
+        return told[:length]
 
     def _commands(self) -> list[commands.Command]:
         """Those that it understands."""

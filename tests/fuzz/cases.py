@@ -23,9 +23,8 @@ class Case:
     sent: bytes = b""
     room: int = 0
     pieces: int = 1
-    entry: tuple[int, int, int, int] | None = (
-        None  # wrong: number of iovecs, base, length, place of the CDB
-    )
+    # One that is wrong: number of iovecs, their base, length, place of the CDB; -1: a right place.
+    entry: tuple[int, int, int, int] | None = None
 
 
 class Cases:
@@ -132,7 +131,7 @@ class Cases:
         draw = self.draw
         high = (1 << 64) - 1
         count = draw.choice((1, 1, 4, 5, 1023, 0xFFFFFFFF))
-        base = draw.choice((0, 1, 128, 1 << 20, 1 << 40, high, high - 511))
+        base = draw.choice((-1, 0, 1, 128, 1 << 40, high, high - 511))
         length = draw.choice((0, 1, 511, 513, 1 << 32, high))
         cdb_at = draw.choice((-1, -1, -1, 1 << 40, high, high - 15))
         return Case(cdb_of(0x28, 0, 1), entry=(count, base, length, cdb_at))

@@ -141,7 +141,7 @@ class Driver:
         place = ring.length - 64 if cdb_at == -1 else cdb_at
         ring.map[ring.length - 64 : ring.length - 48] = case.cdb
         body = struct.pack("<HBBIIIIQQQ", ring.number, 0, 0, count, 0, 0, 0, place, 0, 0)
-        body += struct.pack("<QQ", base, length) * 4
+        body += struct.pack("<QQ", ring.length - 16384 if base == -1 else base, length) * 4
         ring.under_way[ring.number] = ([(DATA_OFFSET, 0)], 0)
         ring.entry(CMD, 112, body)
         return ring.number

@@ -94,6 +94,13 @@ def test_one_table_says_what_is_supported(host: Host) -> None:
     assert int.from_bytes(data[:4], "big") == 8 * len(commands.COMMANDS) == len(data) - 4
     cdb = bytes([0xA3, 0x0C, 2, 0xC1, 0, 1]) + (64).to_bytes(4, "big")
     assert host.send(cdb)[4:] == bytes.fromhex("c11f030000ffffffff00")
+    timeouts = bytes([0, 10, *bytes(10)])
+    data = host.send(bytes([0xA3, 0x0C, 0x80, 0, 0, 0]) + (4096).to_bytes(4, "big"))
+    assert int.from_bytes(data[:4], "big") == 20 * len(commands.COMMANDS) == len(data) - 4
+    assert data[12:24] == timeouts
+    cdb = bytes([0xA3, 0x0C, 0x82, 0xC1, 0, 1]) + (64).to_bytes(4, "big")
+    assert host.send(cdb)[1] == 0x83
+    assert host.send(cdb)[14:] == timeouts
     cdb = bytes([0xA3, 0x0C, 2, 0xC1, 0, 8]) + (64).to_bytes(4, "big")
     assert host.send(cdb) == bytes([0, 1, 0, 0])
 
