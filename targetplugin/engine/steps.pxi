@@ -58,7 +58,7 @@ cdef void steps(reactor_t *r, volume_t *v, uint32_t tag, uint64_t lba, uint64_t 
     if s.cdb[1] & 0xE0 or compares == 2 or count > most:
         answer_sense(v, tag, 0x05, INVALID_FIELD_IN_CDB)
         return
-    if not count:
+    if not count and (s.kind != KIND_COMPARE_WRITE or not s.bytes):
         clear_after(s, 0)
         answer(v, tag, GOOD, NULL, 0, 0, 0)
         return

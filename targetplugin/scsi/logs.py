@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 ALL_SUBPAGES = 0xFF
 KEEPS_NOTHING = 0x80  # DS: counters are not saved
 UNCORRECTED = 0x0006  # total uncorrected errors
-STATISTICS = 0x0001
+STATISTICS, IDLE_TIME, TIME_INTERVAL = 0x0001, 0x0002, 0x0003
 BINARY = 0x03  # format of a parameter: a list of numbers
 
 
@@ -64,7 +64,8 @@ def _statistics(counted: Mapping[str, int]) -> bytes:
         0,
         0,
     )
-    return _parameter(STATISTICS, struct.pack(">8Q", *numbers))
+    empty = _parameter(IDLE_TIME, bytes(8)) + _parameter(TIME_INTERVAL, bytes(8))
+    return _parameter(STATISTICS, struct.pack(">8Q", *numbers)) + empty
 
 
 def _exceptions(counted: Mapping[str, int]) -> bytes:

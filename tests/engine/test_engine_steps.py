@@ -191,6 +191,7 @@ def test_prefetch_is_done_by_doing_nothing(rig: Rig) -> None:
         (compare_and_write(0, 1), 512, FIELD),
         (compare_and_write(0, 1), 2048, FIELD),
         (compare_and_write(0, 129), 129 * 1024, FIELD),
+        (compare_and_write(0, 0), 256 * 1024, FIELD),  # 256 blocks, which it can't say
         (compare_and_write(0, 1, 0x20), 1024, FIELD),
         (compare_and_write(BLOCKS, 1), 1024, RANGE),
     ],

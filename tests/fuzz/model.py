@@ -105,7 +105,7 @@ class Disk:
     ) -> Expected:
         op, check = cdb[0], (cdb[1] >> 1) & 3
         if op == COMPARE_AND_WRITE:
-            if count > MOST_COMPARE or (count and len(sent) != 2 * count * BLOCK):
+            if count > MOST_COMPARE or len(sent) != 2 * count * BLOCK:
                 return Expected(FIELD)
             if sent[: len(here)] != here:
                 return Expected(MISCOMPARE, touches=touches)
