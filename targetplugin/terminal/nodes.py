@@ -17,6 +17,11 @@ Fields = dict[str, Any]
 Run = Callable[..., None]
 
 
+def _taken_back(force: str, wait: str, no_undo: str) -> dict[str, str]:
+    """The switches of a recover or an undo."""
+    return {"force": force, "wait": wait, "no-undo": no_undo}
+
+
 class Node(ConfigNode):  # type: ignore[misc]
     """A node that knows how to run a command line. What it shows comes with `bring`."""
 
@@ -155,13 +160,13 @@ class Volume(Offered):
         options = {"from": since, "to": to}
         self.run("diff", self.name, **options)
 
-    def ui_command_recover(self, force: str = "no", wait: str = "no") -> None:
-        """Takes the newest save's content back."""
-        self.run("recover", self.name, force=force, wait=wait)
+    def ui_command_recover(self, force: str = "no", wait: str = "no", no_undo: str = "no") -> None:
+        """Takes the newest save's content back; no_undo=yes: what it was is not kept."""
+        self.run("recover", self.name, **_taken_back(force, wait, no_undo))
 
-    def ui_command_undo(self, force: str = "no", wait: str = "no") -> None:
-        """Takes the last recover back."""
-        self.run("undo", self.name, force=force, wait=wait)
+    def ui_command_undo(self, force: str = "no", wait: str = "no", no_undo: str = "no") -> None:
+        """Takes the last recover back; no_undo=yes: what it was is not kept."""
+        self.run("undo", self.name, **_taken_back(force, wait, no_undo))
 
     def ui_command_swap(self, force: str = "no", wait: str = "no") -> None:
         """Makes the newest save's medium the volume's data."""
@@ -249,9 +254,9 @@ class Save(Offered):
         """Shows what changed since this save."""
         self.run("diff", self.name)
 
-    def ui_command_recover(self, force: str = "no", wait: str = "no") -> None:
-        """Takes this save's content back."""
-        self.run("recover", self.name, force=force, wait=wait)
+    def ui_command_recover(self, force: str = "no", wait: str = "no", no_undo: str = "no") -> None:
+        """Takes this save's content back; no_undo=yes: what the volume was is not kept."""
+        self.run("recover", self.name, **_taken_back(force, wait, no_undo))
 
     def ui_command_swap(self, force: str = "no", wait: str = "no") -> None:
         """Makes this save's medium the volume's data."""
@@ -330,16 +335,22 @@ class Group(Node):
         deadline: str | None = None,
         force: str = "no",
         wait: str = "no",
+        no_undo: str = "no",
     ) -> None:
         """Takes back the save of a label of each, at one instant, or the newest: recover before-night-run"""
-        self.run("recover", *self.saves(save), deadline=deadline, force=force, wait=wait)
+        options = _taken_back(force, wait, no_undo)
+        self.run("recover", *self.saves(save), deadline=deadline, **options)
 
     def ui_command_undo(
-        self, deadline: str | None = None, force: str = "no", wait: str = "no"
+        self,
+        deadline: str | None = None,
+        force: str = "no",
+        wait: str = "no",
+        no_undo: str = "no",
     ) -> None:
         """Takes the last recover of all back at one instant."""
-        volumes = self.facts["volumes"]
-        self.run("undo", *volumes, deadline=deadline, force=force, wait=wait)
+        options = _taken_back(force, wait, no_undo)
+        self.run("undo", *self.facts["volumes"], deadline=deadline, **options)
 
     def ui_command_swap(
         self, save: str | None = None, deadline: str | None = None, force: str = "no"

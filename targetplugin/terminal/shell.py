@@ -21,7 +21,7 @@ from targetplugin.terminal.tables import printable
 
 _NAMED = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _ANSWERS = {"yes": True, "true": True, "no": False, "false": False}
-_SWITCHES = ("force", "wait", "chap", "off", "now", "preview")
+_SWITCHES = ("force", "wait", "chap", "off", "now", "preview", "no-undo")
 _AS_WORDS = {"bookmarks", "cd", "ls", "pwd", "help", "exit", "set", "get"}
 
 

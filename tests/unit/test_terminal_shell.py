@@ -127,6 +127,11 @@ def test_the_tree_shows_all_there_is(shell: Shell, fake: FakeSubsystem) -> None:
             ("diff", ("ledger",), {"since": "monday", "to": "now"}),
         ),
         ("/volumes/ledger recover force=yes", ("recover", ("ledger",), {"force": True, **DOOR})),
+        ("/volumes/ledger undo no_undo=yes", ("undo", ("ledger",), {"no_undo": True, **DOOR})),
+        (
+            "/volumes/ledger/saves/ledger@3 recover no_undo=yes",
+            ("recover", ("ledger@3",), {"no_undo": True, **DOOR}),
+        ),
         ("/volumes/ledger swap", ("swap", ("ledger",), DOOR)),
         ("/volumes/ledger restore /i.raw", ("restore", ("ledger",), {"image": "/i.raw", **DOOR})),
         ("/volumes/ledger restore backup=2", ("restore", ("ledger",), {"backup": 2, **DOOR})),
@@ -169,6 +174,10 @@ def test_the_tree_shows_all_there_is(shell: Shell, fake: FakeSubsystem) -> None:
             ("recover_group", (["ledger@night", "journal@night"],), {"force": True, **DOOR}),
         ),
         ("/groups/books undo", ("undo_group", (["ledger", "journal"],), DOOR)),
+        (
+            "/groups/books undo no_undo=yes",
+            ("undo_group", (["ledger", "journal"],), {"no_undo": True, **DOOR}),
+        ),
         ("/groups/books swap", ("swap_group", (["ledger", "journal"],), DOOR)),
         (
             "/groups/books swap night deadline=200",
