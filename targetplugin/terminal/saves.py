@@ -68,6 +68,7 @@ def declare(verbs: grammar.Verbs) -> None:
             "diff ledger@before-night-run --json",
             "diff ledger --from monday --to tuesday",
             "diff ledger --from 3 --to now --json",
+            "diff ledger@before-night-run --map night.svg",
         ],
     )
     grammar.save(diff)
@@ -77,6 +78,10 @@ def declare(verbs: grammar.Verbs) -> None:
     to = diff.add_argument("--to", metavar="POINT", help="the same; now where it is not given")
     for point in (since, to):
         grammar.completed(point, "point")
+    picture = diff.add_argument(
+        "--map", metavar="FILE", help="draw where it changed, as an SVG picture, into this file"
+    )
+    grammar.completed(picture, "file")
 
 
 def _save(session: Session, args: argparse.Namespace) -> None:
@@ -136,6 +141,22 @@ def _save_together(session: Session, args: argparse.Namespace) -> None:
     outcome.show(session, args, result, would=would, done=done)
 
 
+def _draw_map(session: Session, path: str, result: results.Fields) -> None:
+    from targetplugin.terminal import picture
+
+    size = session.call("volume.show", name=result["volume"])["size"]
+    first, last = result["between"]
+    title = f"{result['volume']}: {format_size(result['bytes'])} changed from {first} to {last}"
+    text = picture.svg(title, size, result["extent_size"], result["list"])
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise Misused(
+            f"the picture can't be written to {path}: {error.strerror}", "name another file"
+        ) from error
+
+
 def _diff(session: Session, args: argparse.Namespace) -> None:
     def tell(result: results.Fields) -> None:
         rows = [
@@ -150,6 +171,8 @@ def _diff(session: Session, args: argparse.Namespace) -> None:
         )
 
     result = session.call("diff", save=args.save, since=args.since, to=args.to)
+    if args.map:
+        _draw_map(session, args.map, result)
     if session.as_json and (args.since or args.to):
         result = [{**run, "exists": "true"} for run in result["list"]]
     session.show(result, tell)

@@ -548,6 +548,18 @@ def test_a_chap_password_comes_from_a_file_or_standard_input_and_is_not_shown(
     assert "correct horse" not in first.stdout + first.stderr + second.stdout + second.stderr
 
 
+def test_a_differential_is_drawn_into_a_file(run: Run, tmp_path: Path) -> None:
+    done = run("diff", "ledger@3", "--map", "night.svg")
+    assert done.returncode == 0
+    assert "3 extents" in done.stdout
+    text = (tmp_path / "night.svg").read_text()
+    assert text.startswith("<svg ")
+    assert "ledger: 192 KiB changed from ledger@3 to now" in text
+    done = run("diff", "ledger@3", "--map", "none/night.svg")
+    assert done.returncode == 2
+    assert "none/night.svg" in done.stderr
+
+
 # Waiting.
 
 
