@@ -7,11 +7,16 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.engine.conftest import SIZE, Rig
 from tests.engine.fake_ring import Result
+from tests.engine.test_subsystem_engine import MIB, Site
+from tests.engine.test_subsystem_engine import SIZE as SITE_SIZE
 
 BLOCKS = SIZE // 512
 MISCOMPARE, FIELD, RANGE = (14, 0x1D00), (5, 0x2400), (5, 0x2100)
@@ -212,3 +217,54 @@ def test_no_blocks_are_no_error(rig: Rig, cdb: bytes) -> None:
     rig.create("a")
     assert rig.ring.run(cdb).status == 0
     assert rig.engine.status(rig.handle)["changed"] == 0
+
+
+def test_what_was_compared_before_a_recover_is_not_written_after_it(tmp_path: Path) -> None:
+    """A host counts up by COMPARE AND WRITE; the save holds a lower number. After each recover it
+    must find that out: had one compared before and written after, it would go on counting.
+    """
+    site = Site(tmp_path)
+    for name in "abcd":
+        site.subsystem.media_add(str(tmp_path / name), size=SITE_SIZE + 4 * MIB)
+    site.subsystem.volume_create("ledger", SITE_SIZE)
+    site.serve()
+    ended = threading.Event()
+    counted, taken_back = [0], [0]
+
+    def ask(cdb: bytes, data: bytes = b"", room: int = 0) -> Result:
+        result = site.ring.run(cdb, data, room)
+        while result.status and result.sense[2] == 6:  # the medium may have changed
+            result = site.ring.run(cdb, data, room)
+        return result
+
+    def count() -> None:
+        while not ended.is_set():
+            old, new = (n.to_bytes(4, "big") * 128 for n in (counted[0], counted[0] + 1))
+            result = ask(compare_and_write(9, 1), old + new)
+            if result.status == 0:
+                counted[0] += 1
+                continue
+            assert sense(result) == MISCOMPARE
+            counted[0] = int.from_bytes(ask(cdb_10(0x28, 9, 1), room=512).data[:4], "big")
+            taken_back[0] += 1
+
+    def until(reached: Callable[[], bool]) -> None:
+        end = time.monotonic() + 10
+        while not reached():
+            assert time.monotonic() < end, "the host goes on counting as if nothing were"
+            time.sleep(0.001)
+
+    host = threading.Thread(target=count)
+    try:
+        host.start()
+        site.subsystem.save("ledger", label="low")
+        for times in range(1, 11):
+            at = counted[0]
+            until(lambda at=at: counted[0] > at + 20)
+            site.over(site.subsystem.recover("ledger@low", no_undo=True))
+            until(lambda times=times: taken_back[0] >= times)
+            assert taken_back[0] == times
+    finally:
+        ended.set()
+        host.join(10)
+        site.end()
