@@ -196,11 +196,15 @@ class StoreEngine(FakeEngine):
         before = self._content(handle)
         live = super().status(handle)["generation"]
         member = self._plain(member)
-        point = super().recover(
-            handle, member.source, *rest, **{**more, "undo": member.undo, "lacks": None}
-        )
-        if more.get("undo") is SPARSE:
-            self._needed(handle).saves[live] = Kept(before)
+        in_force = self.cut_after == "recover"  # where the daemon dies, it is
+        try:
+            point = super().recover(
+                handle, member.source, *rest, **{**more, "undo": member.undo, "lacks": None}
+            )
+            in_force = True
+        finally:
+            if more.get("undo") is SPARSE and in_force:
+                self._needed(handle).saves[live] = Kept(before)
         return point
 
     def _group(self, members: list[Any], deadline: int, commit: Callable[[], None]) -> list[Any]:
