@@ -94,7 +94,7 @@ class FakeRing:
         self.number = (self.number + 1) % 60000
         size = len(data_out) or data_in
         room = self.length - DATA_OFFSET - 65536
-        if self.data_at + size + 8192 > room:
+        if self.data_at + size + 4096 * (pieces + 1) > room:  # each piece begins a page
             self.data_at = 0
         cdb_at = DATA_OFFSET + room + (self.number % 1000) * 32
         self.map[cdb_at : cdb_at + 16] = cdb.ljust(16, b"\0")
