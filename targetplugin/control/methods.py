@@ -208,7 +208,7 @@ class OfVolume(Params):
 class Save(Params):
     volume: Name
     label: Label | UnsetType = UNSET
-    policy: Literal["split", "copy"] | UnsetType | None = UNSET
+    policy: Literal["split", "copy", "sparse"] | UnsetType | None = UNSET
     onto: Name | UnsetType | None = UNSET
     replace: Name | UnsetType | None = UNSET
     preview: bool | UnsetType = UNSET
@@ -218,7 +218,7 @@ class Save(Params):
 class SaveGroup(Params):
     volumes: Annotated[list[Name], Meta(min_length=1, max_length=64)]
     label: Label | UnsetType = UNSET
-    policy: Literal["split", "copy"] | UnsetType | None = UNSET
+    policy: Literal["split", "copy", "sparse"] | UnsetType | None = UNSET
     deadline_ms: Annotated[int, Meta(ge=1, le=5000)] | UnsetType | None = UNSET
     preview: bool | UnsetType = UNSET
     request: RequestId | UnsetType | None = UNSET
@@ -264,6 +264,13 @@ class OfSave(Params):
 class Clone(OfSave):
     name: Name
     onto: Name | UnsetType | None = UNSET
+    preview: bool | UnsetType = UNSET
+    request: RequestId | UnsetType | None = UNSET
+
+
+class Fill(OfSave):
+    onto: Name | UnsetType | None = UNSET
+    rate: Rate | UnsetType | None = UNSET
     preview: bool | UnsetType = UNSET
     request: RequestId | UnsetType | None = UNSET
 
@@ -447,6 +454,7 @@ METHODS: dict[str, Method] = {
     "clone": Method(Clone, "clone"),
     "resync": Method(Resync, "resync"),
     "release": Method(TakeBack, "release"),
+    "fill": Method(Fill, "fill"),
     "hold": Method(Hold, "hold"),
     "unhold": Method(Unhold, "unhold"),
     "hold.list": Method(OfVolume, "holds"),

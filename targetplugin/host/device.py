@@ -186,6 +186,7 @@ class Disk:
         label: str = "",
         backup: int = 0,
         no_undo: bool = False,
+        no_fill: bool = False,
         preview: bool = False,
         others: Sequence[tuple[Disk, int]] = (),
         deadline_ms: int = 0,
@@ -209,6 +210,7 @@ class Disk:
                 label,
                 backup,
                 no_undo,
+                no_fill,
                 deadline_ms=deadline_ms,
                 designators=tuple(Designator(other.naa(), its_own) for other, its_own in others),
             ).encode()

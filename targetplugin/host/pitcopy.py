@@ -6,6 +6,7 @@ examples:
   pitcopy jobs /dev/sdb /etc/night.list              a save before each step; --continue goes on
   pitcopy save /dev/sdb --label before-upgrade
   pitcopy save /dev/sdb /dev/sdc --label night       both at one instant, or none
+  pitcopy save /dev/sdb --no-fill                    keeps only what is overwritten from now on
   pitcopy diff /dev/sdb --save before-upgrade
   pitcopy recover /dev/sdb --save before-upgrade     unmounts, recovers, mounts again
   pitcopy undo /dev/sdb                              takes that back, in the same way
@@ -86,7 +87,13 @@ def parser() -> argparse.ArgumentParser:
         many=True,
     )
     one.add_argument("--label", default="", help="at most 32 bytes, not all digits")
-    one.add_argument(
+    how = one.add_mutually_exclusive_group()
+    how.add_argument(
+        "--no-fill",
+        action="store_true",
+        help="keep only what is overwritten from now on, beside the other saves of this kind",
+    )
+    how.add_argument(
         "--replace",
         metavar="LABEL|GENERATION",
         help="an older save, which is given up: only what differs is copied to its medium",
@@ -314,7 +321,7 @@ def _save(disk: Disk, options: argparse.Namespace) -> dict[str, Any] | list[dict
 
     def ask() -> None:
         with ritual.frozen(disk.path):
-            disk.request(OutAction.SAVE, label=label, generation=replaced)
+            disk.request(OutAction.SAVE, label=label, generation=replaced, no_fill=options.no_fill)
 
     report.patiently("waiting for the volume", ask) if options.wait else ask()
     save = next(save for save in disk.saves() if save.generation not in before)
@@ -336,7 +343,9 @@ def _no_deadline(options: argparse.Namespace) -> None:
 def _save_together(
     disks: list[Disk], label: str, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    saves = together.save(disks, label, options.deadline, wait=options.wait)
+    saves = together.save(
+        disks, label, options.deadline, no_fill=options.no_fill, wait=options.wait
+    )
     for disk, save in zip(disks, saves, strict=True):
         if not options.json:
             print(f"{disk.path} is saved as {label or save.generation} ({save.generation})")

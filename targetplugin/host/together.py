@@ -26,7 +26,9 @@ def check(disks: list[Disk], deadline_ms: int) -> None:
         )
 
 
-def save(disks: list[Disk], label: str, deadline_ms: int, *, wait: bool) -> list[Save]:
+def save(
+    disks: list[Disk], label: str, deadline_ms: int, *, no_fill: bool = False, wait: bool
+) -> list[Save]:
     """Saves them with their file systems still. `wait`: until no other operation forbids it."""
     check(disks, deadline_ms)
     before = [{save.generation for save in disk.saves()} for disk in disks]
@@ -36,7 +38,13 @@ def save(disks: list[Disk], label: str, deadline_ms: int, *, wait: bool) -> list
             for disk in disks:
                 stack.enter_context(ritual.frozen(disk.path))
             others = [(disk, 0) for disk in disks[1:]]
-            disks[0].request(OutAction.SAVE, label=label, others=others, deadline_ms=deadline_ms)
+            disks[0].request(
+                OutAction.SAVE,
+                label=label,
+                no_fill=no_fill,
+                others=others,
+                deadline_ms=deadline_ms,
+            )
 
     report.patiently("waiting for the volumes", ask) if wait else ask()
     return [

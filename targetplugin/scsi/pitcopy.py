@@ -16,7 +16,8 @@ CDBs are 10 bytes:
 
 Parameter list of every OUT action, 72 bytes and 24 for each designator:
 
-    0 revision, 01h   1 bit 0: take no undo save   2-3 number of designators   4-7 deadline, ms
+    0 revision, 01h   1 bit 0: take no undo save, bit 1: save without fill
+    2-3 number of designators   4-7 deadline, ms
     8-15 generation, or operation number (ABORT, UNDO)   16-31 request identifier
     32-33 number of a backup (RESTORE)   34-39 reserved   40-71 label, UTF-8
     72- designators: NAA (16), generation (8): of this volume's save (RECOVER, SWAP), else 0 (SAVE, UNDO:
@@ -64,6 +65,7 @@ LABEL_LENGTH = 32
 END = 0xFFFFFFFF
 SLOTS = 255
 NO_VERB = 0xFF
+NO_UNDO, NO_FILL = 1, 2  # flags of a parameter list
 MAX_DEADLINE = 5000
 
 
@@ -252,6 +254,7 @@ class Parameters:
     label: str = ""
     backup: int = 0
     no_undo: bool = False
+    no_fill: bool = False
     deadline_ms: int = 0
     designators: tuple[Designator, ...] = field(default=())
 
@@ -259,7 +262,7 @@ class Parameters:
         data = struct.pack(
             ">BBHIQ16sH6x32s",
             REVISION,
-            1 if self.no_undo else 0,
+            (NO_UNDO if self.no_undo else 0) | (NO_FILL if self.no_fill else 0),
             len(self.designators),
             self.deadline_ms,
             self.generation,
@@ -279,7 +282,7 @@ class Parameters:
         )
         if data[0] != REVISION:
             raise Malformed("not a revision that is known", 0)
-        if flags & ~1:
+        if flags & ~(NO_UNDO | NO_FILL):
             raise Malformed("a reserved bit is set", 1)
         if len(data) != LIST_LENGTH + count * DESIGNATOR_LENGTH:
             raise Malformed("the list's length is not that of its designators", 2, length=True)
@@ -295,7 +298,8 @@ class Parameters:
             request,
             decode_label(label, 40),
             backup,
-            bool(flags & 1),
+            bool(flags & NO_UNDO),
+            bool(flags & NO_FILL),
             deadline,
             designators,
         )

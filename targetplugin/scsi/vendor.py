@@ -260,6 +260,8 @@ class Vendor:
             "request": identifier,
             "preview": request.preview,
         }
+        if asked.no_fill:
+            common["policy"] = "sparse"
         if asked.designators:
             self._together(request.action, asked, common)
         elif request.action is OutAction.SAVE:
@@ -317,6 +319,8 @@ class Vendor:
         if asked.deadline_ms and not asked.designators:
             raise in_list(DEADLINE)
         if asked.no_undo and action not in (OutAction.RECOVER, OutAction.UNDO):
+            raise in_list(FLAGS)
+        if asked.no_fill and (action is not OutAction.SAVE or asked.generation):
             raise in_list(FLAGS)
         named = action in ON_A_SAVE or action in BY_OPERATION
         either = action is OutAction.SAVE  # a new one, or onto an older one's medium

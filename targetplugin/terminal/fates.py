@@ -91,6 +91,7 @@ def _resync(session: Session, args: argparse.Namespace) -> None:
 def _release(session: Session, args: argparse.Namespace) -> None:
     def sentence(result: results.Fields) -> str:
         name = result["operation"].get("save") or args.save
-        return f"{name} is given up, its medium is free"
+        shared = (result.get("save") or {}).get("kept_bytes") is not None
+        return f"{name} is given up, its {'room in the store' if shared else 'medium'} is free"
 
     outcome.ask(session, args, "release", args.save, sentence, save=args.save, force=args.force)

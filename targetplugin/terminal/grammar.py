@@ -109,7 +109,7 @@ def preview(parser: argparse._ActionsContainer) -> None:
 
 
 def paced(parser: argparse.ArgumentParser) -> None:
-    """`--rate`: how fast work on an image may be."""
+    """`--rate`: how fast work beside the hosts may be."""
     text = "move at most so much a second, as in 50M, for the sake of hosts (operation rate)"
     parser.add_argument("--rate", type=rate, metavar="RATE", help=text)
 

@@ -150,10 +150,12 @@ class Volume(Offered):
         label: str | None = None,
         policy: str | None = None,
         onto: str | None = None,
+        fill: str = "yes",
         wait: str = "no",
     ) -> None:
-        """Keeps the volume as it is now: save label=before-night-run"""
-        self.run("save", self.name, label=label, policy=policy, onto=onto, wait=wait)
+        """Keeps the volume as it is now: save label=before-night-run; fill=no: only what is overwritten"""
+        sparse = ["--no-fill"] if fill == "no" else []
+        self.run("save", self.name, *sparse, label=label, policy=policy, onto=onto, wait=wait)
 
     def ui_command_diff(self, since: str | None = None, to: str | None = None) -> None:
         """Shows what changed since the newest save, or between two: diff since=monday to=now"""
@@ -269,6 +271,10 @@ class Save(Offered):
     def ui_command_resync(self, wait: str = "no") -> None:
         """Gives this save up and makes its medium a leg again."""
         self.run("resync", self.name, wait=wait)
+
+    def ui_command_fill(self, medium: str | None = None, rate: str | None = None) -> None:
+        """Makes this save, which is without fill, whole on a spare: fill medium=virtio-media-d"""
+        self.run("fill", self.name, medium=medium, rate=rate)
 
     def ui_command_hold(
         self, time: str | None = None, until: str | None = None, force: str = "no"

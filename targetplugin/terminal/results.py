@@ -46,6 +46,8 @@ def copied(operation: Fields | None) -> str:
     size = format_size(operation.get("bytes_copied") or 0)
     if operation["verb"] in _DIFFERENTIAL and operation.get("extents_changed") is not None:
         return f"{operation['extents_changed']} extents differed, {moved} copied ({size})"
+    if operation["verb"] == "fill":
+        return f"{size} copied"
     if operation["verb"] in _COMPARED and operation.get("bytes_copied"):
         return f"{size} copied, and all of it compared"
     return f"{moved} extents copied ({size})" if moved else ""

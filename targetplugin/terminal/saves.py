@@ -1,4 +1,4 @@
-"""Verbs that keep a volume as it is and look at what changed since: save, diff."""
+"""Verbs that keep a volume as it is and look at what changed since: save, fill, diff."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ def declare(verbs: grammar.Verbs) -> None:
             "The save holds every write that was acknowledged before, and none that comes after.\n"
             "It takes an in-sync leg of the mirror (split) or a free medium (copy), or the medium of an\n"
             "older save, which ends with it (--replace): then only what differs is copied.\n\n"
+            "With --no-fill it takes only as much as hosts overwrite from then on. All such saves of a\n"
+            "volume share one medium of any size, their store, which the first of them makes of a spare.\n"
+            "A store that runs full loses the oldest save that is not held, never a host's write; before\n"
+            "that there is an event (store_low).\n\n"
             "Several volumes are saved at one instant, all or none: a write that began when another\n"
             "was answered is in no save without that other. Writes of all are paused until each has\n"
             "answered what was under way, at most for the deadline; then the save is called off, and\n"
@@ -31,13 +35,22 @@ def declare(verbs: grammar.Verbs) -> None:
             "save ledger journal --label night --deadline 200",
             "save ledger --policy copy --onto virtio-media-c --wait",
             "save ledger --replace ledger@before-night-run",
+            "save ledger --no-fill",
         ],
     )
     grammar.volume(save, nargs="+", help="names of the volumes")
     save.add_argument(
         "--label", type=grammar.label, help="a name for the save, at most 32 bytes, not all digits"
     )
-    save.add_argument("--policy", choices=("split", "copy"), help="instead of the volume's")
+    how = save.add_mutually_exclusive_group()
+    how.add_argument("--policy", choices=("split", "copy"), help="instead of the volume's")
+    how.add_argument(
+        "--no-fill",
+        dest="policy",
+        action="store_const",
+        const="sparse",
+        help="keep only what is overwritten, beside the volume's other saves of this kind",
+    )
     onto = save.add_argument("--onto", metavar="MEDIUM", help="the medium to take, for one volume")
     grammar.completed(onto, "medium")
     replace = save.add_argument(
@@ -49,6 +62,26 @@ def declare(verbs: grammar.Verbs) -> None:
     grammar.deadline(save)
     grammar.preview(save)
     grammar.waits(save, default=False, what="wait until the save is whole on its medium")
+
+    fill = grammar.verb(
+        verbs,
+        "fill",
+        _fill,
+        "make a save without fill whole, on a medium of its own",
+        more=(
+            "It is copied to a spare while hosts work, and needs the store and the volume's legs no more.\n"
+            "Then it can be swapped in, shown to a host and cloned."
+        ),
+        examples=["fill ledger@noon", "fill ledger@3 --medium virtio-media-d --no-wait --rate 50M"],
+    )
+    grammar.save(fill)
+    medium = fill.add_argument(
+        "--medium", metavar="MEDIUM", help="the spare; by default the smallest that fits"
+    )
+    grammar.completed(medium, "medium")
+    grammar.paced(fill)
+    grammar.preview(fill)
+    grammar.waits(fill, default=True, what="show progress until it is whole")
 
     diff = grammar.verb(
         verbs,
@@ -93,7 +126,10 @@ def _save(session: Session, args: argparse.Namespace) -> None:
 
     def sentence(result: results.Fields) -> str:
         save = result["save"]
-        return f"{results.called(save)} is saved on {', '.join(save['media'])}"
+        where = f"is saved on {', '.join(save['media'])}"
+        if save["fill"] == "unfilled":
+            where = f"is saved, and what is overwritten from now on is kept on {save['media'][0]}"
+        return f"{results.called(save)} {where}"
 
     def then(result: results.Fields) -> str:
         older = result.get("replaced")
@@ -111,6 +147,24 @@ def _save(session: Session, args: argparse.Namespace) -> None:
         policy=args.policy,
         onto=args.onto,
         replace=args.replace,
+    )
+
+
+def _fill(session: Session, args: argparse.Namespace) -> None:
+    def sentence(result: results.Fields) -> str:
+        operation = result["operation"]
+        how = "is whole" if operation["state"] == "done" else "is being filled"
+        return f"{operation.get('save') or args.save} {how}"
+
+    outcome.ask(
+        session,
+        args,
+        "fill",
+        args.save,
+        sentence,
+        save=args.save,
+        onto=args.medium,
+        rate=args.rate,
     )
 
 

@@ -256,6 +256,7 @@ class FakeSubsystem:
             },
             "resync": {"operation": an_operation(verb="resync"), "save": a_save()},
             "release": {"operation": an_operation(verb="release"), "save": a_save()},
+            "fill": {"operation": an_operation(verb="fill"), "save": a_save()},
             "hold": {"save": a_save(held_until="2026-12-01T00:00:00.000Z")},
             "unhold": {"save": a_save()},
             "holds": [a_save(held_until="2026-12-01T00:00:00.000Z")],

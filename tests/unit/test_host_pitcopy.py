@@ -176,6 +176,20 @@ def test_a_save_is_taken_onto_an_older_one_s_medium(house: House) -> None:
     assert (save["name"], save["label"], save["media"]) == ("ledger@2", "night", ["b"])
 
 
+def test_saves_without_fill_share_a_medium_and_are_recovered_from(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house.write(1, "o")
+    for label in ("noon", "later"):
+        assert main(["save", DISK, "--no-fill", "--label", label]) == 0
+    house.write(1, "n")
+    assert house.states()["c"] == "store of ledger"
+    assert main(["status", DISK]) == 0
+    assert capsys.readouterr().out.count("unfilled") == 2
+    assert main(["recover", DISK, "--save", "noon"]) == 0
+    assert house.read(1) == "o"
+
+
 def test_a_run_s_save_that_is_held_is_shown_and_stays(
     house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -325,7 +325,17 @@ def test_bad_fields_are_named(host: Host) -> None:
     assert host.refused(*host.ask(OutAction.UNDO, Parameters(generation=1))) == (LIST, 8)
     assert host.refused(*host.ask(OutAction.UNDO, Parameters())) == (LIST, 8)
     assert host.refused(*host.ask(OutAction.SAVE, Parameters(no_undo=True))) == (LIST, 1)
+    no_fill = Parameters(no_fill=True, generation=1)
+    assert host.refused(*host.ask(OutAction.SAVE, no_fill)) == (LIST, 1)
+    assert host.refused(*host.ask(OutAction.RELEASE, no_fill)) == (LIST, 1)
     assert host.saves() == []
+
+
+def test_a_host_saves_without_fill(host: Host) -> None:
+    host.send(*host.ask(OutAction.SAVE, Parameters(label="noon", no_fill=True)))
+    (save,) = host.saves()
+    assert (save.label, save.fill, save.activity) == ("noon", "unfilled", "idle")
+    assert host.house.states()["c"] == "store of ledger"
 
 
 def test_the_same_request_is_done_once(host: Host) -> None:

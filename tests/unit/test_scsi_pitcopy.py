@@ -47,6 +47,7 @@ def test_an_out_cdb_comes_back(request: OutRequest) -> None:
         label=labels,
         backup=st.integers(0, 65535),
         no_undo=st.booleans(),
+        no_fill=st.booleans(),
         deadline_ms=st.integers(0, 5000),
         designators=st.lists(st.builds(Designator, identifiers, u64), max_size=3).map(tuple),
     )
@@ -71,7 +72,7 @@ def test_any_bytes_are_a_cdb_or_malformed(rest: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("at", "value"),
-    [(0, 2), (0, 0), (1, 2), (1, 0x80), (4, 0x80), (34, 1), (39, 255), (40, 0xFF), (41, 65)],
+    [(0, 2), (0, 0), (1, 4), (1, 0x80), (4, 0x80), (34, 1), (39, 255), (40, 0xFF), (41, 65)],
 )
 def test_a_wrong_byte_of_the_list_is_named(at: int, value: int) -> None:
     data = bytearray(Parameters(generation=3).encode())

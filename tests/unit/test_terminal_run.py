@@ -114,6 +114,15 @@ def run(place: Path, tmp_path: Path) -> Run:
             "save ledger --label night --policy copy --onto vdc",
             ("save", ("ledger",), {"label": "night", "policy": "copy", "onto": "vdc", **DOOR}),
         ),
+        ("save ledger --no-fill", ("save", ("ledger",), {"policy": "sparse", **DOOR})),
+        (
+            "save ledger journal --no-fill",
+            ("save_group", (["ledger", "journal"],), {"policy": "sparse", **DOOR}),
+        ),
+        (
+            "fill ledger@night --medium vdd --rate 50M --no-wait",
+            ("fill", ("ledger@night",), {"onto": "vdd", "rate": 50 << 20, **DOOR}),
+        ),
         (
             "save ledger journal --label night --deadline 200",
             (
@@ -700,6 +709,24 @@ def test_status_shows_what_saves_without_fill_share(run: Run, fake: FakeSubsyste
     assert "unfilled" in told
     fake.answers["volume_show"] = fake.answers["status"]["volumes"][0]
     assert "Stores of saves without fill" in run("volume", "show", "ledger").stdout
+
+
+def test_a_save_without_fill_and_its_fill_are_told_as_what_they_are(
+    run: Run, fake: FakeSubsystem
+) -> None:
+    save = a_save(fill="unfilled", media=["virtio-media-d"], kept_bytes=0)
+    fake.answers["save"] = {"operation": an_operation(), "save": save}
+    assert (
+        "what is overwritten from now on is kept on virtio-media-d"
+        in run("save", "ledger", "--no-fill").stdout
+    )
+    fake.answers["release"] = {"operation": an_operation(verb="release"), "save": save}
+    assert "its room in the store is free" in run("release", "ledger").stdout
+    filled = an_operation(verb="fill", bytes_copied=3 << 20, extents_copied=0)
+    fake.answers["fill"] = {"operation": filled, "save": save}
+    told = run("fill", "ledger@3").stdout
+    assert "ledger@3 is whole" in told
+    assert "3 MiB copied." in told
 
 
 def test_what_had_ended_is_not_told_as_stopped(run: Run, fake: FakeSubsystem) -> None:

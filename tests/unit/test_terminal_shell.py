@@ -115,6 +115,14 @@ def test_the_tree_shows_all_there_is(shell: Shell, fake: FakeSubsystem) -> None:
             ("retain", ("ledger",), {"last": 3, "daily": 7, "preview": True}),
         ),
         (
+            "/volumes/ledger save fill=no",
+            ("save", ("ledger",), {"policy": "sparse", **DOOR}),
+        ),
+        (
+            "/volumes/ledger/saves/before-night-run fill medium=vdd",
+            ("fill", ("ledger@3",), {"onto": "vdd", **DOOR}),
+        ),
+        (
             "/volumes/ledger/saves/before-night-run hold 14d",
             ("hold", ("ledger@3",), {"seconds": 14 * 86400}),
         ),

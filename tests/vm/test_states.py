@@ -21,9 +21,11 @@ from targetplugin.subsystem.states import (
     Activity,
     Fill,
     Hold,
+    Kept,
     Outcome,
     Rule,
     State,
+    Store,
     Tie,
     Verb,
     Volume,
@@ -46,6 +48,7 @@ WORDS: dict[Verb, Callable[[str], list[str]]] = {
     Verb.SWAP: lambda save: ["swap", save, "--preview"],
     Verb.RESYNC: lambda save: ["resync", save, "--preview"],
     Verb.RELEASE: lambda save: ["release", save, "--preview"],
+    Verb.FILL: lambda save: ["fill", save, "--preview"],
     Verb.BACKUP: lambda save: ["backup", save, "--to", OTHER, "--preview"],
     Verb.CLONE: lambda save: ["clone", save, "--name", "another", "--preview"],
 }
@@ -55,7 +58,14 @@ OF_THE_VOLUME = (
     Verb.LEG_ADD,
     Verb.SCRUB,
 )  # they concern no save that is there
-NOT_IN_BAND = (Verb.BACKUP, Verb.REPLACE, Verb.CLONE, Verb.LEG_ADD, Verb.SCRUB)
+NOT_IN_BAND = (
+    Verb.FILL,
+    Verb.BACKUP,
+    Verb.REPLACE,
+    Verb.CLONE,
+    Verb.LEG_ADD,
+    Verb.SCRUB,
+)
 
 
 @dataclass
@@ -126,6 +136,19 @@ def settled(place: Place) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def unfilled(place: Place) -> Iterator[str]:
+    yield str(place.ask("save", "ledger", "--no-fill")["save"]["name"])
+
+
+@contextlib.contextmanager
+def being_filled(place: Place) -> Iterator[str]:
+    save = str(place.ask("save", "ledger", "--no-fill")["save"]["name"])
+    made = place.ask("fill", save, "--rate", "1M", "--no-wait")
+    yield save
+    place.ledger.target("abort", str(made["operation"]["id"]))
+
+
+@contextlib.contextmanager
 def backing_up(place: Place) -> Iterator[str]:
     save = place.save("--wait")
     with place.slow("c"):
@@ -175,6 +198,8 @@ WAYS: dict[str, Callable[[Place], AbstractContextManager[str]]] = {
     way.__name__: way
     for way in (
         settled,
+        unfilled,
+        being_filled,
         backing_up,
         restoring,
         shown,
@@ -197,7 +222,11 @@ def states(told: dict[str, Any], name: str) -> tuple[list[State], Volume]:
     ties = [Tie.SHOWN] if save["export"] else []
     ties += [Tie.CLONED] if save["clones"] else []
     hold = Hold.HELD if save["held_until"] else Hold.NONE
-    return [Activity(save["activity"]), Fill(save["fill"]), *ties, hold], of_volume
+    shared = save["kept_bytes"] is not None
+    kept = Kept.IN_THE_STORE if shared else Kept.ON_A_MEDIUM
+    store = Store.USED if told["store"] else Store.UNUSED
+    found = [Activity(save["activity"]), Fill(save["fill"]), kept, *ties, hold, store]
+    return found, of_volume
 
 
 def refusals(verb: Verb, of_save: list[State], of_volume: Volume) -> list[Rule]:
