@@ -16,6 +16,7 @@ cdef enum:
     TASKS = 3072
     TASKS_SPARE = 1088  # kept for host commands and requests
     NO_BUFFER = 255
+    BOOT_ATTEMPTS = 4  # at what must be durable first, before somebody has to ask for another
     COPIES_ALLOWED = 2  # of one transfer in the background, until allow() says otherwise
 
 cdef enum:
@@ -102,6 +103,7 @@ cdef enum:
     Q_POINT = 11  # a point that waits for others
     Q_HEAD = 12
     Q_ROOM = 13  # until the store has room
+    Q_BOOT = 14  # a start that the last leg holds up
 
 cdef enum:
     FLAG_FAILED = 2

@@ -183,6 +183,7 @@ cdef class Core:
             t.flags |= FLAG_ZERO
         if self.paused or self.booting or self.closing:
             enqueue(self, t, Q_HOLD)
+            wake_all(self, Q_BOOT)
         else:
             host_begin(self, t)
 
@@ -384,6 +385,7 @@ cdef class Core:
     cdef int checkpoint(self, uint32_t request, int close) noexcept nogil:
         cdef task_t *t
         if self.booting or (close and (self.closing or self.point_task >= 0)):
+            wake_all(self, Q_BOOT)
             return -EBUSY
         t = task_new(self, TASK_CLEAN, STEP_BEGIN)
         if t == NULL:

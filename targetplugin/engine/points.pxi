@@ -10,6 +10,16 @@ cdef void hosts_release(Core c) noexcept nogil:
         host_begin(c, t)
 
 
+cdef void hosts_refuse(Core c) noexcept nogil:
+    """Those that wait are told of an error."""
+    cdef task_t *t
+    while c.lists[Q_HOLD].first >= 0:
+        t = &c.tasks[c.lists[Q_HOLD].first]
+        dequeue(c, t)
+        c.host_active += 1
+        host_end(c, t, STATUS_READ_ERROR if t.kind == TASK_READ else STATUS_WRITE_ERROR)
+
+
 cdef void hosts_pause(Core c) noexcept nogil:
     c.paused = True
     emit_event(c, EVENT_PAUSED, 0)
@@ -495,9 +505,18 @@ cdef void clean_when_full(Core c) noexcept nogil:
 
 cdef void boot_advance(Core c, task_t *t) noexcept nogil:
     cdef uint32_t i
+    if t.step == STEP_DURABLE and t.status:
+        # The last leg did not take it: so the one that has it must not become stale, and hosts can't be served.
+        t.status = 0
+        t.step = STEP_BEGIN
+        t.part += 1
+        if t.part >= BOOT_ATTEMPTS:
+            hosts_refuse(c)
+            enqueue(c, t, Q_BOOT)
+            return
     if t.step == STEP_BEGIN:
         if c.damaged:
-            # Before a record makes the leg that has it stale.
+            # Rule 3: before a record makes the leg that has it stale.
             round_wait(c, t, CLASS_MARKS | CLASS_COPIES, STEP_DURABLE)
             return
         t.step = STEP_DURABLE
