@@ -136,7 +136,7 @@ cdef enum:
     SPARSE_UNHOLD = 2
     HEAD_UNKNOWN = 0xFFFFFFFF
     FEATURE_STORE = 1
-    SWEEP_AT_ONCE = 65536
+    SWEEP_AT_ONCE = 4096
 
 cdef uint64_t TAG_TASK = <uint64_t>1 << 56
 cdef uint64_t TAG_RECORD = <uint64_t>2 << 56

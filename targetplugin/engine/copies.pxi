@@ -313,6 +313,8 @@ cdef void background(Core c) noexcept nogil:
         if background_run(c, TASK_RECOVER, c.recover_source, &c.pending, True, &c.recover_cursor, c.recover_copies):
             if not copies_left(c, TASK_RECOVER, c.recover_source):
                 c.recovering = 0
+                if c.recover_source == c.store:
+                    sweep(c)
                 record_want(c)
                 emit_event(c, EVENT_RECOVERED, c.recover_source)
 

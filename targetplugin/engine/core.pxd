@@ -251,6 +251,7 @@ cdef class Core:
     cdef readonly bint copying  # a transfer is not at its end
     cdef uint32_t copies_allowed
     cdef readonly bint paused
+    cdef readonly bint unfinished  # drive() has more to do, and comes back: long work is done in parts
     cdef readonly bint view  # what its media hold is only read: see Core.show
     cdef uint8_t uuid[16]
     cdef medium_t media[16]
@@ -322,6 +323,8 @@ cdef class Core:
     cdef int32_t *buckets
     cdef uint32_t bucket_count  # a power of two
     cdef uint8_t *page_dirty
+    cdef uint32_t pages_dirty  # how many are
+    cdef uint8_t store_making
     cdef uint32_t *page_sequence
     cdef sparse_t sparse[255]
     cdef uint32_t sparse_count

@@ -18,6 +18,7 @@ class Core:
     copying: bool
     store_page: int
     paused: bool
+    unfinished: bool
     view: bool
     def __init__(self, uuid: bytes, size: int, extent_shift: int) -> None: ...
     def attach(

@@ -212,6 +212,8 @@ cdef class Core:
 
     cdef void drive(self) noexcept nogil:
         cdef bint more = True
+        if sweeping(self):
+            sweep_some(self)
         while more:
             while self.lists[Q_READY].first >= 0:
                 advance(self, &self.tasks[self.lists[Q_READY].first])
@@ -230,6 +232,7 @@ cdef class Core:
                 more = True
             if self.lists[Q_READY].first >= 0:
                 more = True
+        self.unfinished = sweep_due(self)
 
     cdef action_t *next_action(self) noexcept nogil:
         if self.action_head == self.action_tail:
@@ -361,7 +364,7 @@ cdef class Core:
             return -EBUSY
         if self.recovering and medium == self.recover_source:
             return -EBUSY
-        if medium == self.store and (sparse_any(self) or m.role != ROLE_STORE):
+        if medium == self.store and (sparse_any(self) or m.role != ROLE_STORE or self.store_making):
             return -EBUSY
         if m.role == ROLE_LEG and m.state == LEG_IN_SYNC and not legs_in_sync(self) & ~(<uint32_t>1 << medium):
             return -EBUSY
@@ -376,6 +379,10 @@ cdef class Core:
             guard(self)  # till the record is durable a start takes it for what it was, and it misses writes from here on
         m.role = ROLE_NONE
         m.syncing = SYNC_NO
+        if medium == self.store:
+            m.state = STORE_LOST  # nothing more goes to it
+            wake_all(self, Q_ROOM)
+            head_over(self)
         if not leg_absent(self) and legs_in_sync(self) == legs_written(self):
             self.missed_tag = 0
             map_reset(&self.missed, AREA_MISSED, 0)
@@ -430,7 +437,7 @@ cdef class Core:
         self.media[medium].state = STORE_READY
         self.media[medium].given_up = 0
         self.store_nonce = op << 32 | <uint32_t>self.events
-        self.extending = 1
+        self.extending = self.store_making = 1
         ready(self, t)
         return 0
 
@@ -655,6 +662,8 @@ cdef class Core:
         """Drives the core and takes its actions: a list of dicts, in order."""
         cdef action_t *a
         self.drive()
+        while self.unfinished:
+            self.drive()
         taken = []
         while True:
             a = self.next_action()

@@ -186,6 +186,8 @@ cdef int store_check(Core c, uint32_t medium) noexcept nogil:
         return -EINVAL
     if c.media[medium].syncing != SYNC_NO or c.store < MAX_MEDIA:
         return -EBUSY
+    if c.extents >= <uint64_t>NO_EXTENT - 1:
+        return -ERANGE  # entries have 32 bits for one
     return 0
 
 
@@ -194,7 +196,7 @@ cdef void store_over(Core c, task_t *t, int32_t status) noexcept nogil:
         c.media[c.store].role = ROLE_NONE
         map_free(&c.media[c.store].map)
         store_free(c)
-    c.extending = 0
+    c.extending = c.store_making = 0
     emit_done(c, t.number, status)
     task_end(c, t)
 
@@ -272,7 +274,7 @@ cdef void hold_advance(Core c, task_t *t) noexcept nogil:
 # --- what goes on by itself -----------------------------------------------------------------------
 
 cdef bint store_go_on(Core c) noexcept nogil:
-    """Starts the head that is asked for, another group, a part of a sweep. True when something more can be done at once."""
+    """Starts the head that is asked for, and another group. True when something more can be done at once."""
     cdef bint more = False
     if c.store >= MAX_MEDIA:
         return False
@@ -282,6 +284,4 @@ cdef bint store_go_on(Core c) noexcept nogil:
     if extend_due(c):
         extend(c)
         more = more or c.extending
-    if sweeping(c) and sweep_some(c):
-        more = True
     return more

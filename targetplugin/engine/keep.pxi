@@ -101,6 +101,9 @@ cdef void keep_make_room(Core c, task_t *t) noexcept nogil:
         return
     if wait_lost(c, t, STEP_LOCKED):
         return  # what was lost last makes room when that is known
+    for i in range(c.sparse_count):
+        if c.sparse[i].leaving and wait_head(c, t, c.head_wanted, STEP_LOCKED):
+            return  # so does what is released
     victim = keep_victim(c)
     if victim != NULL:
         sparse_break(c, victim)

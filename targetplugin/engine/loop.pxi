@@ -195,6 +195,9 @@ cdef bint serve(reactor_t *r, volume_t *v, uint64_t *look_at) noexcept nogil:
         look_at[0] = due
     if v.touched:
         volume_drive(r, v)
+    if core_unfinished(v.core):
+        v.touched = 1
+        any = True
     ring_kick(v)
     return any
 

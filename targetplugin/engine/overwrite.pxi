@@ -55,13 +55,24 @@ cdef void overwrite_begin(Core c, task_t *t) noexcept nogil:
     if t.head and t.tail and last == extent_of(c, t.lock_offset):
         # One extent, one request: what lies between the two is read with them.
         t.tail_at = <uint32_t>(after - t.lock_offset)
-        recover_read(c, t, t.lock_offset, t.lock_length, BUFFER_COPY, t.buffer, 0)
+        if not recover_read(c, t, t.lock_offset, t.lock_length, BUFFER_COPY, t.buffer, 0):
+            overwrite_lost(c, t)
         return
     t.tail_at = t.head
-    if t.head:
-        recover_read(c, t, t.lock_offset, t.head, BUFFER_COPY, t.buffer, 0)
-    if t.tail:
-        recover_read(c, t, after, t.tail, BUFFER_COPY, t.buffer, t.tail_at)
+    if t.head and not recover_read(c, t, t.lock_offset, t.head, BUFFER_COPY, t.buffer, 0):
+        overwrite_lost(c, t)
+        return
+    if t.tail and not recover_read(c, t, after, t.tail, BUFFER_COPY, t.buffer, t.tail_at):
+        overwrite_lost(c, t)
+
+
+cdef void overwrite_lost(Core c, task_t *t) noexcept nogil:
+    """What is pending can't be had. A part that was asked for comes back first."""
+    recover_fail(c)
+    if t.waiting:
+        t.failed |= <uint32_t>1 << c.recover_source
+    else:
+        overwrite_end(c, t, STATUS_WRITE_ERROR)
 
 
 cdef void overwrite_issue(Core c, task_t *t) noexcept nogil:

@@ -57,7 +57,7 @@ cdef int point_check(Core c, int kind, uint32_t mask, uint32_t source, uint32_t 
     """0, or the errno for which this point can't be: -EBUSY, -EINVAL."""
     cdef uint32_t sync = legs_in_sync(c)
     cdef uint32_t i
-    if c.point_task >= 0 or c.booting or c.closing or c.recovering:
+    if c.point_task >= 0 or c.booting or c.closing or c.recovering or c.store_making:
         return -EBUSY
     if not sync:
         return -EIO
@@ -254,7 +254,7 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
             return
         t.step = STEP_TOLD_STORE
     if t.step == STEP_TOLD_STORE:
-        if t.status and c.point_save == c.store:
+        if t.status and c.point_save < MAX_MEDIA and c.point_save == c.store:
             point_over(c, t, t.status)
             return
         t.status = 0  # no save of it is left, which this point's record says
@@ -338,9 +338,11 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
 cdef bint point_tell_store(Core c, task_t *t) noexcept nogil:
     """A save without fill is in the store's head before the record makes it one; and one that came to nothing is not there
     any more, for its generation may be frozen now. True when the point must wait for that."""
-    cdef uint32_t extra = c.generation if c.point_save == c.store else 0
+    cdef uint32_t extra = 0
     if not store_there(c):
         return False
+    if c.point_save == c.store:
+        extra = c.generation
     c.head_extra = extra
     return wait_head(c, t, c.head_started if c.head_told == extra else head_want(c), STEP_TOLD_STORE)
 
@@ -427,7 +429,7 @@ cdef void drop_advance(Core c, task_t *t) noexcept nogil:
     if t.step == STEP_BEGIN:
         if wait_record(c, t, record_want(c), STEP_RECORDED):
             return
-    if t.step == STEP_RECORDED:
+    if t.step == STEP_RECORDED or not drained(c, t):
         t.step = STEP_DRAINED
         enqueue(c, t, Q_DRAIN)
         return

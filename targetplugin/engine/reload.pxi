@@ -30,7 +30,8 @@ cdef load_store(Core c, store, slots):
         c.sparse[c.sparse_count].flags = b[68 + 8 * i]
         c.sparse_count += 1
     pages = newest_pages(c, slots)
-    if len(pages) < c.head_groups or store_grow(c, min(c.store_slots, c.head_groups * c.store_page)):
+    if (c.head_groups > store_pages(c) or c.extents >= <uint64_t>NO_EXTENT - 1 or len(pages) < c.head_groups
+            or store_grow(c, min(c.store_slots, c.head_groups * c.store_page))):
         sparse_break_all(c)
         return
     if c.recovering and c.recover_source == index:
@@ -45,6 +46,7 @@ cdef load_store(Core c, store, slots):
                 entry_put(c, slot, get32(b + 32 + 8 * i), get32(b + 36 + 8 * i))
                 c.store_used += 1
         c.page_dirty[page] = 0
+    c.pages_dirty = 0  # they are as they were found
     if store.state is StoreState.READY:
         c.media[index].state = STORE_READY
     else:

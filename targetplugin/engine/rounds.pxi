@@ -122,7 +122,7 @@ cdef void round_go(Core c) noexcept nogil:
             round_over(c)
             return
         if c.round_phase == 1 and c.round_map == MAX_MEDIA + 2:
-            if c.store >= MAX_MEDIA or c.round_slot >= store_pages(c):
+            if c.round_slot >= pages_end(c):
                 c.round_map += 1
             elif not page_due(c, c.round_slot):
                 c.round_slot += 1

@@ -68,7 +68,7 @@ cdef void store_free(Core c) noexcept nogil:
     c.page_sequence = NULL
     c.entries_room = c.bucket_count = 0
     c.store_slots = c.store_ready = c.store_limit = c.store_used = c.store_hint = 0
-    c.head_groups = c.head_extra = c.head_told = 0
+    c.head_groups = c.head_extra = c.head_told = c.pages_dirty = 0
     c.head_guard = 0
     c.sparse_count = c.sparse_newest = 0
     c.sweep_at = <uint32_t>NO_SLOT
@@ -154,13 +154,20 @@ cdef uint32_t entry_before(Core c, uint32_t slot) noexcept nogil:
     return before
 
 
+cdef inline void page_touch(Core c, uint32_t page) noexcept nogil:
+    """It is not on disk as it is."""
+    if not c.page_dirty[page]:
+        c.page_dirty[page] = 1
+        c.pages_dirty += 1
+
+
 cdef void entry_put(Core c, uint32_t slot, uint64_t extent, uint32_t tag) noexcept nogil:
     """A slot that was taken holds this now."""
     cdef sparse_t *s = sparse_find(c, tag)
     c.entries[slot].extent = <uint32_t>extent
     c.entries[slot].tag = tag
     entry_link(c, slot)
-    c.page_dirty[slot // c.store_page] = 1
+    page_touch(c, slot // c.store_page)
     if s != NULL:
         s.entries += 1
 
@@ -315,13 +322,20 @@ cdef inline bint sweeping(Core c) noexcept nogil:
     return c.sweep_at != <uint32_t>NO_SLOT or c.sweep_dead
 
 
-cdef bint sweep_some(Core c) noexcept nogil:
+cdef inline bint sweep_due(Core c) noexcept nogil:
+    """Whether another part of it can be done now."""
+    if not store_there(c):
+        return False
+    return c.sweep_at != <uint32_t>NO_SLOT or (c.sweep_dead and not c.store_readers[c.store_epoch ^ 1])
+
+
+cdef void sweep_some(Core c) noexcept nogil:
     """Looks at some entries. Those that none needs are found no more; their slots are free when all who may read them are
-    done. True when more can be done at once."""
+    done. A part at a time: all volumes of the thread wait meanwhile."""
     cdef uint32_t slot, end, old
     cdef sparse_t *s
     if not store_there(c):
-        return False
+        return
     if c.sweep_at != <uint32_t>NO_SLOT:
         end = min(c.store_ready, c.sweep_at + SWEEP_AT_ONCE)
         for slot in range(c.sweep_at, end):
@@ -332,11 +346,11 @@ cdef bint sweep_some(Core c) noexcept nogil:
                 entry_unlink(c, slot)
                 c.entries[slot].tag = 0
                 c.entries[slot].extent = NO_EXTENT - 1
-                c.page_dirty[slot // c.store_page] = 1
+                page_touch(c, slot // c.store_page)
                 c.sweep_dead = 1
         if end < c.store_ready:
             c.sweep_at = end
-            return True
+            return
         c.sweep_at = <uint32_t>NO_SLOT
         if c.sweep_dead:
             c.store_epoch ^= 1
@@ -350,12 +364,10 @@ cdef bint sweep_some(Core c) noexcept nogil:
         c.sweep_dead = 0
         wake_all(c, Q_ROOM)
     else:
-        return False
+        return
     if c.sweep_again:
         c.sweep_again = 0
         c.sweep_at = 0
-        return True
-    return False
 
 
 # --- reading it -----------------------------------------------------------------------------------
@@ -409,7 +421,12 @@ cdef bint store_read(Core c, task_t *t, uint32_t generation, uint64_t offset, ui
 # --- its pages on disk ----------------------------------------------------------------------------
 
 cdef bint page_due(Core c, uint32_t page) noexcept nogil:
-    return store_there(c) and page < store_pages(c) and c.page_dirty[page]
+    return c.page_dirty[page]
+
+
+cdef inline uint32_t pages_end(Core c) noexcept nogil:
+    """Above the last that may have to be written."""
+    return c.head_groups if store_there(c) and c.pages_dirty else 0
 
 
 cdef void page_fill(Core c, uint8_t *b, uint32_t page) noexcept nogil:
@@ -438,6 +455,7 @@ cdef void page_write(Core c, uint32_t page) noexcept nogil:
     cdef uint8_t *b = c.slot_memory + buffer * SLOT_BYTES
     cdef action_t *a
     c.page_dirty[page] = 0
+    c.pages_dirty -= 1
     page_fill(c, b, page)
     c.slot_free &= ~(<uint32_t>1 << buffer)
     a = emit(c, ACT_WRITE)

@@ -200,6 +200,10 @@ cdef uint32_t _generation(Core c) noexcept nogil:
     return c.generation
 
 
+cdef uint32_t _unfinished(Core c) noexcept nogil:
+    return c.unfinished
+
+
 cdef uint32_t _paused(Core c) noexcept nogil:
     return c.paused
 
@@ -227,4 +231,5 @@ cdef count_f core_copying = <count_f>_copying
 cdef count_f core_background = <count_f>_background
 cdef count_f core_generation = <count_f>_generation
 cdef count_f core_paused = <count_f>_paused
+cdef count_f core_unfinished = <count_f>_unfinished
 cdef uuid_f core_uuid = <uuid_f>_uuid

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from itertools import pairwise
 
 from tests.engine.steps import (
     ACT_READ,
     EIO,
     EXTENT,
+    PAGE,
     SPARSE_LOST,
     STORE_BROKEN,
     STORE_LOW,
@@ -16,6 +19,8 @@ from tests.engine.steps import (
     Where,
     neither,
 )
+
+GROUP = 2 * 4096 + PAGE * EXTENT
 
 
 def with_store(legs: str = "AB", groups: int = 1) -> Steps:
@@ -286,3 +291,101 @@ def test_what_must_stay_is_refused() -> None:
     assert steps.ask("drop", 11, medium=store) == 0
     steps.finish()
     assert steps.core.status()["store"] is None
+
+
+def index(steps: Steps) -> int:
+    return next(i for i, disk in steps.media.items() if disk.name == "S")
+
+
+def test_a_store_is_not_dropped_with_a_head_under_way() -> None:
+    steps = with_store(groups=4)
+    first = save(steps, 1)
+
+    def of_the_next_group(action: Action) -> bool:
+        return steps.page(action) and action["offset"] >= GROUP
+
+    steps.write(1, 5, 10)  # a slot of two is taken: another group is made, and its pages are slow
+    steps.finish(neither(of_the_next_group))
+    assert len(steps.find(of_the_next_group)) == 2
+    steps.ask("forget", 2, generation=first)
+    steps.finish(neither(of_the_next_group))
+    assert steps.done[2] == 0
+    assert steps.ask("drop", 3, medium=index(steps)) == 0
+    steps.finish(neither(of_the_next_group))
+    assert 3 not in steps.done
+    steps.finish(of_the_next_group)
+    left = steps.find(steps.on("S"))
+    assert 3 not in steps.done or not left, (
+        "it is dropped, and its descriptor goes, with a head on its way to it"
+    )
+
+
+def test_a_held_save_is_not_lost_while_another_is_being_released() -> None:
+    steps = with_store()
+    first = save(steps, 1)
+    put(steps, 1, 1, 10)
+    second = save(steps, 2)
+    put(steps, 2, 1, 20)  # no slot is left
+    steps.ask("hold", 3, generation=first)
+    steps.finish()
+    steps.ask("forget", 4, generation=second)  # which makes room, when its head is durable
+    heads = steps.find(steps.head())
+    assert heads
+    steps.write(3, 3, 30)
+    steps.finish(lambda action: action not in heads)
+    steps.finish()
+    assert steps.answers[3] == 0
+    assert states(steps)[first] == "sparse", "it is held, and there was room a moment later"
+
+
+def test_groups_beyond_the_medium_are_not_taken_up() -> None:
+    """A head that tells of more groups than there is room for."""
+    steps = with_store(groups=2)
+    save(steps, 1)
+    put(steps, 1, 1, 10)
+    disk = steps.disks["S"]
+    head = max(
+        (block for block in disk.records() if block[:8] == b"TPLGSTO1"), key=lambda b: b[40:48]
+    )
+    pages = [block for block in disk.slots() if block[:4] == b"TPE1"]
+    nonce = head[16:24]
+    many = 4000  # far behind the memory of two
+    head = sealed(head[:48] + struct.pack("<I", many) + head[52:], 8)
+    more = [page(number, 9, nonce, [(1, 1), (2, 1)]) for number in range(2, many)]
+    block, _ = steps.newest("AB")
+    steps.boot("ABS", block, [head, *pages, *more])
+    steps.finish()
+    store = steps.core.status()["store"]
+    assert store["state"] == "broken", "it was written behind page_dirty and page_sequence"
+
+
+def sealed(block: bytes, at: int) -> bytes:
+    block = block[:at] + bytes(4) + block[at + 4 :]
+    return block[:at] + struct.pack("<I", zlib.crc32(block)) + block[at + 4 :]
+
+
+def page(number: int, sequence: int, nonce: bytes, entries: list[tuple[int, int]]) -> bytes:
+    block = b"TPE1" + bytes(8) + struct.pack("<IIII", number, 0, sequence, 0)[:12] + nonce
+    block += b"".join(struct.pack("<II", *entry) for entry in entries)
+    return sealed(block.ljust(4096, b"\0"), 4)
+
+
+def test_a_save_asked_for_while_its_store_is_made_survives_that_failing() -> None:
+    steps = Steps("A", groups=4)
+    store = steps.attach("S")
+    assert steps.ask("store", 900, medium=store) == 0
+    steps.finish(neither(steps.record("A")))
+    if steps.ask("copy", 1, medium=store):
+        return  # refused, as it may be
+    steps.finish(neither(steps.record("A")))
+    for record in steps.find(steps.record("A")):
+        steps.perform(record, EIO)
+    steps.finish()
+    assert steps.done[900] != 0
+    assert 1 in steps.done
+    if steps.done[1] == 0:
+        steps.write(1, 5, 10)
+        steps.finish()
+        assert steps.answers[1] == 0
+        assert not steps.core.status()["saves"], "the store became a save that fills"
+        assert steps.core.status()["store"] is not None, "a save is told as made that is nowhere"
