@@ -35,7 +35,7 @@ echo "$began $readable $ended" | awk '{{ print $2 - $1, $3 - $1 }}'
 """
 # Around either: what the disks were written.
 WRITTEN = r"""
-written() { awk '{ sum += $7 } END { printf "%d\n", sum * 512 }' /sys/block/vd*/stat; }
+written() { awk '{ sum += $7 } END { printf "%.0f\n", sum * 512 }' /sys/block/vd*/stat; }
 sync
 was=$(written)
 """

@@ -33,8 +33,9 @@ class Volume:
         targetplugin(self._lab, "volume", "delete", self.name, "--force")
 
     def save(self, policy: str, *, onto: str | None = None, wait: bool = True) -> dict[str, Any]:
-        more = ["--onto", onto] if onto else []
-        return self._ask("save", "--policy", policy, *more, wait=wait)
+        """Policy "sparse": without fill, onto a store."""
+        how = ["--no-fill"] if policy == "sparse" else ["--policy", policy]
+        return self._ask("save", *how, *(["--onto", onto] if onto else []), wait=wait)
 
     def recover(self, *, wait: bool = True) -> dict[str, Any]:
         # Without an undo save, which another free medium would make of it: measured is the copying back.
