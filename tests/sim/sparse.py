@@ -205,7 +205,8 @@ class Sparse:
 
     def looked(self, request: dict[str, Any], save: Save, status: int) -> None:
         if status:
-            if save.state == "sparse" and self.world.failures == request["failures"]:
+            failed = self.hurt or self.world.failures != request["failures"]
+            if save.state == "sparse" and not failed:
                 raise Wrong(f"save {save.generation} can't be looked at with all disks at work")
             return
         if save.state == "broken":
