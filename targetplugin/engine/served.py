@@ -70,11 +70,17 @@ class Served:
 
     # --- requests --------------------------------------------------------------------------------
 
-    def ask(self, verb: str, **arguments: Any) -> None:
-        """Asks the core, and waits until that is done. Raises Refused."""
+    def ask(self, verb: str, *, into: bytearray | None = None, **arguments: Any) -> None:
+        """Asks the core, and waits until that is done. Raises Refused.
+
+        Args:
+            into: gets the data that is asked for.
+        """
         number = self.reactor.request_number()
         try:
             with self:
+                if into is not None:
+                    self.reactor.give_to(number, into)
                 error = self.core.request(verb, number, **arguments)
         except BaseException:
             self.reactor.request_free(number)
@@ -134,33 +140,19 @@ class Served:
         """The index of the store of saves without fill. Raises Refused."""
         with self:
             store = self.core.status()["store"]
-        if store is None:
+            index = None if store is None else self.find(store["uuid"])
+        if index is None:
             raise Refused(
                 Reason.STATE,
                 "the volume has no store for saves without fill",
                 hint="make one, or save onto a medium",
             )
-        return self.index(store["uuid"])
+        return index
 
     def look(self, generation: int, offset: int, length: int) -> bytes:
         """See Engine.look."""
         data = bytearray(length)
-        number = self.reactor.request_number()
-        try:
-            with self:
-                self.reactor.give_to(number, data)
-                error = self.core.request(
-                    "look", number, generation=generation, offset=offset, length=length
-                )
-        except BaseException:
-            self.reactor.request_free(number)
-            raise
-        if error:
-            self.reactor.request_free(number)
-        else:
-            error = self.reactor.request_wait(number)
-        if error:
-            raise refusal("look", error)
+        self.ask("look", into=data, generation=generation, offset=offset, length=length)
         return bytes(data)
 
     def attach(self, medium: MediumSpec) -> int:

@@ -11,16 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.test_subsystem_engine import EXTENT, MIB, SIZE, Site, fill
+from tests.engine.test_subsystem_engine import EXTENT, SIZE, Site, fill
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    for name in "abcdefgh":
-        made.subsystem.media_add(str(tmp_path / name), size=SIZE + 4 * MIB)
-    made.subsystem.volume_create("ledger", SIZE)
-    made.serve()
+    made = Site.with_ledger(tmp_path, "abcdefgh")
     yield made
     made.end()
 

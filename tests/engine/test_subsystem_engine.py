@@ -29,6 +29,16 @@ class Site:
         self.folder = folder
         self.boot()
 
+    @classmethod
+    def with_ledger(cls, folder: Path, disks: str) -> Site:
+        """One that has these disks, each of room for the volume `ledger`, and serves that."""
+        made = cls(folder)
+        for name in disks:
+            made.subsystem.media_add(str(folder / name), size=SIZE + 4 * MIB)
+        made.subsystem.volume_create("ledger", SIZE)
+        made.serve()
+        return made
+
     def boot(self) -> None:
         self.catalog = Catalog(self.folder / "state")
         self.subsystem = Subsystem(self.catalog, lambda told: Engine(1, lambda command: None, told))
@@ -70,11 +80,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    for name in "abcd":
-        made.subsystem.media_add(str(tmp_path / name), size=SIZE + 4 * MIB)
-    made.subsystem.volume_create("ledger", SIZE)
-    made.serve()
+    made = Site.with_ledger(tmp_path, "abcd")
     yield made
     made.end()
 

@@ -17,11 +17,7 @@ from tests.engine.test_subsystem_engine import EXTENT, MIB, SIZE, Site, fill
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    for name in "abcd":
-        made.subsystem.media_add(str(tmp_path / name), size=SIZE + 4 * MIB)
-    made.subsystem.volume_create("ledger", SIZE)
-    made.serve()
+    made = Site.with_ledger(tmp_path, "abcd")
     yield made
     made.end()
 

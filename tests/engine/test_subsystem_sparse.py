@@ -10,16 +10,12 @@ import pytest
 
 from targetplugin.errors import Reason, Refused
 from tests.engine.test_engine_undo import load
-from tests.engine.test_subsystem_engine import EXTENT, MIB, SIZE, Site, fill
+from tests.engine.test_subsystem_engine import EXTENT, SIZE, Site, fill
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    for name in "abcd":
-        made.subsystem.media_add(str(tmp_path / name), size=SIZE + 4 * MIB)
-    made.subsystem.volume_create("ledger", SIZE)
-    made.serve()
+    made = Site.with_ledger(tmp_path, "abcd")
     yield made
     made.end()
 
