@@ -902,11 +902,13 @@ class Subsystem:
         groups = self._groups.all()
         if volume:
             groups = [group for group in groups if volume in group["volumes"]]
+        # One that a volume tells of is not looked at again: an answer says one thing of it.
+        told = {v["operation"]["id"]: v["operation"] for v in volumes if v["operation"]}
         return {
             "volumes": volumes,
             "groups": groups,
             "media": media,
-            "operations": [self._views.operation(row) for row in running],
+            "operations": [told.get(row.id) or self._views.operation(row) for row in running],
             "version": targetplugin.__version__,
         }
 
