@@ -18,6 +18,7 @@ from tests.sim.shorten import shorten
 from tests.sim.world import World
 
 BATCH = 20
+TOLD_EVERY = 60.0  # seconds, where nobody watches a terminal
 STANDS_STILL = 30.0  # seconds of the processor; a run takes one or two
 
 
@@ -55,6 +56,9 @@ def main() -> int:
     parser.add_argument("--seeds", default="0:200", help="FIRST:END, default %(default)s")
     parser.add_argument("--steps", type=int, default=1500, help="of each run, default %(default)s")
     parser.add_argument("--seconds", type=float, default=0, help="begin no run after this time")
+    parser.add_argument(
+        "--points", type=int, default=0, help="begin no run after so many crash points"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes, default %(default)s")
     parser.add_argument(
         "--shorten", type=float, default=30, help="seconds for that, default %(default)s"
@@ -75,13 +79,14 @@ def main() -> int:
     covered: Counter[str] = Counter()
     crashes = runs = 0
     wrong = ""
-    begin = time.monotonic()
+    begin = told = time.monotonic()
     until = begin + arguments.seconds if arguments.seconds else 0.0
     with ProcessPoolExecutor(arguments.jobs) as pool:
         waiting = []
         at = start = first
         while (at < end or waiting) and not wrong:
             late = until and time.monotonic() > until
+            late = late or (arguments.points and crashes >= arguments.points)
             try:
                 while at < end and not late and len(waiting) < 2 * arguments.jobs:
                     stop = min(at + BATCH, end)
@@ -102,6 +107,9 @@ def main() -> int:
             runs += reached - start
             if sys.stderr.isatty():
                 print(f"\r{runs} runs, {crashes} crash points ", end="", file=sys.stderr)
+            elif time.monotonic() - told > TOLD_EVERY:
+                told = time.monotonic()
+                print(f"{runs} runs, {crashes} crash points", file=sys.stderr, flush=True)
         for _, future in waiting:
             future.cancel()
         if wrong:  # a core that is wrong may also stand still: nobody waits for the other runs
