@@ -21,11 +21,12 @@ from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import names
 from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.identity import naa
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.sizes import told
 from targetplugin.subsystem.views import Shape, Views, now
-from targetplugin.subsystem.volumes import SIZE_UNIT, Volumes, check_shape, naa
+from targetplugin.subsystem.volumes import SIZE_UNIT, Volumes, check_shape
 
 
 class Adopt:

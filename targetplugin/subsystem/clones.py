@@ -17,13 +17,14 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import names
 from targetplugin.subsystem.floor import Floor, save_name
+from targetplugin.subsystem.identity import naa
 from targetplugin.subsystem.operations import Ask, Operations, medium_failed
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Point
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
 from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.views import Shape, Views, now
-from targetplugin.subsystem.volumes import Volumes, naa
+from targetplugin.subsystem.volumes import Volumes
 
 # The generation that a clone's first medium had nothing in: what it starts from is the save's
 # content, which differs from the empty root in all that there is.

@@ -77,7 +77,7 @@ class Exports:
             row = self.merged(volume, old, asked)
             if not asked.preview:
                 self.offer(volume, old, row, lambda export: self._put(volume, export))
-            return {**self._views.export(volume.name, row), "changed": row != old}
+            return {**self._views.export(volume.name, volume.uuid, row), "changed": row != old}
 
     def _put(self, volume: Volume, export: Export | None) -> None:
         if export is not None:
@@ -151,7 +151,7 @@ class Exports:
             left = self.withdraw(
                 volume, row, initiators, force, preview, lambda export: self._put(volume, export)
             )
-            return self._views.export(volume.name, left)
+            return self._views.export(volume.name, volume.uuid, left)
 
     def withdraw(
         self,

@@ -7,7 +7,6 @@ Held under the lock of the save's volume. What is told the kernel is exports.py'
 from __future__ import annotations
 
 import logging
-import uuid as uuids
 from dataclasses import dataclass
 
 from targetplugin.catalog import Export, Save, Volume
@@ -17,10 +16,10 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media.medium import Medium
 from targetplugin.subsystem.exports import Asked, Exports
 from targetplugin.subsystem.floor import Floor, save_name
+from targetplugin.subsystem.identity import naa, of_save
 from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.views import Shape, Views
-from targetplugin.subsystem.volumes import naa
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +29,7 @@ class Picture:
     """A save as hosts see it: what exports.py takes like a volume.
 
     Attributes:
-        uuid: its identity, made of its volume's and its generation, which is never used twice: the
-            same whenever it is shown.
+        uuid: its identity, the same whenever it is shown.
         name: `ledger@3`, of the storage object too; no volume can be called so.
         size: bytes.
     """
@@ -42,7 +40,7 @@ class Picture:
 
 
 def picture(volume: Volume, save: Save) -> Picture:
-    identity = uuids.uuid5(uuids.UUID(bytes=volume.uuid), f"save {save.generation}").bytes
+    identity = of_save(volume.uuid, save.generation)
     return Picture(identity, save_name(volume, save), volume.size)
 
 
@@ -71,7 +69,7 @@ class Shown:
             known = self._catalog.shown_get(volume.uuid, save.generation)
             old = known.export if known else None
             row = self._exports.merged(one, old, asked)
-            answer = {**self._views.export(one.name, row), "changed": row != old}
+            answer = {**self._views.export(one.name, one.uuid, row), "changed": row != old}
             if asked.preview:
                 return answer
             self._begin(volume, save)
@@ -108,7 +106,7 @@ class Shown:
             )
             if not left.initiators and not preview:
                 self._end(one)
-            return self._views.export(one.name, left)
+            return self._views.export(one.name, one.uuid, left)
 
     def show(self, name: str) -> Shape:
         """What a logical unit tells hosts of it: name, naa, size. Takes no lock."""

@@ -14,6 +14,7 @@ from targetplugin.catalog import Export as ExportRow
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import extents
 from targetplugin.subsystem.floor import save_name
+from targetplugin.subsystem.identity import naa, of_save
 from targetplugin.subsystem.standing import Standing
 from targetplugin.subsystem.states import Activity
 
@@ -140,7 +141,7 @@ class Views(Standing):
         store = self._floor.catalog.store_get(volume.uuid)
         if save.sparse and store is not None:
             media = [self._floor.medium_name(store)]
-        shown = self._floor.catalog.shown_get(volume.uuid, save.generation)
+        changed = extents.byte_count(bits, volume.extent_size, volume.size)
         return {
             "name": save_name(volume, save),
             "volume": volume.name,
@@ -153,14 +154,20 @@ class Views(Standing):
             "kept_bytes": self._kept_bytes(volume, save, status),
             "percent": round(percent, 2),
             "changed_extents": maps.count(bits),
-            "changed_bytes": extents.byte_count(bits, volume.extent_size, volume.size),
+            "changed_bytes": changed,
+            "changed_percent": round(100 * changed / volume.size, 2),
             "origin": save.origin,
             "slot": save.slot,
             "undo": save.undo or None,
-            "export": self.export(save_name(volume, save), shown.export) if shown else None,
+            "export": self._export_of_save(volume, save),
             "clones": [clone.name for clone in self.clones(volume, save)],
             "held_until": self.held_until(save),
         }
+
+    def _export_of_save(self, volume: Volume, save: Save) -> Shape | None:
+        shown = self._floor.catalog.shown_get(volume.uuid, save.generation)
+        uuid = of_save(volume.uuid, save.generation)
+        return self.export(save_name(volume, save), uuid, shown.export) if shown else None
 
     def _kept_bytes(
         self, volume: Volume, save: Save, status: Mapping[str, Any] | None
@@ -248,7 +255,7 @@ class Views(Standing):
             "saves": [self.save(volume, s) for s in self._floor.catalog.saves(volume.uuid)],
             "changed_extents": status["changed"] if status else 0,
             "operation": running,
-            "export": self.export(volume.name, export) if export else None,
+            "export": self.export(volume.name, volume.uuid, export) if export else None,
             "retention": retention.rules if retention else None,
         }
 
@@ -256,8 +263,9 @@ class Views(Standing):
         row = self.running(volume)
         return self.operation(row) if row else None
 
-    def export(self, name: str, row: ExportRow) -> Shape:
-        """volume (or save), target, portals, lun, initiators with whether each is logged in.
+    def export(self, name: str, uuid: bytes, row: ExportRow) -> Shape:
+        """volume (or save), the naa that hosts know it by, target, portals, lun, initiators with
+        whether each is logged in.
 
         No password leaves here.
         """
@@ -265,6 +273,7 @@ class Views(Standing):
         logged_in = kernel.logged_in(row.target) if kernel else set()
         return {
             "volume": name,
+            "naa": naa(uuid),
             "target": row.target,
             "portals": list(row.portals),
             "lun": row.lun,

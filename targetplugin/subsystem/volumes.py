@@ -12,6 +12,7 @@ from targetplugin.media.trailer import Role
 from targetplugin.subsystem import names
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.holds import Holds
+from targetplugin.subsystem.identity import naa
 from targetplugin.subsystem.legs import MAX_LEGS
 from targetplugin.subsystem.operations import RIGHTS
 from targetplugin.subsystem.pool import Pool
@@ -22,13 +23,6 @@ from targetplugin.subsystem.views import Shape, Views, now
 POLICIES = ("split", "copy")
 EXTENT_SIZES = [1 << shift for shift in range(12, 21)]
 SIZE_UNIT = 4096
-
-
-def naa(uuid: bytes) -> str:
-    """NAA 6 (locally kept): LIO's company id and 25 digits of the volume's uuid, as LIO derives it
-    of a serial.
-    """
-    return "6001405" + uuid.hex()[:25]
 
 
 class Volumes:

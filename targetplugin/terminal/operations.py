@@ -64,15 +64,9 @@ def _status(session: Session, args: argparse.Namespace) -> None:
             for one in volumes:
                 results.volume_in_full(one)
             results.groups(result["groups"])
+            results.running(result["operations"])
         else:
-            results.volumes(volumes)
-            results.legs(volumes)
-            results.saves([save for one in volumes for save in one["saves"]])
-            results.stores(volumes)
-            results.exports(results.exports_of(volumes))
-            results.groups(result["groups"])
-            results.media(result["media"])
-        results.operations(result["operations"], "Running operations")
+            results.everything(result)
         if not result["media"]:
             say("Nothing is set up yet. Give disks: targetplugin media add /dev/disk/by-id/...")
         elif not volumes:

@@ -208,7 +208,7 @@ def saves(found: Sequence[Fields]) -> None:
             save["fill"],
             f"{save['percent']:.0f}" if save.get("percent") is not None else None,
             uses(save),
-            format_size(save.get("changed_bytes")),
+            _changed(save),
             ", ".join(save["media"]),
             f"undo of {save['undo']}" if save.get("undo") else save.get("origin"),
             *[when(save.get("held_until"))] * ("held until" in heads),
@@ -217,6 +217,12 @@ def saves(found: Sequence[Fields]) -> None:
         for save in found
     ]
     draw("Saves", heads, rows)
+
+
+def _changed(save: Fields) -> str:
+    """`2.5 MiB (0.49%)`: of the volume's size."""
+    size, percent = format_size(save.get("changed_bytes")), save.get("changed_percent")
+    return size if percent is None else f"{size} ({percent:.3g}%)"
 
 
 def stores(found: Sequence[Fields]) -> None:
@@ -264,6 +270,10 @@ def operations(found: Sequence[Fields], name: str = "Operations") -> None:
     draw(name, heads, rows)
 
 
+def running(found: Sequence[Fields]) -> None:
+    operations(found, "Running operations")
+
+
 def _unit(value: float | None, unit: str) -> str | None:
     return None if value is None else f"{value:.3g} {unit}"
 
@@ -275,13 +285,14 @@ def exports_of(found: Sequence[Fields]) -> list[Fields]:
 
 
 def exports(found: Sequence[Fields]) -> None:
-    heads = ("what", "target", "lun", "portals", "initiator", "chap user", "logged in")
+    heads = ("what", "target", "lun", "portals", "naa", "initiator", "chap user", "logged in")
     rows = [
         [
             one["volume"],
             one["target"],
             one["lun"],
             ", ".join(one["portals"]),
+            one.get("naa"),
             host["iqn"],
             host.get("chap_user"),
             "yes" if host.get("logged_in") else "no",
@@ -341,6 +352,19 @@ def _stands_on(one: Fields) -> str:
     """`2, 1`: the chain downwards; the file's name where that is not registered."""
     numbers = ", ".join(map(str, one.get("stands_on") or []))
     return numbers or str(one.get("backing") or "").rpartition("/")[2] or "whole"
+
+
+def everything(status: Fields) -> None:
+    """All that there is, table by table."""
+    found = status["volumes"]
+    volumes(found)
+    legs(found)
+    saves([save for one in found for save in one["saves"]])
+    stores(found)
+    exports(exports_of(found))
+    groups(status["groups"])
+    media(status["media"])
+    running(status["operations"])
 
 
 def volume_in_full(one: Fields) -> None:

@@ -50,6 +50,7 @@ def a_save(**changed: Any) -> dict[str, Any]:
         "percent": 100.0,
         "changed_extents": 40,
         "changed_bytes": 40 * 65536,
+        "changed_percent": 0.49,
         "origin": "host",
         "slot": 1,
         "held_until": None,
@@ -60,6 +61,7 @@ def a_save(**changed: Any) -> dict[str, Any]:
 def an_export(**changed: Any) -> dict[str, Any]:
     return {
         "volume": "ledger",
+        "naa": "6" + "0" * 31,
         "target": TARGET,
         "portals": ["192.0.2.1:3260"],
         "lun": 0,

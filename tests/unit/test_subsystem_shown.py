@@ -84,7 +84,8 @@ def test_a_shown_save_has_an_identity_of_its_own_that_stays(house: House) -> Non
         return unit.execute(bytes([0x12, 1, 0x83, 0, 255]).ljust(16, b"\0"), b"", 255).data
 
     first = identity()
-    house.subsystem.export("ledger@night", [HOST])
+    told = house.subsystem.export("ledger@night", [HOST])
+    assert bytes.fromhex(told["naa"]) in first
     assert bytes.fromhex(house.show()["naa"]) not in identity()
     house.subsystem.unexport("ledger@night")
     house.restart()

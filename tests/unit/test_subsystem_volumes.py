@@ -185,6 +185,7 @@ def test_status_shows_volumes_media_and_what_runs(house: House) -> None:
     assert told["operations"][0]["progress"] < 0.5
     assert told["volumes"][0]["changed_extents"] == 1
     assert told["volumes"][0]["saves"][0]["changed_bytes"] == EXTENT
+    assert told["volumes"][0]["saves"][0]["changed_percent"] == 0.78  # 64 KiB of 8 MiB
     assert told["volumes"][0]["operation"] == told["operations"][0]
     assert len(told["media"]) == 4
     of_one = house.subsystem.status("ledger")
