@@ -16,6 +16,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media import discover
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
+from targetplugin.subsystem.fills import Fills
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
@@ -31,13 +32,20 @@ class Comeback:
     """See the module."""
 
     def __init__(
-        self, floor: Floor, pool: Pool, settle: Settle, start: Start, shown: Shown
+        self,
+        floor: Floor,
+        pool: Pool,
+        settle: Settle,
+        start: Start,
+        shown: Shown,
+        fills: Fills,
     ) -> None:
         self._floor = floor
         self._pool = pool
         self._settle = settle
         self._start = start
         self._shown = shown
+        self._fills = fills
         self._wake = threading.Event()
         self._ended = False
         self._wait = FIRST_WAIT
@@ -100,6 +108,7 @@ class Comeback:
                 complete = self._shown.begin_all(volume, self._start.held) and complete
                 if came:
                     self._settle.trailers(volume.uuid, 0)
+                self._fills.go_on(volume)
         if started:
             self._start.decide()
         return complete and all(r.uuid in self._floor.media for r in self._floor.catalog.media())

@@ -58,9 +58,8 @@ class ImageRuns:
                 object=str(op),
                 hint="only backups, restores and fills can be made slower",
             )
-        run = self._runs.get(op)
         row = self._floor.catalog.operation_get(op)
-        if run is None or row is None:
+        if row is None or row.state != "running":
             raise Refused(
                 Reason.STATE,
                 f"operation {op} is over: it is {shape['state']}",
@@ -68,7 +67,8 @@ class ImageRuns:
                 hint="operation list shows those that run",
             )
         self._floor.catalog.operation_set(op, prepared={**row.prepared, "rate": rate})
-        run.pace.set(rate)
+        if (run := self._runs.get(op)) is not None:  # else it waits for its medium
+            run.pace.set(rate)
         self._floor.tell()
         return self._operations.get(op)
 
@@ -79,13 +79,19 @@ class ImageRuns:
         work: Callable[[Run, Told], None],
         end: End,
         after: Callable[[Operation], None] = lambda row: None,
+        *,
+        lasts: bool = False,
     ) -> None:
-        """Starts a thread. `work` does it; raises Refused, OSError or Stopped. `after`: see over()."""
+        """Starts a thread. `work` does it; raises Refused, OSError or Stopped. `after`: see over().
+
+        Args:
+            lasts: it outlives the daemon: when that is stopped, the operation stays as it is.
+        """
         run = Run(row.prepared.get("rate"))
         runtime = self._floor.runtime(volume.uuid)
-        estimate = Estimate()
+        estimate = Estimate(progress=row.progress)
         runtime.tasks[row.id] = run.stop
-        runtime.progress[row.id] = 0.0
+        runtime.progress[row.id] = row.progress
         runtime.left[row.id] = estimate.left
         self._runs[row.id] = run
 
@@ -100,13 +106,14 @@ class ImageRuns:
             except Stopped:
                 state, error = "aborted", "it was aborted"
                 if self._stopping:
-                    state, error = "failed", "the daemon was stopped"
+                    state, error = ("running" if lasts else "failed"), "the daemon was stopped"
             except Refused as refused:
                 state, error = "failed", refused.message
             except OSError as failed:
                 state, error = "failed", str(failed)
             with runtime.lock:
-                self.over(row, state, error, runtime.progress[row.id], end, after=after)
+                if state != "running":
+                    self.over(row, state, error, runtime.progress[row.id], end, after=after)
                 for kept in (runtime.tasks, runtime.progress, runtime.left, self._runs):
                     del kept[row.id]
             del self._threads[row.id]

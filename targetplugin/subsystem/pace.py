@@ -52,9 +52,9 @@ class Pace:
 class Estimate:
     """How long a run will still take, by what it did in the last seconds."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, progress: float = 0.0) -> None:
         self._clock = clock
-        self._seen: deque[tuple[float, float]] = deque([(clock(), 0.0)])
+        self._seen: deque[tuple[float, float]] = deque([(clock(), progress)])
 
     def note(self, progress: float) -> None:
         """How far it is, 0.0 to 1.0."""

@@ -209,6 +209,11 @@ class Saves:
             self._operations.end(row, state="aborted")
             self._settle.trailers(volume.uuid, row.id)
             return
+        if row.verb == "fill":  # none has it now: it waits for its medium, or its volume
+            self._operations.end(row, state="aborted", error="it was aborted")
+            up = self._floor.runtime(volume.uuid).handle is not None
+            self._settle.trailers(volume.uuid, row.id, free_others=up)
+            return
         if row.verb == "clone":
             raise Refused(
                 Reason.STATE,

@@ -37,11 +37,10 @@ class Standing:
         rows = self._floor.catalog.operations(volume.uuid, running=True)
         return any(row.state == "prepared" for row in rows)
 
-    def being_filled(self, medium: bytes) -> Operation | None:
-        """The fill that runs onto a medium."""
-        rows = self._floor.catalog.operations(running=True, limit=1 << 30)
-        found = (row for row in rows if row.verb == "fill")
-        return next((row for row in found if row.prepared["medium"] == medium.hex()), None)
+    def fills(self, volume: bytes | None = None) -> dict[bytes, Operation]:
+        """The fills that run, of one volume or of all, by the medium that each is to make whole."""
+        rows = self._floor.catalog.operations(volume, running=True, limit=1 << 30)
+        return {bytes.fromhex(row.prepared["medium"]): row for row in rows if row.verb == "fill"}
 
     def progress(self, row: Operation) -> tuple[float, int]:
         """How far a running operation is, 0.0 to 1.0, and the extents that it copied, by the

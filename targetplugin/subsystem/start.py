@@ -27,6 +27,7 @@ from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.committed import Committed
 from targetplugin.subsystem.exports import Exports
+from targetplugin.subsystem.fills import Fills
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.legs import Legs
 from targetplugin.subsystem.operations import JOINING, Operations
@@ -74,6 +75,7 @@ class Start:
         committed: Committed,
         shown: Shown,
         stores: Stores,
+        fills: Fills,
     ) -> None:
         self._floor = floor
         self._catalog = floor.catalog
@@ -90,6 +92,7 @@ class Start:
         self._committed = committed
         self._shown = shown
         self._stores = stores
+        self._fills = fills
         self.held: set[bytes] = set()  # media of which a dead process's requests may not be over
 
     def everything(self) -> None:
@@ -189,6 +192,7 @@ class Start:
                 self._exports.adopt(volume)
             except Refused as error:
                 log.error("the ring of %s is not served: %s", volume.name, error.message)
+            self._fills.go_on(volume)
             return True
 
     def _start(self, volume: Volume) -> None:
@@ -440,6 +444,7 @@ class Start:
         used = {leg.medium for v in self._catalog.volumes() for leg in self._catalog.legs(v.uuid)}
         used |= {uuid for save in self._catalog.saves() for uuid in save.media}
         used |= {store for v in self._catalog.volumes() for store in self._store_medium(v)}
+        used |= self._fills.media()
         for uuid, medium in list(self._floor.media.items()):
             trailer = medium.trailer
             if uuid in used or trailer is None or trailer.role is Role.FREE:

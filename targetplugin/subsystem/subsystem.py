@@ -143,10 +143,11 @@ class Subsystem:
             committed,
             self._shown,
             stores,
+            self._fills,
         )
         self._hooks = Hooks(catalog, floor.journal)
         self._replace = Replace(floor, self._legs, self._tell)
-        self._comeback = Comeback(floor, pool, settle, self._start, self._shown)
+        self._comeback = Comeback(floor, pool, settle, self._start, self._shown, self._fills)
         floor.patience.answered = lambda path: self._comeback.appeared()
         floor.engine = make_engine(self._transfers.take)
 
@@ -724,6 +725,7 @@ class Subsystem:
         preview: bool = False,
     ) -> Shape:
         """Makes a save without fill whole on a spare, beside the hosts; then it needs the store no more.
+        A daemon that ends goes on with it at its next start.
 
         Args:
             onto: the free medium to fill.

@@ -295,7 +295,7 @@ class Views(Standing):
                 return f"leg of {volume.name}"
             if catalog.store_get(volume.uuid) == uuid:
                 return f"store of {volume.name}"
-        filling = self.being_filled(uuid)
+        filling = self.fills().get(uuid)
         if filling is not None:
             return f"save {filling.volume_name}@{filling.save}"
         save = catalog.save_on(uuid)

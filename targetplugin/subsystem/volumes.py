@@ -218,6 +218,7 @@ class Volumes:
             media = [leg.medium for leg in self._floor.catalog.legs(volume.uuid)]
             for save in self._floor.catalog.saves(volume.uuid):
                 media += save.media
+            media += self._views.fills(volume.uuid)  # that wait for their medium
             if (store := self._floor.catalog.store_get(volume.uuid)) is not None:
                 media.append(store)
             self._floor.check_over(media)

@@ -10,7 +10,7 @@ import pytest
 
 from targetplugin.errors import Reason, Refused
 from tests.engine.test_engine_undo import load
-from tests.engine.test_subsystem_engine import EXTENT, SIZE, Site, fill
+from tests.engine.test_subsystem_engine import EXTENT, MIB, SIZE, Site, fill
 
 
 @pytest.fixture
@@ -60,6 +60,29 @@ def test_one_is_filled_while_a_host_writes_and_is_whole_without_the_store(site: 
         site.over(site.subsystem.fill("ledger@night"))
     kept = shown(site, "night")
     assert kept["fill"] == "whole"
+    data = (site.folder / kept["media"][0]).read_bytes()[:SIZE]
+    assert [data[at : at + EXTENT] for at in range(0, SIZE, EXTENT)] == held
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_fill_goes_on_after_restarts_with_what_was_saved(site: Site, killed: bool) -> None:
+    fill(site, 1)
+    held = save(site, "night")
+    fill(site, 2)
+    answer = site.subsystem.fill("ledger@night", rate=8 * MIB)
+    number = answer["operation"]["id"]
+    for reached in (0.1, 0.3, 0.5):
+        while site.subsystem.operation(number)["progress"] < reached:
+            fill(site, 3, 1)
+        if killed:
+            site.subsystem._fills._note = lambda row, volume, end: None  # type: ignore[method-assign]
+        site.end()
+        site.boot()
+        fill(site, 4, 10)
+    site.subsystem.operation_rate(number, rate=None)
+    site.over(answer)
+    kept = shown(site, "night")
+    assert (kept["fill"], site.subsystem.volume_show("ledger")["store"]) == ("whole", None)
     data = (site.folder / kept["media"][0]).read_bytes()[:SIZE]
     assert [data[at : at + EXTENT] for at in range(0, SIZE, EXTENT)] == held
 

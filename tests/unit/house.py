@@ -53,6 +53,7 @@ class House:
         self.subsystem._scrub.stop()
         self.subsystem._comeback.stop()
         self.subsystem._retain.stop()
+        self.end_fills()
         for medium in list(self.floor.media.values()):
             medium.close()
         self.floor.media.clear()
@@ -62,6 +63,17 @@ class House:
                 runtime.handle = None
         self.subsystem._transfers.stop()
         self.catalog.close()
+
+    def end_fills(self) -> None:
+        """Their threads end with the process: without a word of how far they are."""
+        runs = self.subsystem._image_runs
+        runs._stopping = True
+        self.subsystem._fills._note = lambda row, volume, end: None  # type: ignore[method-assign]
+        for number, thread in list(runs._threads.items()):
+            row = self.catalog.operation_get(number)
+            if row is not None and row.verb == "fill":
+                runs._runs[number].stop()
+                thread.join()
 
     def end(self) -> None:
         """Ends the daemon as it should."""

@@ -6,6 +6,8 @@ import errno
 import os
 import subprocess
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,10 @@ import pytest
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import device
+from targetplugin.media.medium import Medium
+from targetplugin.subsystem import fills
+from tests.unit.fake_engine import PowerCut
+from tests.unit.fake_store import StoreEngine
 from tests.unit.house import EXTENT, House
 
 
@@ -155,22 +161,178 @@ def test_a_spare_that_fails_is_told_and_the_save_stays(
     assert sparse.states()["d"] == "free"
 
 
-def test_a_fill_that_a_kill_ended_has_no_trace(sparse: House) -> None:
-    gate = Gate(sparse, 1 << 20)
-    answer = sparse.subsystem.fill("ledger@1")
+# --- a daemon that ends meanwhile -------------------------------------------------------------------
+
+
+def left_behind(house: House, offset: int = 4 << 20, *, clean: bool = False, **how: Any) -> int:
+    """The number of a fill that copies what is at an offset when the daemon ends; it is not there yet."""
+    gate = Gate(house, offset)
+    answer = house.subsystem.fill("ledger@1", **how)
     assert gate.reached.wait(30)
-    threads = list(sparse.subsystem._image_runs._threads.values())
-    sparse.subsystem._image_runs.over = lambda *a, **k: None  # type: ignore[method-assign]
+    end = threading.Thread(target=house.subsystem._image_runs.stop if clean else house.end_fills)
+    end.start()
+    number = int(answer["operation"]["id"])
+    while not house.subsystem._image_runs._runs[number].stopped:
+        time.sleep(0.001)
     gate.opened.set()
-    for thread in threads:  # it ends with the process
-        thread.join()
-    sparse.restart()
-    done = sparse.subsystem.operation(answer["operation"]["id"])
-    assert (done["state"], done["error"]) == ("failed", "the daemon ended before it was done")
-    assert save(sparse, "ledger@1")["fill"] == "unfilled"
+    end.join()
+    (house.end if clean else house.kill)()
+    return number
+
+
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The offsets that daemons look up which start from now on."""
+    seen: list[int] = []
+    look = StoreEngine.look
+
+    def notes(engine: StoreEngine, handle: int, generation: int, at: int, length: int) -> bytes:
+        seen.append(at >> 20)
+        return look(engine, handle, generation, at, length)
+
+    monkeypatch.setattr(StoreEngine, "look", notes)
+    return seen
+
+
+def goes_on(house: House, number: int) -> None:
+    """It comes to its end under its number."""
+    done = house.wait({"operation": {"id": number}})
+    assert (done["state"], done["progress"], done["error"]) == ("done", 1.0, None)
+    assert done["bytes_copied"] == 8 << 20
+    told = save(house, "ledger@1")
+    assert (told["fill"], told["media"]) == ("whole", ["d"])
+    assert house.on_medium("d", 3) == "x"
+    (store,) = house.stores.values()
+    assert list(store.saves) == [2]
+
+
+@pytest.mark.parametrize("offset", [0, 1 << 20, 7 << 20])
+def test_a_fill_goes_on_after_a_kill(sparse: House, offset: int) -> None:
+    number = left_behind(sparse, offset)
+    sparse.boot()
+    goes_on(sparse, number)
+
+
+def test_a_fill_goes_on_where_a_clean_end_left_it(sparse: House, looked_at: list[int]) -> None:
+    number = left_behind(sparse, clean=True)
+    looked_at.clear()
+    sparse.boot()
+    goes_on(sparse, number)
+    assert looked_at == [5, 6, 7]
+
+
+def test_how_far_a_fill_is_outlives_a_kill(
+    sparse: House, looked_at: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fills, "KEEP", 0.0)
+    number = left_behind(sparse)
+    looked_at.clear()
+    sparse.boot()
+    goes_on(sparse, number)
+    assert looked_at == [4, 5, 6, 7]
+
+
+def test_a_fill_that_is_slow_stays_slow_and_has_its_medium_after_a_kill(sparse: House) -> None:
+    number = left_behind(sparse, 0, rate=65536)
+    sparse.boot()
+    told = sparse.subsystem.operation(number)
+    assert (told["state"], told["rate"]) == ("running", 65536)
+    assert save(sparse, "ledger@1")["activity"] == "being-filled"
+    assert sparse.states()["d"] == "save ledger@1"
+    sparse.subsystem._comeback.look()
+    assert len(sparse.subsystem._image_runs._threads) == 1
+    sparse.subsystem.operation_rate(number, rate=None)
+    goes_on(sparse, number)
+
+
+def test_a_fill_waits_for_its_medium_after_a_kill(sparse: House) -> None:
+    number = left_behind(sparse)
+    (sparse.folder / "d").rename(sparse.folder / "away")
+    sparse.boot()
+    told = sparse.subsystem.operation(number)
+    assert told["state"] == "running"
+    assert told["error"] == "d is missing; the fill goes on when it is back"
+    refused(Reason.BUSY, "is being filled", sparse.subsystem.release, "ledger@1")
+    assert sparse.subsystem.operation_rate(number, rate=1 << 30)["rate"] == 1 << 30
+    (sparse.folder / "away").rename(sparse.folder / "d")
+    sparse.subsystem._comeback.look()
+    goes_on(sparse, number)
+
+
+def test_a_fill_that_waits_can_be_aborted_and_its_medium_is_free_when_it_is_back(
+    sparse: House,
+) -> None:
+    number = left_behind(sparse)
+    (sparse.folder / "d").rename(sparse.folder / "away")
+    sparse.boot()
+    assert sparse.subsystem.abort(number)["operation"]["state"] == "aborted"
+    sparse.subsystem.release("ledger@1")
+    (sparse.folder / "away").rename(sparse.folder / "d")
+    sparse.subsystem._comeback.look()
     assert sparse.states()["d"] == "free"
-    sparse.wait(sparse.subsystem.fill("ledger@1"))
-    assert sparse.on_medium("d", 3) == "x"
+
+
+def test_a_fill_waits_for_its_volume_and_ends_with_it(sparse: House) -> None:
+    number = left_behind(sparse)
+    for leg in "ab":
+        (sparse.folder / leg).rename(sparse.folder / f"{leg}-away")
+    sparse.boot()
+    assert sparse.show()["state"] == "down"
+    assert sparse.subsystem.operation(number)["state"] == "running"
+    assert sparse.states()["d"] == "save ledger@1"
+    for leg in "ab":
+        (sparse.folder / f"{leg}-away").rename(sparse.folder / leg)
+    sparse.subsystem._comeback.look()
+    goes_on(sparse, number)
+
+
+def test_a_volume_is_deleted_with_a_fill_that_waits(sparse: House) -> None:
+    number = left_behind(sparse)
+    (sparse.folder / "d").rename(sparse.folder / "away")
+    sparse.boot()
+    sparse.subsystem.volume_delete("ledger", force=True)
+    assert sparse.subsystem.operation(number)["state"] == "aborted"
+    (sparse.folder / "away").rename(sparse.folder / "d")
+    sparse.subsystem._comeback.look()
+    assert "left over" in sparse.states()["d"]
+
+
+def test_a_fill_of_a_save_that_was_lost_before_a_start_fails(sparse: House) -> None:
+    number = left_behind(sparse)
+    (store,) = sparse.stores.values()
+    store.saves[1].broken = True
+    sparse.boot()
+    done = sparse.subsystem.operation(number)
+    assert done["state"] == "failed"
+    assert "ledger@1 was lost before all of it was copied" in done["error"]
+    assert save(sparse, "ledger@1")["fill"] == "broken"
+    assert sparse.states()["d"] == "free"
+
+
+def test_a_fill_whose_medium_was_given_away_fails(sparse: House) -> None:
+    number = left_behind(sparse)
+    with Medium.open(str(sparse.folder / "d")) as medium:
+        assert medium.trailer is not None
+        medium.write_trailer(replace(medium.trailer, op=number + 1))
+    sparse.boot()
+    done = sparse.subsystem.operation(number)
+    assert (done["state"], done["error"]) == ("failed", "d was given to something else meanwhile")
+    assert save(sparse, "ledger@1")["fill"] == "unfilled"
+
+
+def test_a_fill_that_had_not_begun_when_the_daemon_was_killed_has_no_trace(
+    sparse: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: Any) -> None:
+        raise PowerCut
+
+    monkeypatch.setattr(sparse.subsystem._settle, "claim", cut)
+    with pytest.raises(PowerCut):
+        sparse.subsystem.fill("ledger@1")
+    sparse.restart()
+    done = sparse.subsystem.operations("ledger")[0]
+    assert (done["state"], done["error"]) == ("failed", "the daemon ended before it began")
+    assert sparse.states()["d"] == "free"
 
 
 def test_a_fill_that_was_whole_but_for_its_end_is_done_after_a_kill(sparse: House) -> None:

@@ -37,6 +37,8 @@ class SparseModel(Model):
         except Refused as refused:
             assert refused.reason in EXPECTED, refused.message  # noqa: PT017
             return
+        if self.random.random() < 0.4:
+            self.house.restart()
         assert self.house.wait(answer)["state"] == "done"
         self.filled = name
 
