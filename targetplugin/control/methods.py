@@ -211,6 +211,8 @@ class Save(Params):
     policy: Literal["split", "copy", "sparse"] | UnsetType | None = UNSET
     onto: Name | UnsetType | None = UNSET
     replace: Name | UnsetType | None = UNSET
+    hold_seconds: Number | UnsetType | None = UNSET
+    hold_until: Date | UnsetType | None = UNSET
     preview: bool | UnsetType = UNSET
     request: RequestId | UnsetType | None = UNSET
 
@@ -220,6 +222,8 @@ class SaveGroup(Params):
     label: Label | UnsetType = UNSET
     policy: Literal["split", "copy", "sparse"] | UnsetType | None = UNSET
     deadline_ms: Annotated[int, Meta(ge=1, le=5000)] | UnsetType | None = UNSET
+    hold_seconds: Number | UnsetType | None = UNSET
+    hold_until: Date | UnsetType | None = UNSET
     preview: bool | UnsetType = UNSET
     request: RequestId | UnsetType | None = UNSET
 

@@ -190,6 +190,7 @@ class Disk:
         preview: bool = False,
         others: Sequence[tuple[Disk, int]] = (),
         deadline_ms: int = 0,
+        hold: int = 0,
     ) -> bytes:
         """Asks for a verb; in force when this returns. Returns the request's identifier.
 
@@ -198,6 +199,7 @@ class Disk:
             others: disks that take part, each with its generation, so that it is done to all at one
                 instant, or to none.
             deadline_ms: how long writes of all may be paused for that; 0: as the target has it.
+            hold: for how many seconds a new save is kept from going; 0: it is not.
 
         Raises:
             Busy: another operation forbids it for now. Refused: it can't be.
@@ -212,6 +214,7 @@ class Disk:
                 no_undo,
                 no_fill,
                 deadline_ms=deadline_ms,
+                hold=hold,
                 designators=tuple(Designator(other.naa(), its_own) for other, its_own in others),
             ).encode()
         except ValueError as error:

@@ -7,6 +7,7 @@ examples:
   pitcopy save /dev/sdb --label before-upgrade
   pitcopy save /dev/sdb /dev/sdc --label night       both at one instant, or none
   pitcopy save /dev/sdb --no-fill                    keeps only what is overwritten from now on
+  pitcopy save /dev/sdb --label quarter --hold 90d   nobody takes it away before (right all)
   pitcopy diff /dev/sdb --save before-upgrade
   pitcopy recover /dev/sdb --save before-upgrade     unmounts, recovers, mounts again
   pitcopy undo /dev/sdb                              takes that back, in the same way
@@ -23,6 +24,7 @@ to stop by signal N. Needs root (CAP_SYS_RAWIO).
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 import time
@@ -34,7 +36,7 @@ from typing import Any
 from targetplugin.host import jobs_verb, journal, report, ritual, run, sequence, together
 from targetplugin.host.device import Disk, whole_disk
 from targetplugin.host.errors import Refused, Stopped, Usage
-from targetplugin.scsi.pitcopy import Operation, OutAction, Save
+from targetplugin.scsi.pitcopy import MAX_HOLD, Operation, OutAction, Save
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,6 +100,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="LABEL|GENERATION",
         help="an older save, which is given up: only what differs is copied to its medium",
     )
+    one.add_argument(
+        "--hold",
+        type=_duration,
+        default=0,
+        metavar="TIME",
+        help="nobody takes it away for that long: 14d, 36h, 1w2d or 90m (minutes); needs the right all",
+    )
     verb("diff", "list what changed since a save", save=True)
     one = verb(
         "recover",
@@ -145,6 +154,17 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--label", help="of the save; else run-DATE-TIME")
     one.add_argument("command", nargs="*", metavar="-- COMMAND...")
     return top
+
+
+def _duration(text: str) -> int:
+    """Seconds of `14d` or `1w2d`. An argparse type."""
+    seconds = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
+    if not re.fullmatch(r"([0-9]{1,9}[wdhms])+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 14d, 36h, 1w2d or 90m")
+    total = sum(int(n) * seconds[unit] for n, unit in re.findall(r"([0-9]+)([wdhms])", text))
+    if not 0 < total <= MAX_HOLD:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time up to a hundred years")
+    return total
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -321,12 +341,20 @@ def _save(disk: Disk, options: argparse.Namespace) -> dict[str, Any] | list[dict
 
     def ask() -> None:
         with ritual.frozen(disk.path):
-            disk.request(OutAction.SAVE, label=label, generation=replaced, no_fill=options.no_fill)
+            disk.request(
+                OutAction.SAVE,
+                label=label,
+                generation=replaced,
+                no_fill=options.no_fill,
+                hold=options.hold,
+            )
 
     report.patiently("waiting for the volume", ask) if options.wait else ask()
     save = next(save for save in disk.saves() if save.generation not in before)
     if not options.json:
-        print(f"{disk.path} is saved as {label or save.generation} (generation {save.generation})")
+        held = f", held until {report.when(save.held)}" if save.held else ""
+        called = label or save.generation
+        print(f"{disk.path} is saved as {called} (generation {save.generation}){held}")
     if options.wait:
         _wait(disk, "save", options)
     return asdict(save)
@@ -344,7 +372,12 @@ def _save_together(
     disks: list[Disk], label: str, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     saves = together.save(
-        disks, label, options.deadline, no_fill=options.no_fill, wait=options.wait
+        disks,
+        label,
+        options.deadline,
+        no_fill=options.no_fill,
+        hold=options.hold,
+        wait=options.wait,
     )
     for disk, save in zip(disks, saves, strict=True):
         if not options.json:

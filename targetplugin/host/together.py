@@ -27,7 +27,13 @@ def check(disks: list[Disk], deadline_ms: int) -> None:
 
 
 def save(
-    disks: list[Disk], label: str, deadline_ms: int, *, no_fill: bool = False, wait: bool
+    disks: list[Disk],
+    label: str,
+    deadline_ms: int,
+    *,
+    no_fill: bool = False,
+    hold: int = 0,
+    wait: bool,
 ) -> list[Save]:
     """Saves them with their file systems still. `wait`: until no other operation forbids it."""
     check(disks, deadline_ms)
@@ -42,6 +48,7 @@ def save(
                 OutAction.SAVE,
                 label=label,
                 no_fill=no_fill,
+                hold=hold,
                 others=others,
                 deadline_ms=deadline_ms,
             )

@@ -19,7 +19,8 @@ Parameter list of every OUT action, 72 bytes and 24 for each designator:
     0 revision, 01h   1 bit 0: take no undo save, bit 1: save without fill
     2-3 number of designators   4-7 deadline, ms
     8-15 generation, or operation number (ABORT, UNDO)   16-31 request identifier
-    32-33 number of a backup (RESTORE)   34-39 reserved   40-71 label, UTF-8
+    32-33 number of a backup (RESTORE)   34-37 seconds for which nothing takes the save away (SAVE,
+    right all), 0: it is not held   38-39 reserved   40-71 label, UTF-8
     72- designators: NAA (16), generation (8): of this volume's save (RECOVER, SWAP), else 0 (SAVE, UNDO:
     what is undone is named by the operation of the first volume)
 
@@ -41,7 +42,7 @@ What IN actions return:
     a save, 56            0 slot  1 fill, bit 7: a recover took it, for UNDO  2 what is done with it
                           3 percent complete  4-7 generation
                           8-15 time, seconds since 1970  16-19 extents changed since  20-23 time
-                          before which it can't go, by an operator's word (0: it may)  24-55 label
+                          before which it can't go (0: it may)  24-55 label
     an operation, 56      0-7 number  8-23 request identifier  24 verb  25 state  26-27 progress
                           28-31 generation  32-49 result as sense data  50-53 generation of the undo
                           save that it took, 0 none  54-55 reserved
@@ -67,6 +68,7 @@ SLOTS = 255
 NO_VERB = 0xFF
 NO_UNDO, NO_FILL = 1, 2  # flags of a parameter list
 MAX_DEADLINE = 5000
+MAX_HOLD = 36525 * 86400  # seconds: a hundred years
 
 
 class InAction(IntEnum):
@@ -247,6 +249,7 @@ class Parameters:
         generation: the save that is meant; 0 for a new one; or an operation's number.
         request: 16 random bytes: the same bytes with the same list are the same request.
         deadline_ms: of the pause of writes; 0: the default.
+        hold: seconds for which a new save is held; 0: it is not.
     """
 
     generation: int = 0
@@ -256,11 +259,12 @@ class Parameters:
     no_undo: bool = False
     no_fill: bool = False
     deadline_ms: int = 0
+    hold: int = 0
     designators: tuple[Designator, ...] = field(default=())
 
     def encode(self) -> bytes:
         data = struct.pack(
-            ">BBHIQ16sH6x32s",
+            ">BBHIQ16sHI2x32s",
             REVISION,
             (NO_UNDO if self.no_undo else 0) | (NO_FILL if self.no_fill else 0),
             len(self.designators),
@@ -268,6 +272,7 @@ class Parameters:
             self.generation,
             self.request,
             self.backup,
+            self.hold,
             encode_label(self.label),
         )
         return data + b"".join(struct.pack(">16sQ", d.naa, d.generation) for d in self.designators)
@@ -277,8 +282,8 @@ class Parameters:
         """Raises Malformed; `length` is set where the list is too short or long."""
         if len(data) < LIST_LENGTH:
             raise Malformed("the list is too short", len(data), length=True)
-        _, flags, count, deadline, generation, request, backup, label = struct.unpack(
-            ">BBHIQ16sH6x32s", data[:LIST_LENGTH]
+        _, flags, count, deadline, generation, request, backup, hold, label = struct.unpack(
+            ">BBHIQ16sHI2x32s", data[:LIST_LENGTH]
         )
         if data[0] != REVISION:
             raise Malformed("not a revision that is known", 0)
@@ -288,7 +293,9 @@ class Parameters:
             raise Malformed("the list's length is not that of its designators", 2, length=True)
         if deadline > MAX_DEADLINE:
             raise Malformed("the deadline is longer than 5000 ms", 4)
-        _zero(data, 34, 40)
+        if hold > MAX_HOLD:
+            raise Malformed("the hold is longer than a hundred years", 34)
+        _zero(data, 38, 40)
         designators = tuple(
             Designator(*struct.unpack_from(">16sQ", data, at))
             for at in range(LIST_LENGTH, len(data), DESIGNATOR_LENGTH)
@@ -301,6 +308,7 @@ class Parameters:
             bool(flags & NO_UNDO),
             bool(flags & NO_FILL),
             deadline,
+            hold,
             designators,
         )
 

@@ -58,7 +58,7 @@ TOGETHER = (
 BY_OPERATION = (OutAction.ABORT, OutAction.UNDO)  # the generation's field has an operation's number
 ON_A_SAVE = (OutAction.RECOVER, OutAction.SWAP, OutAction.RESYNC, OutAction.RELEASE)
 # Bytes of the parameter list, for field pointers.
-FLAGS, DESIGNATORS, DEADLINE, GENERATION, REQUEST, BACKUP, LABEL = 1, 2, 4, 8, 16, 32, 40
+FLAGS, DESIGNATORS, DEADLINE, GENERATION, REQUEST, BACKUP, HOLD, LABEL = 1, 2, 4, 8, 16, 32, 34, 40
 OPERATIONS_AT_MOST = 200
 MAX_NUMBER = 2**63 - 1  # of generations and operations
 
@@ -262,6 +262,8 @@ class Vendor:
         }
         if asked.no_fill:
             common["policy"] = "sparse"
+        if asked.hold:
+            common["hold_seconds"] = asked.hold
         if asked.designators:
             self._together(request.action, asked, common)
         elif request.action is OutAction.SAVE:
@@ -328,6 +330,8 @@ class Vendor:
             raise in_list(GENERATION)
         if (action is OutAction.RESTORE) != bool(asked.backup):
             raise in_list(BACKUP)
+        if asked.hold and action is not OutAction.SAVE:
+            raise in_list(HOLD)
         if asked.label and action is not OutAction.SAVE:
             raise in_list(LABEL)
 

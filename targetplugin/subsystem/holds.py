@@ -5,6 +5,7 @@ What a hold keeps from being done stands in the table of states; nothing else is
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from targetplugin.catalog import Save, Volume
@@ -19,6 +20,18 @@ from targetplugin.subsystem.stores import Stores
 from targetplugin.subsystem.views import Shape, Views
 
 LONGEST = timedelta(days=36525)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """For how many seconds from now, or until when: one of them."""
+
+    seconds: int | None = None
+    until: datetime | None = None
+
+    def text(self) -> str:
+        """As it was asked for: the same whenever it is asked again."""
+        return f"{self.seconds} s" if self.until is None else text_of(self.until)
 
 
 class Holds:
@@ -43,7 +56,7 @@ class Holds:
         with self._floor.runtime(self._floor.owner(name).uuid).lock:
             volume, save = self._floor.save(name)
             called = save_name(volume, save)
-            ends = self._ends(called, seconds, until)
+            ends = self.ends(called, seconds, until)
             self._views.require(Verb.HOLD, volume, save)
             self._operations.check_recorded(volume)
             now_ends = self._views.held_until(save)
@@ -56,8 +69,16 @@ class Holds:
             self._stores.hold(volume, save)
             return {"save": self._views.save(volume, save)}
 
-    def _ends(self, called: str, seconds: int | None, until: datetime | None) -> datetime:
-        """Raises Refused (USAGE)."""
+    def asked(self, called: str, hold: Hold | None) -> dict[str, str]:
+        """What a save's operation is prepared with, that the save is held. Raises Refused (USAGE).
+
+        Args:
+            called: what is to be held, for who reads the refusal.
+        """
+        return {"hold": text_of(self.ends(called, hold.seconds, hold.until))} if hold else {}
+
+    def ends(self, called: str, seconds: int | None, until: datetime | None) -> datetime:
+        """When a hold from now is over. Raises Refused (USAGE)."""
         if (seconds is None) == (until is None):
             raise Refused(
                 Reason.USAGE,

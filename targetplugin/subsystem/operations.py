@@ -50,8 +50,8 @@ class Ask:
     def check_rights(self, volume: Volume) -> None:
         """Raises Refused (RIGHTS) where a host may not ask for this."""
         needed = NEEDED.get(self.verb, "all")
-        if self.body.get("replace"):
-            needed = "all"  # it ends a save
+        if self.body.get("replace") or self.body.get("hold"):
+            needed = "all"  # it ends a save, or keeps one longer than the operator's rules do
         if self.door == "in-band" and RIGHTS[volume.rights] < RIGHTS[needed]:
             raise Refused(
                 Reason.RIGHTS,

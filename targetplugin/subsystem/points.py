@@ -15,6 +15,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem import names
 from targetplugin.subsystem.floor import Floor, save_name
+from targetplugin.subsystem.holds import Hold, Holds
 from targetplugin.subsystem.operations import Ask, Operations, medium_failed
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.ports import Point
@@ -64,6 +65,7 @@ class Points:
         settle: Settle,
         undo: Undo,
         stores: Stores,
+        holds: Holds,
         superseded: Callable[[Volume], None],
     ) -> None:
         self._floor = floor
@@ -73,6 +75,7 @@ class Points:
         self._settle = settle
         self._undo = undo
         self._stores = stores
+        self._holds = holds
         self._superseded = superseded
 
     # --- save --------------------------------------------------------------------------------
@@ -85,6 +88,7 @@ class Points:
         policy: str | None,
         onto: str | None,
         replace: str | None = None,
+        hold: Hold | None = None,
     ) -> Shape:
         """See Subsystem.save."""
         volume = self._floor.volume(volume_name)
@@ -95,6 +99,7 @@ class Points:
                 return known
             older = self._older(volume, replace, policy or onto) if replace else None
             label = names.check_label(label) or (older.label if older else "")
+            held = self._holds.asked(f"the save of {volume.name}", hold)
             handle = self.check_save(volume, label, older)
             with self._floor.pool:
                 lacks = None
@@ -108,6 +113,7 @@ class Points:
                 if ask.preview:
                     made = self._operations.preview(ask, volume, volume.generation)
                     made = {**made, "onto": self._floor.medium_name(medium), "kind": kind}
+                    made["held_until"] = held.get("hold")
                     if older is not None:
                         bits = self._views.changed_since(volume, older)
                         made["operation"]["extents_changed"] = maps.count(bits)
@@ -117,6 +123,7 @@ class Points:
                     "label": label,
                     "medium": medium.hex(),
                     "frozen": volume.generation,
+                    **held,
                 }
                 total = volume.size if kind == "copy" else 0
                 if older is not None:
@@ -137,8 +144,15 @@ class Points:
                     spec = self._floor.medium(medium).spec()
                     point = self._floor.engine.save_copy(handle, spec, row.id, lacks=lacks)
             row = self._settle.point(row, self.fixed(handle, point))
+            self.tell_store(row)
             self._floor.tell()
             return self._answer(row, volume, point.frozen, self._replaced(volume, older))
+
+    def tell_store(self, row: Operation) -> None:
+        """A save that was taken with a hold: its store does not give it up. See Stores.hold."""
+        if row.prepared.get("hold"):
+            volume, save = self._floor.save(f"{row.volume_name}@{row.save}")
+            self._stores.hold(volume, save)
 
     def claim(self, row: Operation, volume: Volume) -> None:
         """Says what the medium of a save that is prepared will be. Raises Refused."""

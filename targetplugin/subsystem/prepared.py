@@ -5,7 +5,6 @@ finished; of the others nothing is left (rule 7).
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from targetplugin.catalog import Operation, maps
 from targetplugin.engine import Record, decode_map_slot, decode_record
@@ -21,7 +20,7 @@ from targetplugin.subsystem.operations import Operations
 from targetplugin.subsystem.rates import INTERRUPTED
 from targetplugin.subsystem.restores import Restores
 from targetplugin.subsystem.saves import Saves
-from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
+from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start, unnamed
 
 log = logging.getLogger(__name__)
 POINTS = ("save", "recover", "undo", "swap")
@@ -80,8 +79,8 @@ class Prepared:
         if row.verb in POINTS:
             if record.op == row.id:
                 log.info("%s %d of %s is in force", row.verb, row.id, row.volume_name)
-                if "group" in row.prepared:  # its label comes when all the others are, too
-                    row = replace(row, prepared={**row.prepared, "label": ""})
+                if "group" in row.prepared:
+                    row = unnamed(row)
                 self._settle.point(row, self._found(row, record))
                 return
             if row.verb != "save" and self._operations.committed(row):

@@ -10,11 +10,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from targetplugin.catalog import Operation, Save, Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import NO_UUID, Role
+from targetplugin.subsystem import clock
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.ports import Pause
 from targetplugin.subsystem.views import now
@@ -97,6 +99,7 @@ class Settle:
                 media=() if sparse else (medium,),
             )
         )
+        self.hold(row, fixed.frozen)
         if split or sparse:
             self._catalog.retention_due(volume.uuid, True)
             return {"save": fixed.frozen, "state": "done", "progress": 1.0}
@@ -104,6 +107,13 @@ class Settle:
         if "pending" in row.prepared:
             changes["extents_changed"] = row.prepared["pending"]
         return changes
+
+    def hold(self, row: Operation, generation: int) -> None:
+        """A save that was asked for with a hold is held from its first moment."""
+        if until := row.prepared.get("hold"):
+            assert row.volume is not None
+            ends = datetime.fromisoformat(until)
+            self._catalog.hold_put(clock.held(self._floor.clock, row.volume, generation, ends))
 
     def _recovered(self, row: Operation, volume: Volume, fixed: Fixed, name: str) -> dict[str, Any]:
         self._catalog.advance(volume.uuid, name, parent=row.save)
@@ -272,6 +282,13 @@ class Settle:
                 op=op,
             )
         )
+
+
+def unnamed(row: Operation) -> Operation:
+    """A part of a save of several volumes as it is settled while it may be given up yet: its label and its
+    hold come when all are in force.
+    """
+    return replace(row, prepared={**row.prepared, "label": "", "hold": None})
 
 
 @contextmanager

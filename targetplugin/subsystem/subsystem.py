@@ -21,7 +21,7 @@ from targetplugin.subsystem.exports import Asked, Exports
 from targetplugin.subsystem.fills import Fills
 from targetplugin.subsystem.floor import Floor
 from targetplugin.subsystem.groups import Groups
-from targetplugin.subsystem.holds import Holds
+from targetplugin.subsystem.holds import Hold, Holds
 from targetplugin.subsystem.hooks import Hooks
 from targetplugin.subsystem.imageruns import ImageRuns
 from targetplugin.subsystem.legs import Legs
@@ -89,10 +89,20 @@ class Subsystem:
         self._retain = Retain(floor, views, self._saves)
         superseded = self._saves.release_superseded
         undo = Undo(floor, views, pool, settle, stores)
-        self._points = Points(floor, views, operations, pool, settle, undo, stores, superseded)
+        self._points = Points(
+            floor, views, operations, pool, settle, undo, stores, self._holds, superseded
+        )
         self._groups = Groups(floor)
         self._together = Together(
-            floor, views, operations, settle, self._groups, self._points, self._saves, stores
+            floor,
+            views,
+            operations,
+            settle,
+            self._groups,
+            self._points,
+            self._saves,
+            stores,
+            self._holds,
         )
         committed = Committed(floor, operations, settle, self._together)
         self._taken_back = TakenBack(
@@ -472,6 +482,8 @@ class Subsystem:
         policy: str | None = None,
         onto: str | None = None,
         replace: str | None = None,
+        hold_seconds: int | None = None,
+        hold_until: datetime | None = None,
         door: str = "terminal",
         request: bytes | None = None,
         preview: bool = False,
@@ -484,10 +496,13 @@ class Subsystem:
                 that the volume's saves of this kind share, which is made with the first.
             onto: the free medium, or the leg, that is to be the save.
             replace: the older save, which ends with this one; its label stays where none is given.
+            hold_seconds, hold_until: one of them: the save is held from its first moment, see hold().
         """
+        hold = _held(hold_seconds, hold_until)
         body = {"volume": volume, "label": label, "policy": policy, "onto": onto}
-        ask = Ask("save", _with(body, replace=replace), door, request, preview)
-        return self._points.save(ask, volume, label, policy, onto, replace)
+        body = _with(body, replace=replace, hold=hold.text() if hold else "")
+        ask = Ask("save", body, door, request, preview)
+        return self._points.save(ask, volume, label, policy, onto, replace, hold)
 
     def save_group(
         self,
@@ -496,6 +511,8 @@ class Subsystem:
         label: str = "",
         policy: str | None = None,
         deadline_ms: int | None = None,
+        hold_seconds: int | None = None,
+        hold_until: datetime | None = None,
         door: str = "terminal",
         request: bytes | None = None,
         preview: bool = False,
@@ -507,13 +524,16 @@ class Subsystem:
             policy: "split", "copy" or "sparse" instead of each volume's.
             deadline_ms: for how long writes of any may be held for it at most, 1 to 5000; then it
                 is called off and nothing has changed. None: 500.
+            hold_seconds, hold_until: as in save.
 
         Returns:
             {"operation": of all, "operations": one a volume, "saves": in the order of `volumes`}.
         """
+        hold = _held(hold_seconds, hold_until)
         body = {"volumes": volumes, "label": label, "policy": policy, "deadline": deadline_ms}
+        body = _with(body, hold=hold.text() if hold else "")
         ask = Ask("save", body, door, request, preview)
-        return self._together.save(ask, volumes, label, policy, deadline_ms)
+        return self._together.save(ask, volumes, label, policy, deadline_ms, hold)
 
     def recover_group(
         self,
@@ -959,6 +979,10 @@ class Subsystem:
     def operation_wait(self, op: int, timeout: float) -> Shape:
         """The operation when it is over, or as it is after `timeout` seconds."""
         return self._operations.wait(op, timeout)
+
+
+def _held(seconds: int | None, until: datetime | None) -> Hold | None:
+    return None if seconds is None and until is None else Hold(seconds, until)
 
 
 def _with(body: Shape, **more: object) -> Shape:

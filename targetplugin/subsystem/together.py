@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from targetplugin.catalog import Operation, Volume
@@ -18,10 +17,11 @@ from targetplugin.engine import CalledOff, SaveMember
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.groups import Groups
+from targetplugin.subsystem.holds import Hold, Holds
 from targetplugin.subsystem.operations import Ask, Operations, medium_failed
 from targetplugin.subsystem.points import Points
 from targetplugin.subsystem.saves import Saves
-from targetplugin.subsystem.settle import Settle, left_to_the_next_start
+from targetplugin.subsystem.settle import Settle, left_to_the_next_start, unnamed
 from targetplugin.subsystem.stores import Stores
 from targetplugin.subsystem.views import Shape, Views, now
 
@@ -45,6 +45,7 @@ class Together:
         points: Points,
         saves: Saves,
         stores: Stores,
+        holds: Holds,
     ) -> None:
         self._floor = floor
         self._views = views
@@ -54,11 +55,18 @@ class Together:
         self._points = points
         self._saves = saves
         self._stores = stores
+        self._holds = holds
 
     # --- save ------------------------------------------------------------------------------------
 
     def save(
-        self, ask: Ask, names: list[str], label: str, policy: str | None, deadline: int | None
+        self,
+        ask: Ask,
+        names: list[str],
+        label: str,
+        policy: str | None,
+        deadline: int | None,
+        hold: Hold | None = None,
     ) -> Shape:
         """See Subsystem.save_group."""
         deadline = checked(deadline)
@@ -68,16 +76,17 @@ class Together:
                 ask.check_rights(volume)
             if (known := self._operations.again(ask)) is not None:
                 return known
+            held = self._holds.asked(f"the saves of {', '.join(names)}", hold)
             handles = self._check(volumes, label)
             with self._floor.pool:
                 chosen = self._choose(volumes, policy)
                 if ask.preview:
-                    return self._preview(ask, volumes, chosen)
+                    return {**self._preview(ask, volumes, chosen), "held_until": held.get("hold")}
                 parts = [
                     (
                         volume,
                         None,
-                        _prepared(volume, label, *chosen[volume.uuid]),
+                        {**_prepared(volume, label, *chosen[volume.uuid]), **held},
                         _total(volume, chosen),
                     )
                     for volume in volumes
@@ -159,7 +168,7 @@ class Together:
                     self._operations.drop(row, result.message)
                     continue
                 if refused:
-                    row = _unlabelled(row)
+                    row = unnamed(row)
                 self._settle.commit(row, self._points.fixed(handle, result))
             if not refused:
                 pauses = [result.pause for result in results]
@@ -176,6 +185,7 @@ class Together:
             error = refused_by(rows, results)
             self._decide(whole)
             raise error
+        self._tell_stores(rows)
         self._floor.tell()
         return self.answer(whole)
 
@@ -236,23 +246,30 @@ class Together:
         if len(held) == len(rows):
             with self._floor.catalog.transaction():
                 for row in rows:
-                    self._label(row)
+                    self._name(row)
                 self._in_force(whole)
+            self._tell_stores(rows)
             return
         for row in held:
             self._give_up(row)
         missing = ", ".join(row.volume_name for row in rows if row.in_force is None)
         self._operations.drop(whole, f"{missing} could not be {DONE[whole.verb]}, so none is")
 
-    def _label(self, row: Operation) -> None:
-        """The save gets the label that was asked for, unless another has it by now."""
+    def _name(self, row: Operation) -> None:
+        """The save gets the label that was asked for, unless another has it by now, and its hold."""
         assert row.volume is not None
         assert row.save is not None
         label = row.prepared["label"]
-        if self._floor.catalog.save_get(row.volume, row.save) is None or not label:
+        if self._floor.catalog.save_get(row.volume, row.save) is None:
             return
-        if self._floor.catalog.save_by_label(row.volume, label) is None:
+        self._settle.hold(row, row.save)
+        if label and self._floor.catalog.save_by_label(row.volume, label) is None:
             self._floor.catalog.save_set(row.volume, row.save, label=label)
+
+    def _tell_stores(self, rows: list[Operation]) -> None:
+        """See Stores.hold."""
+        for row in rows:
+            self._points.tell_store(self._operations.row(row.id))
 
     def _give_up(self, row: Operation) -> None:
         """A save that the others have no part in: its medium is free, or a leg again."""
@@ -345,10 +362,6 @@ def _prepared(volume: Volume, label: str, kind: str, medium: bytes) -> dict[str,
 
 def _total(volume: Volume, chosen: dict[bytes, tuple[str, bytes]]) -> int:
     return volume.size if chosen[volume.uuid][0] == "copy" else 0
-
-
-def _unlabelled(row: Operation) -> Operation:
-    return replace(row, prepared={**row.prepared, "label": ""})
 
 
 def each(names: Sequence[Any], check: Callable[[Any], Found]) -> list[Found]:

@@ -151,11 +151,13 @@ class Volume(Offered):
         policy: str | None = None,
         onto: str | None = None,
         fill: str = "yes",
+        hold: str | None = None,
         wait: str = "no",
     ) -> None:
-        """Keeps the volume as it is now: save label=before-night-run; fill=no: only what is overwritten"""
+        """Keeps the volume as it is now: save label=night hold=14d; fill=no: only what is overwritten"""
         sparse = ["--no-fill"] if fill == "no" else []
-        self.run("save", self.name, *sparse, label=label, policy=policy, onto=onto, wait=wait)
+        options = {"label": label, "policy": policy, "onto": onto, "hold": hold}
+        self.run("save", self.name, *sparse, **options, wait=wait)
 
     def ui_command_diff(self, since: str | None = None, to: str | None = None) -> None:
         """Shows what changed since the newest save, or between two: diff since=monday to=now"""

@@ -66,6 +66,8 @@ def would(verb: str, name: str, result: Fields) -> None:
             say(how_long(result["estimate"]))
     if result.get("replaced"):
         say(f"{result['replaced']} would be given up.")
+    if result.get("held_until"):
+        say(f"It would be held until {when(result['held_until'])}.")
     if result.get("undo_onto"):
         say(f"An undo save would be taken on {result['undo_onto']}.")
     elif result.get("undo_why"):

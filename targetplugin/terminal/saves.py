@@ -9,6 +9,7 @@ from targetplugin.terminal.errors import Misused
 from targetplugin.terminal.session import Session
 from targetplugin.terminal.sizes import format_size
 from targetplugin.terminal.tables import draw, say
+from targetplugin.terminal.times import parse_end
 
 
 def declare(verbs: grammar.Verbs) -> None:
@@ -25,6 +26,7 @@ def declare(verbs: grammar.Verbs) -> None:
             "volume share one medium of any size, their store, which the first of them makes of a spare.\n"
             "A store that runs full loses the oldest save that is not held, never a host's write; before\n"
             "that there is an event (store_low).\n\n"
+            "With --hold nobody takes the save away before that time, from its first moment on; see hold.\n\n"
             "Several volumes are saved at one instant, all or none: a write that began when another\n"
             "was answered is in no save without that other. Writes of all are paused until each has\n"
             "answered what was under way, at most for the deadline; then the save is called off, and\n"
@@ -36,6 +38,7 @@ def declare(verbs: grammar.Verbs) -> None:
             "save ledger --policy copy --onto virtio-media-c --wait",
             "save ledger --replace ledger@before-night-run",
             "save ledger --no-fill",
+            "save ledger --label quarter --hold 90d",
         ],
     )
     grammar.volume(save, nargs="+", help="names of the volumes")
@@ -59,6 +62,13 @@ def declare(verbs: grammar.Verbs) -> None:
         help="take the medium of this older save, which is given up; its label stays if none is given",
     )
     grammar.completed(replace, "save")
+    save.add_argument(
+        "--hold",
+        metavar="TIME",
+        type=parse_end,
+        default=(None, None),
+        help="nobody takes it away for that long, as 14d or 36h, or before a date, as 2026-12-01",
+    )
     grammar.deadline(save)
     grammar.preview(save)
     grammar.waits(save, default=False, what="wait until the save is whole on its medium")
@@ -133,8 +143,12 @@ def _save(session: Session, args: argparse.Namespace) -> None:
         return f"{results.called(save)} {where}"
 
     def then(result: results.Fields) -> str:
-        older = result.get("replaced")
-        return f"{older} is given up: its medium has this save now." if older else ""
+        told = []
+        if older := result.get("replaced"):
+            told.append(f"{older} is given up: its medium has this save now.")
+        if until := result["save"].get("held_until"):
+            told.append(f"It is held until {results.when(until)}.")
+        return " ".join(told)
 
     outcome.ask(
         session,
@@ -148,6 +162,8 @@ def _save(session: Session, args: argparse.Namespace) -> None:
         policy=args.policy,
         onto=args.onto,
         replace=args.replace,
+        hold_seconds=args.hold[0],
+        hold_until=args.hold[1],
     )
 
 
@@ -181,6 +197,8 @@ def _save_together(session: Session, args: argparse.Namespace) -> None:
         label=args.label,
         policy=args.policy,
         deadline_ms=args.deadline,
+        hold_seconds=args.hold[0],
+        hold_until=args.hold[1],
         preview=args.preview,
     )
 

@@ -23,6 +23,19 @@ def parse_duration(text: str) -> int:
     return seconds
 
 
+def parse_end(text: str) -> tuple[int | None, str | None]:
+    """Seconds from now, or a date: `14d` or `2026-12-01`. An argparse type."""
+    if _DURATION.fullmatch(text):
+        return parse_duration(text), None
+    try:
+        return None, parse_date(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time such as 14d, 36h or 90m (minutes), and no date such as 2026-12-01"
+            " or 2026-12-01T00:00Z"
+        ) from None
+
+
 def format_duration(seconds: float | None) -> str:
     """`4.2 s`, `42 s`, `3 min 20 s`, `2 h 5 min`; "an unknown time" where it is not known."""
     if seconds is None:

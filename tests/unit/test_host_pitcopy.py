@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,25 @@ def test_a_save_is_taken_onto_an_older_one_s_medium(house: House) -> None:
     assert main(["save", DISK, "--replace", "night", "--wait"]) == 0
     (save,) = house.show()["saves"]
     assert (save["name"], save["label"], save["media"]) == ("ledger@2", "night", ["b"])
+
+
+def test_a_save_is_held_from_its_first_moment(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["save", DISK, "--label", "kept", "--hold", "1w2d"]) == 0
+    assert "held until" in out(capsys)
+    (save,) = house.show()["saves"]
+    until = datetime.fromisoformat(save["held_until"]) - datetime.now(UTC)
+    assert timedelta(days=8) < until < timedelta(days=10)
+    assert main(["release", DISK, "--save", "kept"]) == 1
+
+
+@pytest.mark.parametrize("time", ["soon", "0d", "14", "40000d", "1.5h"])
+def test_a_time_that_is_none_is_refused_before_anything_is_saved(house: House, time: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["save", DISK, "--hold", time])
+    assert ended.value.code == 2
+    assert house.saves() == []
 
 
 def test_saves_without_fill_share_a_medium_and_are_recovered_from(

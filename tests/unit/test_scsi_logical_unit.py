@@ -317,7 +317,9 @@ def test_bad_fields_are_named(host: Host) -> None:
     assert host.refused(cdb, data[:71])[0] == LENGTH
     assert host.refused(cdb[:8] + bytes([71, 0]), data)[0] == LENGTH
     assert host.refused(cdb, b"\2" + data[1:]) == (LIST, 0)
-    assert host.refused(cdb, data[:36] + b"\1" + data[37:]) == (LIST, 36)
+    assert host.refused(cdb, data[:38] + b"\1" + data[39:]) == (LIST, 38)
+    assert host.refused(cdb, data[:34] + b"\xff" + data[35:]) == (LIST, 34)
+    assert host.refused(*host.ask(OutAction.RELEASE, Parameters(generation=1, hold=60)))[1] == 34
     assert host.refused(*host.ask(OutAction.SAVE, Parameters(generation=1))) == (LIST, 8)
     assert host.refused(*host.ask(OutAction.RESTORE, Parameters())) == (LIST, 32)
     assert host.refused(*host.ask(OutAction.RESTORE, Parameters(backup=9))) == (LIST, 32)
@@ -336,6 +338,17 @@ def test_a_host_saves_without_fill(host: Host) -> None:
     (save,) = host.saves()
     assert (save.label, save.fill, save.activity) == ("noon", "unfilled", "idle")
     assert host.house.states()["c"] == "store of ledger"
+
+
+def test_a_host_saves_and_holds_with_the_right_all_alone(host: Host) -> None:
+    host.send(*host.ask(OutAction.SAVE, Parameters(label="kept", hold=3600)))
+    (save,) = host.saves()
+    assert 3500 < save.held - time.time() < 3601
+    assert host.refused(*host.ask(OutAction.RELEASE, Parameters(generation=1)))[0] == STATE
+    host.house.subsystem.volume_set("ledger", rights="save")
+    cdb, data = host.ask(OutAction.SAVE, Parameters(label="more", hold=3600))
+    assert host.refused(cdb, data)[0] == RIGHTS
+    assert len(host.saves()) == 1
 
 
 def test_the_same_request_is_done_once(host: Host) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -25,6 +26,7 @@ from targetplugin.scsi.pitcopy import (
     Parameters,
     Save,
 )
+from targetplugin.subsystem.holds import LONGEST
 from targetplugin.subsystem.states import Verb
 
 u32 = st.integers(0, 2**32 - 1)
@@ -48,6 +50,7 @@ def test_an_out_cdb_comes_back(request: OutRequest) -> None:
         backup=st.integers(0, 65535),
         no_undo=st.booleans(),
         no_fill=st.booleans(),
+        hold=st.integers(0, pitcopy.MAX_HOLD),
         deadline_ms=st.integers(0, 5000),
         designators=st.lists(st.builds(Designator, identifiers, u64), max_size=3).map(tuple),
     )
@@ -72,7 +75,7 @@ def test_any_bytes_are_a_cdb_or_malformed(rest: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("at", "value"),
-    [(0, 2), (0, 0), (1, 4), (1, 0x80), (4, 0x80), (34, 1), (39, 255), (40, 0xFF), (41, 65)],
+    [(0, 2), (0, 0), (1, 4), (1, 0x80), (4, 0x80), (34, 0xFF), (38, 1), (39, 255), (40, 0xFF), (41, 65)],
 )
 def test_a_wrong_byte_of_the_list_is_named(at: int, value: int) -> None:
     data = bytearray(Parameters(generation=3).encode())
@@ -121,6 +124,10 @@ def test_a_list_is_cut_between_descriptors_and_says_where_to_go_on() -> None:
     assert pitcopy.decode_list(data) == (items[:2], 3)
     data = pitcopy.encode_list(items[2:], 4096, [3, 4, 5])
     assert pitcopy.decode_list(data) == (items[2:], pitcopy.END)
+
+
+def test_the_longest_hold_is_the_subsystem_s() -> None:
+    assert timedelta(seconds=pitcopy.MAX_HOLD) == LONGEST
 
 
 def test_every_verb_that_makes_an_operation_has_a_number() -> None:

@@ -11,6 +11,7 @@ import pytest
 from targetplugin.catalog.rows import text_of
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.states import TABLE, Hold, Outcome, Verb
+from tests.unit.fake_engine import PowerCut
 from tests.unit.house import House
 
 DAY = 86400
@@ -207,6 +208,119 @@ def test_after_a_verb_that_could_not_be_recorded_nothing_is_held(
     with pytest.raises(Refused, match="could not be recorded"):
         house.subsystem.hold("ledger@night", seconds=DAY)
     house.catalog.operation_set(house.catalog.operations()[0].id, state="failed")
+
+
+# --- a save that is held from its first moment -----------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["split", "copy", "sparse"])
+def test_a_save_is_held_from_its_first_moment(house: House, clock: Clock, policy: str) -> None:
+    house.subsystem.release("ledger@night")
+    told = house.subsystem.save("ledger", policy=policy, preview=True, hold_seconds=DAY)
+    assert told["held_until"] == text_of(NOON + timedelta(days=1))
+    assert house.catalog.holds() == []
+    made = house.subsystem.save("ledger", policy=policy, label="day", hold_seconds=DAY)
+    assert made["save"]["held_until"] == text_of(NOON + timedelta(days=1))
+    for store in house.stores.values():
+        assert store.saves[2].held
+    with pytest.raises(Refused, match="ledger@2 is held"):
+        house.subsystem.release("ledger@day")
+    house.restart()
+    assert held(house) == text_of(NOON + timedelta(days=1))
+    for store in house.stores.values():
+        assert store.saves[2].held
+
+
+@pytest.mark.parametrize("policy", ["split", "copy", "sparse"])
+@pytest.mark.parametrize("in_force", [False, True])
+def test_a_daemon_that_is_killed_leaves_no_save_that_is_not_held(
+    house: House, clock: Clock, policy: str, in_force: bool
+) -> None:
+    house.subsystem.resync("ledger@night")
+    house.finish()
+    until = NOON + timedelta(days=2)
+    house.engine.cut_group = int(in_force) if policy == "sparse" else -1
+    house.killed_in(
+        policy,
+        in_force=in_force,
+        run=lambda: house.subsystem.save("ledger", policy=policy, hold_until=until),
+    )
+    found = [(save["name"], save["held_until"]) for save in house.show()["saves"]]
+    assert found == ([("ledger@2", text_of(until))] if in_force else [])
+    assert len(house.catalog.holds()) == len(found)
+
+
+def test_a_save_onto_an_older_one_is_held_as_its_own(house: House, clock: Clock) -> None:
+    house.subsystem.save("ledger", replace="ledger@night", hold_seconds=DAY)
+    assert [(save["name"], bool(save["held_until"])) for save in house.show()["saves"]] == [
+        ("ledger@2", True)
+    ]
+    with pytest.raises(Refused, match="ledger@2 is held"):
+        house.subsystem.save("ledger", replace="ledger@2")
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        {"hold_seconds": 60, "hold_until": NOON + timedelta(days=1)},
+        {"hold_until": NOON},
+        {"hold_seconds": 101 * 366 * DAY},
+    ],
+)
+def test_a_hold_that_makes_no_sense_is_refused_and_nothing_is_saved(
+    house: House, clock: Clock, time: dict[str, Any]
+) -> None:
+    before, operations = house.show(), house.subsystem.operations()
+    for preview in (True, False):
+        with pytest.raises(Refused) as refused:
+            house.subsystem.save("ledger", preview=preview, **time)
+        assert refused.value.reason is Reason.USAGE
+        assert "the save of ledger can't be held" in refused.value.message or "60" in str(time)
+    assert (house.show(), house.subsystem.operations()) == (before, operations)
+
+
+def test_a_request_for_a_held_save_is_the_same_when_it_comes_again_later(
+    house: House, clock: Clock
+) -> None:
+    until = NOON + timedelta(minutes=1)
+    ask = {"request": bytes(range(16)), "hold_until": until}
+    first = house.subsystem.save("ledger", policy="copy", **ask)
+    clock.pass_by(DAY)
+    again = house.subsystem.save("ledger", policy="copy", **ask)
+    assert again["operation"]["id"] == first["operation"]["id"]
+    with pytest.raises(Refused) as refused:
+        house.subsystem.save("ledger", policy="copy", request=bytes(range(16)))
+    assert refused.value.reason is Reason.REQUEST_MISMATCH
+
+
+def test_several_volumes_are_saved_and_held(house: House, clock: Clock) -> None:
+    house.media("e", "f", "g")
+    house.volume("journal", mirror=1)
+    told = house.subsystem.save_group(
+        ["ledger", "journal"], policy="copy", hold_seconds=DAY, preview=True
+    )
+    assert told["held_until"] == text_of(NOON + timedelta(days=1))
+    made = house.subsystem.save_group(["ledger", "journal"], policy="copy", hold_seconds=DAY)
+    assert {save["held_until"] for save in made["saves"]} == {text_of(NOON + timedelta(days=1))}
+    assert len(house.subsystem.holds()) == 2
+
+
+@pytest.mark.parametrize("in_force", [0, 1, 2])
+def test_of_several_all_are_held_or_given_up_after_a_kill(
+    house: House, clock: Clock, in_force: int
+) -> None:
+    house.media("e", "f", "g")
+    house.volume("journal", mirror=1)
+    house.subsystem.release("ledger@night")
+    house.engine.cut_group = in_force
+    with pytest.raises(PowerCut):
+        house.subsystem.save_group(["ledger", "journal"], policy="sparse", hold_seconds=DAY)
+    house.restart()
+    held = sorted(save["name"] for save in house.subsystem.holds())
+    assert held == (["journal@1", "ledger@2"] if in_force == 2 else [])
+    assert [*house.saves("journal"), *house.saves()] == held
+    kept = [one.held for store in house.stores.values() for one in store.saves.values()]
+    assert kept == [True] * len(held)
 
 
 # --- clocks ----------------------------------------------------------------------------------

@@ -115,6 +115,15 @@ def run(place: Path, tmp_path: Path) -> Run:
             ("save", ("ledger",), {"label": "night", "policy": "copy", "onto": "vdc", **DOOR}),
         ),
         ("save ledger --no-fill", ("save", ("ledger",), {"policy": "sparse", **DOOR})),
+        ("save ledger --hold 1d12h", ("save", ("ledger",), {"hold_seconds": 129600, **DOOR})),
+        (
+            "save ledger journal --hold 2126-12-01T00:00Z",
+            (
+                "save_group",
+                (["ledger", "journal"],),
+                {"hold_until": datetime(2126, 12, 1, tzinfo=UTC), **DOOR},
+            ),
+        ),
         (
             "save ledger journal --no-fill",
             ("save_group", (["ledger", "journal"],), {"policy": "sparse", **DOOR}),
