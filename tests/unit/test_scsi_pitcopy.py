@@ -75,7 +75,18 @@ def test_any_bytes_are_a_cdb_or_malformed(rest: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("at", "value"),
-    [(0, 2), (0, 0), (1, 4), (1, 0x80), (4, 0x80), (34, 0xFF), (38, 1), (39, 255), (40, 0xFF), (41, 65)],
+    [
+        (0, 2),
+        (0, 0),
+        (1, 4),
+        (1, 0x80),
+        (4, 0x80),
+        (34, 0xFF),
+        (38, 1),
+        (39, 255),
+        (40, 0xFF),
+        (41, 65),
+    ],
 )
 def test_a_wrong_byte_of_the_list_is_named(at: int, value: int) -> None:
     data = bytearray(Parameters(generation=3).encode())
