@@ -4,7 +4,7 @@ Each machine has a few ports, each a unix socket here and a device there, and ea
 command at a time; a lock file beside the socket says which are taken. Both directions speak lines
 of words:
 
-    SESSION run BASE64(JSON: argv, env, cwd)      to the guest, first
+    SESSION run BASE64(JSON: argv, env, cwd, warm)      to the guest, first
     SESSION in BASE64 | SESSION eof               to the guest: input, its end
     SESSION out BASE64 | SESSION err BASE64       from the guest: output
     SESSION exit STATUS                           from the guest, last
@@ -24,7 +24,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .errors import LabError
@@ -38,11 +38,15 @@ Sink = Callable[[bytes], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What is to run: an argument vector (no shell), variables besides the usual, a directory."""
+    """What is to run: an argument vector (no shell), variables besides the usual, a directory.
+
+    `warm`: a Python program that the machine may keep loaded from one time to the next.
+    """
 
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
     cwd: str = "/root"
+    warm: bool = False
 
 
 def qemu_arguments(machine: str, run_dir: Path) -> list[str]:
@@ -105,8 +109,7 @@ class Conversation:
         self._incoming = b""
         self._status: int | None = None
         self._stop_read, self._stop_write = os.pipe()
-        wish = {"argv": request.argv, "env": request.env, "cwd": request.cwd}
-        self._say(b"run", json.dumps(wish).encode())
+        self._say(b"run", json.dumps(asdict(request)).encode())
 
     def stop(self) -> None:
         """Lets go of the port, which ends the command."""

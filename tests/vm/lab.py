@@ -206,14 +206,16 @@ class Lab:
         check: bool = True,
         env: dict[str, str] | None = None,
         cwd: str = "/root",
+        warm: bool = False,
     ) -> Result:
         """Runs a command (no shell) in a machine and waits for it.
 
         `timeout` is in seconds (TimeoutError); with `check`, another status than 0 raises
-        CommandFailed, an AssertionError that shows both outputs.
+        CommandFailed, an AssertionError that shows both outputs. A command that is `warm` is a
+        Python program whose imports the machine has loaded by an earlier one (guest/warm.py).
         """
         out, err = bytearray(), bytearray()
-        request = channel.Request(argv, env or {}, cwd)
+        request = channel.Request(argv, env or {}, cwd, warm)
         talk = channel.Conversation(where, request, out.extend, err.extend)
         data = input.encode() if isinstance(input, str) else input
         try:

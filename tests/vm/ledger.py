@@ -86,7 +86,8 @@ class Ledger:
     # --- both machines --------------------------------------------------------------------------
 
     def target(self, *words: str, check: bool = True) -> str:
-        return self.lab.exec("target", ["targetplugin", *words], check=check, timeout=120).stdout
+        command = ["targetplugin", *words]
+        return self.lab.exec("target", command, check=check, timeout=120, warm=True).stdout
 
     def initiator(self, script: str, *, check: bool = True) -> str:
         return self.run(script, check=check).stdout

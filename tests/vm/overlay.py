@@ -112,8 +112,9 @@ def _common() -> list[kernel.Entry]:
     entries.append(kernel.file(f"{root}/etc/hosts", network.hosts_file().encode()))
     for entry in program.package():
         entries.append(kernel.Entry(f"{root}/{entry.path}", entry.mode, entry.data))
-    agent = (GUEST_DIR / "agent.py").read_bytes()
-    entries.append(kernel.file(f"{root}/usr/local/lib/lab/agent.py", agent))
+    for name in ("agent.py", "warm.py"):
+        data = (GUEST_DIR / name).read_bytes()
+        entries.append(kernel.file(f"{root}/usr/local/lib/lab/{name}", data))
     return entries
 
 

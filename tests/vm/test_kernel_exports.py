@@ -24,7 +24,7 @@ TPG = f"/sys/kernel/config/target/iscsi/{TARGET}/tpgt_1"
 
 def tool(lab: Lab, *arguments: str) -> object:
     """The control terminal's answer."""
-    return json.loads(lab.exec("target", ["targetplugin", *arguments, "--json"]).stdout)
+    return json.loads(lab.exec("target", ["targetplugin", *arguments, "--json"], warm=True).stdout)
 
 
 @pytest.fixture

@@ -59,6 +59,33 @@ def test_exec_carries_input_however_short(lab: Lab) -> None:
         assert lab.exec("target", ["cat"], input=data, timeout=20).raw_stdout == data
 
 
+def test_a_warm_command_is_loaded_once_and_is_as_any_other(lab: Lab) -> None:
+    script = """\
+#!/usr/bin/python3
+import os, signal, sys
+loaded = os.getpid()
+def main():
+    if sys.argv[-1] == "sleep":
+        signal.pause()
+    print(loaded, sys.argv[1:], os.environ["WISH"], os.getcwd(), sys.stdin.read())
+    sys.exit(3)
+main()
+"""
+    path = "/usr/local/bin/warm-test"
+    lab.exec("target", ["sh", "-c", f"cat > {path}; chmod 755 {path}"], input=script)
+    how = {"warm": True, "check": False, "env": {"WISH": "a b"}, "cwd": "/tmp"}
+    first = lab.exec("target", ["warm-test", "x", ""], input="said", **how)  # type: ignore[arg-type]
+    again = lab.exec("target", ["warm-test", "y"], **how)  # type: ignore[arg-type]
+    loaded = first.stdout.split()[0]
+    assert first.returncode == again.returncode == 3
+    assert first.stdout == f"{loaded} ['x', ''] a b /tmp said\n"
+    assert again.stdout == f"{loaded} ['y'] a b /tmp \n"
+    with pytest.raises(TimeoutError):
+        lab.exec("target", ["warm-test", "sleep"], timeout=2, warm=True)
+    gone = "sleep 1; ps ax -o ppid= | grep -cx ' *" + loaded + "'; true"
+    assert lab.exec("target", ["sh", "-c", gone]).stdout.strip() == "0"
+
+
 def test_exec_ends_when_input_is_not_read(lab: Lab) -> None:
     done = command("exec", "target", "--", "true", data=bytes(3_000_000))
     assert done.returncode == 0

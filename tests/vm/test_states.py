@@ -81,7 +81,9 @@ class Place:
         return self.ledger.lab
 
     def ask(self, *words: str) -> Any:
-        said = self.lab.exec("target", ["targetplugin", *words, "--json"], check=False, timeout=60)
+        said = self.lab.exec(
+            "target", ["targetplugin", *words, "--json"], check=False, timeout=60, warm=True
+        )
         return json.loads(said.stdout)
 
     def save(self, *words: str) -> str:

@@ -12,7 +12,9 @@ import glob
 import json
 import os
 import select
+import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -21,6 +23,8 @@ CHUNK = 24 * 1024
 INPUT_LIMIT = 256 * 1024
 PATIENCE_SECONDS = 1.0
 HOST_SECONDS = 3.0
+LOADING_SECONDS = 60.0
+WARM = "/usr/local/lib/lab/warm.py"
 
 
 class Port:
@@ -88,45 +92,128 @@ class Port:
                     return
 
 
+class Started:
+    """A command that is started as any shell would."""
+
+    def __init__(self, argv: list[str], env: dict[str, str], cwd: str, fds: list[int]) -> None:
+        self._process = subprocess.Popen(
+            argv,
+            stdin=fds[0],
+            stdout=fds[1],
+            stderr=fds[2],
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+        self.ended = os.pidfd_open(self.pid)
+
+    def status(self) -> int:
+        """Waits for its end. Negative: minus the signal that ended it."""
+        return self._process.wait()
+
+    def close(self) -> None:
+        self._process.poll()
+        os.close(self.ended)
+
+
+class Warm:
+    """A command whose program is loaded already: see warm.py."""
+
+    _loaded = threading.Lock()
+
+    def __init__(self, argv: list[str], env: dict[str, str], cwd: str, fds: list[int]) -> None:
+        program = shutil.which(argv[0])
+        if not program:
+            raise FileNotFoundError(2, "No such file or directory", argv[0])
+        wish = {"argv": [program, *argv[1:]], "env": env, "cwd": cwd}
+        self._talk = self._reach(program)
+        socket.send_fds(self._talk, [json.dumps(wish).encode()], fds)
+        self.pid = int(self._talk.recv(64))
+        self.ended = self._talk.fileno()
+
+    @classmethod
+    def _reach(cls, program: str) -> socket.socket:
+        """A connection to who has the program loaded; loads it, the first time."""
+        place = f"/run/lab-warm-{os.path.basename(program)}"
+        with cls._loaded:
+            if not os.path.exists(place):
+                subprocess.Popen(
+                    ["/usr/bin/python3", "-I", WARM, program, place],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            end = time.monotonic() + LOADING_SECONDS
+            while True:
+                talk = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                try:
+                    talk.connect(place)
+                    return talk
+                except OSError:
+                    talk.close()
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(0.1)
+
+    def status(self) -> int:
+        """Waits for its end. Negative: minus the signal that ended it."""
+        return int(self._talk.recv(64) or -signal.SIGKILL)
+
+    def close(self) -> None:
+        self._talk.close()
+
+
 class Command:
     """One running command: its process, and what is still to be written to its input."""
 
-    def __init__(self, argv: list[str], env: dict[str, str], cwd: str) -> None:
-        self.process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            cwd=cwd,
-            env={**os.environ, **env},
-            start_new_session=True,
-        )
-        assert self.process.stdin
-        assert self.process.stdout
-        assert self.process.stderr
-        self.stdin = self.process.stdin
-        self.outputs = {self.process.stdout.fileno(): b"out", self.process.stderr.fileno(): b"err"}
-        self.ended = os.pidfd_open(self.process.pid)
+    def __init__(
+        self, kind: type[Started] | type[Warm], argv: list[str], env: dict[str, str], cwd: str
+    ) -> None:
+        theirs: list[int] = []
+        ours: list[int] = []
+        for number in range(3):
+            ends = os.pipe()
+            theirs.append(ends[number != 0])
+            ours.append(ends[number == 0])
+        try:
+            self.process = kind(argv, {**os.environ, **env}, cwd, theirs)
+        except BaseException:
+            for fd in ours:
+                os.close(fd)
+            raise
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        self.stdin = ours[0]
+        self.outputs = {ours[1]: b"out", ours[2]: b"err"}
+        self._pipes = set(ours)
+        self.ended = self.process.ended
         self.pending = bytearray()
         self.input_ended = False
-        for fd in (*self.outputs, self.stdin.fileno()):
+        for fd in ours:
             os.set_blocking(fd, False)
+
+    @property
+    def hears(self) -> bool:
+        """Whether its input is still open."""
+        return self.stdin in self._pipes
 
     def feed(self) -> None:
         """Writes what the input's pipe takes, and closes it after the last byte."""
-        if self.stdin.closed:
+        if not self.hears:
             return
         try:
             while self.pending:
-                del self.pending[: os.write(self.stdin.fileno(), self.pending[:65536])]
+                del self.pending[: os.write(self.stdin, self.pending[:65536])]
         except BlockingIOError:
             return
         except BrokenPipeError:
             self.pending.clear()
             self.input_ended = True
         if self.input_ended:
-            self.stdin.close()
+            self._pipes.remove(self.stdin)
+            os.close(self.stdin)
 
     def stop(self) -> None:
         """Ends the command and all of its process group, gently first."""
@@ -136,13 +223,11 @@ class Command:
             poll = select.poll()
             poll.register(self.ended, select.POLLIN)
             poll.poll(PATIENCE_SECONDS * 1000)
-        self.process.poll()
 
     def close(self) -> None:
-        os.close(self.ended)
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if pipe and not pipe.closed:
-                pipe.close()
+        self.process.close()
+        for fd in self._pipes:
+            os.close(fd)
 
 
 class Conversation:
@@ -176,8 +261,8 @@ class Conversation:
         poll.register(command.ended, select.POLLIN)
         for fd in command.outputs:
             poll.register(fd, select.POLLIN)
-        if command.pending and not command.stdin.closed:
-            poll.register(command.stdin.fileno(), select.POLLOUT)
+        if command.pending and command.hears:
+            poll.register(command.stdin, select.POLLOUT)
         ready = dict(poll.poll())
         if ready.get(self.port.fd, 0) & select.POLLIN:
             self.port.receive()
@@ -217,7 +302,7 @@ class Conversation:
         for fd in list(self.command.outputs):
             while self._forward(fd):
                 pass
-        status = self.command.process.wait()
+        status = self.command.process.status()
         if status < 0:
             status = 128 - status
         self.port.send(self.session, b"exit", b"%d" % status)
@@ -233,7 +318,8 @@ def serve(path: str) -> None:
         wish = json.loads(base64.b64decode(rest[0]))
         port.send(b"")
         try:
-            command = Command(wish["argv"], wish["env"], wish["cwd"])
+            kind = Warm if wish["warm"] else Started
+            command = Command(kind, wish["argv"], wish["env"], wish["cwd"])
         except OSError as error:
             said = f"{error.filename}: {error.strerror}\n".encode()
             port.send(session, b"err", base64.b64encode(said))
