@@ -253,6 +253,7 @@ cdef class Core:
     cdef readonly bint paused
     cdef readonly bint unfinished  # drive() has more to do, and comes back: long work is done in parts
     cdef readonly bint view  # what its media hold is only read: see Core.show
+    cdef readonly bint looked_up  # a view without media
     cdef uint8_t uuid[16]
     cdef medium_t media[16]
     cdef uint32_t media_end  # above the last

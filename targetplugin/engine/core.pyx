@@ -467,6 +467,7 @@ cdef class Core:
         t.offset = offset
         t.length = length
         t.flush_mask = generation
+        t.medium = <uint8_t>look_medium(self, generation)
         self.copy_active += 1
         lock(self, t, STEP_LOCKED)
         return 0
@@ -533,16 +534,18 @@ cdef class Core:
         t = task_new(self, TASK_BOOT, STEP_BEGIN)
         ready(self, t)
 
-    def show(self):
+    def show(self, bint looked_up=False):
         """Instead of start(): a view. Hosts read what the media that are attached hold, which is the same on all of them,
         and nothing is ever written to one: no host's data, no record and no map.
 
+        Args:
+            looked_up: it has no media: who looks up what it holds answers READ and VERIFY.
         Raises:
             Refused: none is attached.
         """
         if not self.booting or self.lists[Q_FREE].count != TASKS:
             raise ValueError("the volume was started already")
-        start_view(self)
+        start_view(self, looked_up)
 
     # --- looking at it; call these only while no other thread is in the core ----------------------------
 

@@ -116,7 +116,7 @@ class Engine:
         """
         core = Core(spec.uuid, spec.size, VIEW_SHIFT)
         media = self._known(core, spec.media)
-        core.show()
+        core.show(spec.looked_up)
         return self._serve(core, media)
 
     def _known(self, core: Core, specs: list[MediumSpec]) -> dict[int, MediumSpec]:
@@ -267,12 +267,13 @@ class Engine:
             served.change("hold" if held else "unhold", generation)
 
     def look(self, handle: int, generation: int, offset: int, length: int) -> bytes:
-        """Reads the volume as a save without fill has it.
+        """Reads the volume as a save without fill, or one that fills, has it.
 
         Args:
             offset, length: bytes, multiples of 512; length at most 1 MiB.
         Raises:
-            Refused: NOT_FOUND, there is no such save, or it is broken; ENVIRONMENT, it can't be read.
+            Refused: NOT_FOUND, there is no such save, it is broken, or it is whole; ENVIRONMENT, it can't
+                be read.
         """
         return self._at(handle).look(generation, offset, length)
 

@@ -30,6 +30,9 @@ EVENTS = {
     32: "answers_again",
 }
 COMMAND_THREADS = 4
+VIEW_THREADS = (
+    4  # of views alone: what they look up may be on a disk that does not answer for a while
+)
 # Fixed-format sense: HARDWARE ERROR, 44h/00h
 INTERNAL_TARGET_FAILURE = bytes([0x70, 0, 4, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x44, 0, 0, 0, 0, 0])
 
@@ -61,6 +64,9 @@ class Answerer:
             )
 
 
+Commands = queue.SimpleQueue[tuple[int, Answerer] | None]
+
+
 class Messages:
     """Sorts what native threads have to say, and tells it: commands on several threads, for those above may
     take their time with one, events on one, in order.
@@ -80,7 +86,8 @@ class Messages:
         self.on_event = on_event
         self.on_kept = on_kept
         self._volumes = volumes
-        self._commands: queue.SimpleQueue[tuple[int, Answerer] | None] = queue.SimpleQueue()
+        self._commands: Commands = queue.SimpleQueue()
+        self._of_views: Commands = queue.SimpleQueue()
         self._events: queue.SimpleQueue[Event | tuple[int, int] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
@@ -89,10 +96,12 @@ class Messages:
         for index, reactor in enumerate(reactors):
             self._thread(f"messages-{index}", self._sort, reactor)
         for index in range(COMMAND_THREADS):
-            self._thread(f"commands-{index}", self._run_commands)
+            self._thread(f"commands-{index}", self._run_commands, self._commands)
+        for index in range(VIEW_THREADS):
+            self._thread(f"views-{index}", self._run_commands, self._of_views)
         self._thread("events", self._tell_events)
 
-    def _thread(self, name: str, run: Callable[..., None], *arguments: Reactor) -> None:
+    def _thread(self, name: str, run: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=run, args=arguments, name=name, daemon=True)
         thread.start()
         self._threads.append(thread)
@@ -101,6 +110,8 @@ class Messages:
         """Ends the threads, when the native ones have ended."""
         for _ in range(COMMAND_THREADS):
             self._commands.put(None)
+        for _ in range(VIEW_THREADS):
+            self._of_views.put(None)
         self._events.put(None)
         for thread in self._threads:
             if thread is not threading.current_thread():
@@ -113,7 +124,8 @@ class Messages:
             if served is None:
                 continue
             if kind == "command":
-                self._commands.put((handle, Answerer(served, *message[2:])))
+                commands = self._of_views if served.core.looked_up else self._commands
+                commands.put((handle, Answerer(served, *message[2:])))
             elif kind == "kept":
                 self._events.put((handle, message[2]))
             else:
@@ -129,8 +141,8 @@ class Messages:
             except Exception:
                 log.exception("an event of the engine could not be handled: %s", event)
 
-    def _run_commands(self) -> None:
-        while (item := self._commands.get()) is not None:
+    def _run_commands(self, commands: Commands) -> None:
+        while (item := commands.get()) is not None:
             handle, answer = item
             try:
                 if (fetched := answer.fetch()) is not None:

@@ -132,6 +132,7 @@ cdef class Reactor:
         v.core = <void *>core
         v.blocks = core.size >> 9
         v.protected = core.view
+        v.looked_up = core.looked_up
         core_allow(v.core, COPIES_FULL)
         self.cores[i] = core
         self.r.volumes[i] = v

@@ -53,6 +53,7 @@ ctypedef struct volume_t:
     uint8_t kick  # answers were given since the last kick
     uint8_t internal  # a checkpoint of the reactor's own is under way
     uint8_t protected  # it is a view, which hosts may only read
+    uint8_t looked_up  # and Python looks up what it holds
     uint32_t handle  # the engine's name for it, never used again
     void *core
     uint64_t blocks
@@ -252,6 +253,9 @@ cdef void command(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
         return
     if v.protected and d.changes:
         answer_sense(v, tag, 0x07, 0x2700)
+        return
+    if v.looked_up and (d.kind == KIND_READ or d.kind == KIND_VERIFY):
+        python_command(r, v, tag)
         return
     if d.lba_bytes:
         decode(d, s.cdb, &lba, &count)

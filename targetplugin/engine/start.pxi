@@ -16,15 +16,16 @@ cdef start_new(Core c, bint same_content):
         raise Refused(Reason.STATE, "a volume can't be started without a medium", hint="attach a leg")
 
 
-cdef start_view(Core c):
+cdef start_view(Core c, bint looked_up):
     cdef uint32_t i
     for i in range(MAX_MEDIA):
         if c.media[i].used:
             c.media[i].role = ROLE_LEG
             c.media[i].state = LEG_IN_SYNC
-    if not legs_in_sync(c):
+    if not legs_in_sync(c) and not looked_up:
         raise Refused(Reason.STATE, "there is nothing to be shown without a medium", hint="attach one")
     c.view = 1
+    c.looked_up = looked_up
     c.booting = 0
 
 

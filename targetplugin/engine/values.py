@@ -47,11 +47,13 @@ class ViewSpec:
     Attributes:
         uuid: 16 bytes, its own. size: bytes.
         media: those that hold it, all the same; they may be a volume's too, with these descriptors.
+        looked_up: there are none: READ and VERIFY come as Commands, to whom it is known what it holds.
     """
 
     uuid: bytes
     size: int
     media: list[MediumSpec]
+    looked_up: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from targetplugin.errors import Refused
-from targetplugin.scsi import commands, inquiry, logs, mode, sense
+from targetplugin.scsi import commands, inquiry, logs, looked_up, mode, sense
+from targetplugin.scsi.looked_up import LookedUp
 from targetplugin.scsi.vendor import BLOCK, Failed, Vendor, in_cdb
 
 log = logging.getLogger(__name__)
 
 GOOD = 0x00
 CHECK_CONDITION = 0x02
+BUSY = 0x08
 Handler = Callable[[bytes, bytes], bytes]
 NO_TIMEOUTS = struct.pack(">HBBII", 10, 0, 0, 0, 0)  # a command timeouts descriptor
 VENDOR = ("pit_copy_in", "pit_copy_out")
@@ -31,6 +33,7 @@ class Subsystem(Protocol):
 
     def volume_show(self, name: str) -> dict[str, Any]: ...
     def save_shown(self, name: str) -> dict[str, Any]: ...
+    def save_read(self, name: str, offset: int, length: int) -> bytes: ...
     def volume_counters(self, name: str) -> dict[str, int]: ...
 
 
@@ -77,6 +80,8 @@ class LogicalUnit:
                 data = self._vendor.copy_in(cdb)
             elif command.handler == "pit_copy_out":
                 data = self._vendor.copy_out(cdb, data_out)
+            elif self._protected and cdb[0] in looked_up.COMMANDS:
+                return self._looked_up(cdb, data_out, data_in_length)
             else:
                 handler: Handler = getattr(self, f"_{command.handler}")
                 data = handler(cdb, data_out)
@@ -86,6 +91,14 @@ class LogicalUnit:
         except Refused as refused:
             log.info("%s: CDB %s is refused: %s", self._volume, cdb.hex(), refused.message)
             return Answer(CHECK_CONDITION, sense=self._vendor.sense_of(refused).encode())
+
+    def _looked_up(self, cdb: bytes, data_out: bytes, room: int) -> Answer:
+        save = LookedUp(self._subsystem, self._volume, self._size() // BLOCK)
+        try:
+            return Answer(GOOD, save.execute(cdb, data_out, room))
+        except Refused as refused:
+            log.warning("%s can't be read now: %s", self._volume, refused.message)
+            return Answer(BUSY)  # which hosts repeat
 
     # --- SPC ------------------------------------------------------------------------------------
 

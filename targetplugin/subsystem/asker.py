@@ -16,7 +16,7 @@ from targetplugin.subsystem.journal import Journal
 # Verbs that only look; and whatever is called *_list, *_show or *_wait.
 LOOKS = frozenset(
     {"diff", "status", "operation", "operations", "resolve", "volume_of", "holds", "group_reach"}
-    | {"save_shown", "group_limit"}
+    | {"save_shown", "save_read", "group_limit"}
 )
 LOOK_ENDS = ("_list", "_show", "_wait")
 SWITCHES = ("force", "preview")  # off unless they are asked for

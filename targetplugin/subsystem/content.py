@@ -1,5 +1,5 @@
-"""A save's content, for who reads it beside the hosts: on its medium, or looked up by the engine where it has
-none of its own.
+"""A save's content, for who reads it beside the hosts: on its medium, or looked up by the engine where not
+all of it is there.
 """
 
 from __future__ import annotations
@@ -8,10 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from targetplugin.catalog import Save, Volume
+from targetplugin.errors import Reason, Refused
+from targetplugin.media.medium import Medium
 from targetplugin.subsystem import nbd
-from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.imageruns import target
 from targetplugin.subsystem.images import Offered, Place
+
+
+def is_looked_up(save: Save) -> bool:
+    """Whether a part of it is in the volume's legs, or in the store that its saves share."""
+    return save.sparse or (save.fill == "filling" and save.origin == "host")
 
 
 class Content:
@@ -21,19 +28,37 @@ class Content:
         self._floor = floor
         self._volume = volume
         self._generation = save.generation
-        self._medium = None
-        if save.sparse:
+        self._medium: Medium | None = None
+        if save.fill == "broken":
+            raise Refused(
+                Reason.NOT_FOUND,
+                f"{save_name(volume, save)} is broken: an old extent could not be kept",
+                object=save_name(volume, save),
+                hint="release it, and use another save",
+            )
+        if is_looked_up(save):
             floor.handle(volume)
         else:
-            there = [uuid for uuid in save.media if uuid in floor.media]
-            self._medium = floor.medium(there[0] if there else save.media[0])
+            self._medium = self._own(save)
+
+    def _own(self, save: Save) -> Medium:
+        there = [uuid for uuid in save.media if uuid in self._floor.media]
+        return self._floor.medium(there[0] if there else save.media[0])
 
     def read(self, offset: int, length: int) -> bytes:
         """At most 1 MiB at once; both are multiples of 512."""
-        if self._medium is not None:
-            return self._medium.read(offset, length)
-        handle = self._floor.handle(self._volume)
-        return self._floor.engine.look(handle, self._generation, offset, length)
+        if self._medium is None:
+            try:
+                handle = self._floor.handle(self._volume)
+                return self._floor.engine.look(handle, self._generation, offset, length)
+            except Refused as refused:
+                if refused.reason is not Reason.NOT_FOUND:
+                    raise
+                save = self._floor.catalog.save_get(self._volume.uuid, self._generation)
+                if save is None or is_looked_up(save) or save.fill != "whole":
+                    raise
+                self._medium = self._own(save)  # it became whole meanwhile
+        return self._medium.read(offset, length)
 
     @contextmanager
     def opened(self) -> Iterator[Place]:

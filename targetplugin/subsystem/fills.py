@@ -19,6 +19,7 @@ from targetplugin.subsystem.images import Run, Stopped
 from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.pool import Pool
 from targetplugin.subsystem.settle import Settle, left_to_the_next_start
+from targetplugin.subsystem.shown import Shown
 from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.stores import Stores
 from targetplugin.subsystem.views import Shape, Views, now
@@ -40,6 +41,7 @@ class Fills:
         settle: Settle,
         runs: ImageRuns,
         stores: Stores,
+        shown: Shown,
     ) -> None:
         self._floor = floor
         self._views = views
@@ -48,6 +50,7 @@ class Fills:
         self._settle = settle
         self._runs = runs
         self._stores = stores
+        self._shown = shown
 
     def fill(self, ask: Ask, name: str, onto: str | None, rate: int | None) -> Shape:
         """See Subsystem.fill."""
@@ -137,6 +140,7 @@ class Fills:
         volume = self._floor.catalog.volume_get(row.volume)
         save = self._floor.catalog.save_get(row.volume, row.save)
         if volume is not None and save is not None and not save.sparse:
+            self._shown.begin_all(volume, set())
             self._stores.released(volume, row.save, row.id)
 
     # --- a start -----------------------------------------------------------------------------

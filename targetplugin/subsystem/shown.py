@@ -14,6 +14,7 @@ from targetplugin.catalog import Shown as ShownRow
 from targetplugin.engine import ViewSpec
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.medium import Medium
+from targetplugin.subsystem.content import Content, is_looked_up
 from targetplugin.subsystem.exports import Asked, Exports
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.identity import naa, of_save
@@ -22,6 +23,7 @@ from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.views import Shape, Views
 
 log = logging.getLogger(__name__)
+PIECE = 1 << 20  # bytes that are looked up at once
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Shown:
         self._views = views
         self._operations = operations
         self._exports = exports
+        self._looked_up: set[bytes] = set()  # identities of what is served so
 
     # --- verbs -------------------------------------------------------------------------------
 
@@ -114,6 +117,13 @@ class Shown:
         one = picture(volume, save)
         return {"name": one.name, "naa": naa(one.uuid), "size": one.size}
 
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        """What a shown save holds, where the engine does not read it by itself. Takes no lock."""
+        volume, save = self._floor.save(name)
+        content = Content(self._floor, volume, save)
+        end = offset + length
+        return b"".join(content.read(at, min(PIECE, end - at)) for at in range(offset, end, PIECE))
+
     def name_of(self, identity: bytes) -> str | None:
         """`ledger@3`, of what is shown under this identity."""
         for row in self._catalog.shown():
@@ -125,9 +135,18 @@ class Shown:
     # --- the engine's view ---------------------------------------------------------------------
 
     def _begin(self, volume: Volume, save: Save) -> None:
-        """Serves the view, unless that is done already. Raises Refused (STATE, BUSY)."""
+        """Serves the view, unless that is done already. Raises Refused (STATE, BUSY).
+
+        What is not whole is looked up in what its volume's core knows, for only that keeps a host's write
+        from what is being read; from when it is whole its medium is read by the engine.
+        """
         one = picture(volume, save)
         if self._floor.runtime(one.uuid).handle is not None:
+            return
+        if is_looked_up(save):
+            self._floor.handle(volume)
+            self._floor.show(ViewSpec(one.uuid, one.size, [], looked_up=True))
+            self._looked_up.add(one.uuid)
             return
         media = [self._floor.media[u] for u in save.media if self._is_right(u, volume)]
         if not media:
@@ -153,12 +172,13 @@ class Shown:
         if runtime.handle is not None:
             self._floor.engine.remove_volume(runtime.handle)
         self._floor.forget(one.uuid)
+        self._looked_up.discard(one.uuid)
 
     # --- starts, and media that come and go ------------------------------------------------------
 
     def begin_all(self, volume: Volume, held: set[bytes]) -> bool:
-        """Serves what is shown of a volume's saves, whether the volume is up or not. False where
-        something can't be; it is logged, and hosts wait.
+        """Serves what is shown of a volume's saves, whether the volume is up or not, and from their media
+        those that became whole. False where something can't be; it is logged, and hosts wait.
 
         Args:
             held: media on which a dead daemon's requests may not be over, which may read into the
@@ -170,7 +190,9 @@ class Shown:
             assert save is not None  # the catalog sees to it
             one = picture(volume, save)
             if self._floor.runtime(one.uuid).handle is not None:
-                continue
+                if one.uuid not in self._looked_up or is_looked_up(save) or save.fill != "whole":
+                    continue
+                self._end(one)  # it became whole
             try:
                 if held.intersection(save.media):
                     raise Refused(

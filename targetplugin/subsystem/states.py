@@ -153,7 +153,6 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
             Verb.FILL,
             Verb.BACKUP,
             Verb.REPLACE,
-            Verb.EXPORT,
             Verb.CLONE,
         ),
         _FILLS,
@@ -193,9 +192,7 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
     ),
     Activity.BEING_FILLED: dict.fromkeys((*_TAKES_AWAY, Verb.FILL, Verb.BACKUP), _FILLED),
     Kept.ON_A_MEDIUM: {},
-    Kept.IN_THE_STORE: dict.fromkeys(
-        (Verb.SWAP, Verb.RESYNC, Verb.REPLACE, Verb.EXPORT, Verb.CLONE), _SHARED
-    ),
+    Kept.IN_THE_STORE: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.REPLACE, Verb.CLONE), _SHARED),
     Tie.SHOWN: dict.fromkeys(_TAKES_AWAY, _SHOWN),
     Tie.CLONED: dict.fromkeys(_TAKES_AWAY, _CLONED),
     Hold.NONE: {},

@@ -121,13 +121,13 @@ class Subsystem:
         self._registered = registered = Registered(floor, views)
         self._restores = Restores(floor, views, operations, pool, settle, runs, registered)
         self._backups = Backups(floor, views, operations, runs, registered)
-        self._fills = Fills(floor, views, operations, pool, settle, runs, stores)
+        self._exports = Exports(floor, views)
+        self._shown = shown = Shown(floor, views, operations, self._exports)
+        self._fills = Fills(floor, views, operations, pool, settle, runs, stores, shown)
         self._clones = Clones(floor, views, operations, pool, settle, self._volumes)
         self._scrub = Scrub(floor, views, operations)
-        self._exports = Exports(floor, views)
-        self._shown = Shown(floor, views, operations, self._exports)
         self._transfers = Transfers(
-            floor, views, operations, settle, stores, self._lost, superseded
+            floor, views, operations, settle, stores, self._lost, self._is_over
         )
         self._start = Start(
             floor,
@@ -241,6 +241,10 @@ class Subsystem:
     def _lost(self) -> None:
         self._comeback.lost()
         self._replace.wake()
+
+    def _is_over(self, volume: Volume) -> None:
+        self._saves.release_superseded(volume)
+        self._shown.begin_all(volume, set())
 
     def _tell(self, volume: Volume, what: str, text: str) -> None:
         self._floor.journal.note(what, text, door="policy", volume=volume.name)
@@ -365,6 +369,14 @@ class Subsystem:
         """name, naa and size of a save as hosts see it, whether they do or not."""
         return self._shown.show(name)
 
+    def save_read(self, name: str, offset: int, length: int) -> bytes:
+        """What a save that is shown holds, whole or not. Raises Refused.
+
+        Args:
+            offset, length: bytes, multiples of 512.
+        """
+        return self._shown.read(name, offset, length)
+
     def leg_add(
         self,
         volume: str,
@@ -427,7 +439,7 @@ class Subsystem:
         changed anything; the kernel is brought in line with it in any case.
 
         Args:
-            volume: or a whole save, `ledger@night`: shown to them read-only, as a disk of its own.
+            volume: or a save, `ledger@night`: shown to them read-only, as a disk of its own.
             initiators: iSCSI names of hosts.
             chap: {"user", "password"} for all of these; None: without CHAP.
             portals: "ip:port"; None: as it is, or the one address of this machine.

@@ -26,7 +26,7 @@ def declare(verbs: grammar.Verbs) -> None:
         more=(
             "Only the initiators that are named reach it. --chap asks for a user and a password;\n"
             "where no one can be asked, or nothing is typed, they are made up and shown once.\n\n"
-            "A whole save is a disk of its own to its hosts, which they can't write to: mount it with\n"
+            "A save is a disk of its own to its hosts, which they can't write to: mount it with\n"
             "-o ro,noload (ext4) or -o ro,norecovery (XFS). Until it is withdrawn it can't be\n"
             "released, resynced or swapped; recovering from it is possible."
         ),

@@ -80,8 +80,7 @@ def declare(verbs: grammar.Verbs) -> None:
         "make a save without fill whole, on a medium of its own",
         more=(
             "It is copied to a spare while hosts work, and needs the store and the volume's legs no more.\n"
-            "Then it can be swapped in, shown to a host and cloned. It goes on after a restart of the\n"
-            "daemon."
+            "Then it can be swapped in and cloned. It goes on after a restart of the daemon."
         ),
         examples=["fill ledger@noon", "fill ledger@3 --medium virtio-media-d --no-wait --rate 50M"],
     )

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from targetplugin.catalog import Catalog
-from targetplugin.engine import Engine
+from targetplugin.engine import Command, Engine
+from targetplugin.scsi.logical_unit import LogicalUnit
 from targetplugin.subsystem import Subsystem
 from tests.engine.fake_ring import FakeRing
 
@@ -41,10 +42,16 @@ class Site:
 
     def boot(self) -> None:
         self.catalog = Catalog(self.folder / "state")
-        self.subsystem = Subsystem(self.catalog, lambda told: Engine(1, lambda command: None, told))
+        self.subsystem = Subsystem(self.catalog, lambda told: Engine(1, self.answer, told))
         self.subsystem.start()
         if self.subsystem.volume_list():
             self.serve()
+
+    def answer(self, command: Command) -> None:
+        """As the daemon does."""
+        unit = LogicalUnit(self.subsystem, self.subsystem.volume_of(command.volume) or "")
+        answer = unit.execute(command.cdb, command.data_out, command.data_in_length)
+        command.answer(answer.status, answer.data, answer.sense)
 
     def serve(self) -> None:
         floor = self.subsystem._floor

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from targetplugin.catalog import Export, Shown
 from targetplugin.engine import ViewSpec
+from targetplugin.subsystem.shown import picture
 from tests.engine.fake_ring import FakeRing
+from tests.engine.test_engine_undo import load
 from tests.engine.test_subsystem_engine import BLOCKS, EXTENT, MIB, SIZE, Site
 
 EXTENTS = SIZE // EXTENT
@@ -146,3 +149,49 @@ def test_a_clone_goes_on_after_a_restart(site: Site) -> None:
     clone.close()
     site.subsystem.resync("ledger@night")
     site.subsystem.save("test")
+
+
+# --- saves that are not whole ---------------------------------------------------------------------
+
+
+def export(site: Site, name: str) -> Disk:
+    """A shown save as a host has it; there is no kernel here."""
+    floor, shown = site.subsystem._floor, site.subsystem._shown
+    volume, save = floor.save(name)
+    one = picture(volume, save)
+    site.catalog.shown_put(
+        Shown(volume.uuid, save.generation, Export(one.uuid, f"iqn.x:{save.generation}", (), 0, ()))
+    )
+    assert shown.begin_all(volume, set())
+    return Disk(site, floor.runtime(one.uuid).handle or 0)
+
+
+@pytest.mark.parametrize("policy", ["copy", "sparse"])
+def test_a_save_that_is_not_whole_is_read_while_hosts_write_and_until_it_is_whole(
+    site: Site, policy: str
+) -> None:
+    site.subsystem.release("ledger@night")
+    saved = site.content()
+    answer = site.subsystem.save("ledger", label="late", policy=policy)
+    shown = export(site, "ledger@late")
+    with load(site):
+        for _ in range(2):
+            for at in range(0, EXTENTS, 8):
+                got = shown.ring.read(at * BLOCKS, 8 * BLOCKS)
+                if got.status:  # it became whole, and is another's ring's now
+                    break
+                assert got.data == b"".join(saved[at : at + 8])
+        if policy == "sparse":
+            assert shown.ring.write(0, bytes(512)).status == 2
+            answer = site.subsystem.fill("ledger@late")
+    site.over(answer)
+    site.subsystem.settled()
+    shown.ring.close()
+    volume, save = site.subsystem._floor.save("ledger@late")
+    again = Disk(site, site.subsystem._floor.runtime(picture(volume, save).uuid).handle or 0)
+    assert again.content() == saved
+    counted = site.subsystem._floor.engine.status(
+        site.subsystem._floor.runtime(picture(volume, save).uuid).handle or 0
+    )["ring"]
+    assert counted["reads"] >= EXTENTS, "the engine answers them by itself now"
+    again.close()

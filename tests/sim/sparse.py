@@ -96,6 +96,10 @@ class Sparse:
             return False
         if world.random.random() < 0.6:
             world.verbs.following = SOON
+        saves = world.oracle.saves.values()
+        fills = [s for s in saves if s.state == "filling" and not s.doubtful]
+        if fills and world.random.random() < 0.5:
+            return self.look_somewhere(world.random.choice(fills))
         store = self.store()
         if store is None:
             return self.make()
@@ -117,10 +121,7 @@ class Sparse:
         if verb == "forget":
             return self.forget(save)
         if verb == "look":
-            first = world.random.randrange(0, world.oracle.blocks)
-            first = world.random.choice([first, first % 256])
-            count = min(world.random.randrange(1, 40), world.oracle.blocks - first)
-            return self.look(save, first, count)
+            return self.look_somewhere(save)
         return world.verbs.ask(verb, generation=save.generation, save=save)
 
     def make(self) -> bool:
@@ -168,6 +169,13 @@ class Sparse:
     def forget(self, save: Save) -> bool:
         return self.world.verbs.ask("forget", generation=save.generation, save=save)
 
+    def look_somewhere(self, save: Save) -> bool:
+        world = self.world
+        first = world.random.randrange(0, world.oracle.blocks)
+        first = world.random.choice([first, first % 256])
+        count = min(world.random.randrange(1, 40), world.oracle.blocks - first)
+        return self.look(save, first, count)
+
     def look(self, save: Save, first: int, count: int) -> bool:
         world = self.world
         offset, length = first * world.block, count * world.block
@@ -183,11 +191,9 @@ class Sparse:
             self.world.verbs.drop_later(request["medium"])
         if verb == "drop" and not status and request["medium"] == self.index():
             self.dropped()
-        if save is None or not save.sparse:
-            return
         if verb == "look":
-            self.looked(request, save, status)
-        if status:
+            self.looked(request, request["save"], status)
+        if save is None or not save.sparse or status:
             return
         if verb == "forget":
             self.gone(save)
@@ -206,11 +212,13 @@ class Sparse:
     def looked(self, request: dict[str, Any], save: Save, status: int) -> None:
         if status:
             failed = self.hurt or self.world.failures != request["failures"]
-            if save.state == "sparse" and not failed:
+            failed = failed or any(disk.slips or self.world.away(disk) for disk in save.disks)
+            if save.state in ("sparse", "filling") and not failed:
                 raise Wrong(f"save {save.generation} can't be looked at with all disks at work")
             return
         if save.state == "broken":
             raise Wrong(f"save {save.generation}, which is broken, is shown")
+        self.world.count("look at one that fills" if save.disks else "look at one without fill")
         for at, stamp in enumerate(self.given, request["first"]):
             if stamp not in save.content[at]:
                 may = sorted(save.content[at])

@@ -8,6 +8,7 @@ Owns no rule of order: those are the core's. Copies in the background can be hel
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from targetplugin.errors import Reason, Refused
 
 READ, WRITE, FLUSH = 1, 2, 3
 ACT_READ, ACT_WRITE, ACT_FLUSH, _ACT_ZERO, ACT_ANSWER, ACT_DONE, ACT_EVENT = range(1, 8)
-ACT_COMPARE = 8
+ACT_COMPARE, ACT_GIVE = 8, 9
 HOST, COPY, JOINED = 1, 2, 4
 EVENTS = {
     1: "leg_stale",
@@ -99,6 +100,8 @@ class FakeEngine:
         self._lock = threading.RLock()
         self._number = 0
         self._handle = 0
+        self._looking = False  # reads for copies are held, those of a look are not
+        self._given = b""
 
     def start(self) -> None: ...
 
@@ -124,7 +127,7 @@ class FakeEngine:
             volume = Volume(Core(spec.uuid, spec.size, 20))
             for medium in spec.media:
                 self._attach(volume, medium)
-            volume.core.show()
+            volume.core.show(spec.looked_up)
             self._handle += 1
             self.volumes[self._handle] = volume
             return self._handle
@@ -338,6 +341,15 @@ class FakeEngine:
             self._request(handle, "compare", offset=offset, length=length)
             return Compared(*self.volumes[handle].core.compared_now())
 
+    def look(self, handle: int, generation: int, offset: int, length: int) -> bytes:
+        with self._lock:
+            self._looking = True
+            try:
+                self._request(handle, "look", generation=generation, offset=offset, length=length)
+            finally:
+                self._looking = False
+            return self._given
+
     def live_map(self, handle: int) -> bytes:
         return bytes(self.volumes[handle].core.live_bytes())
 
@@ -430,7 +442,8 @@ class FakeEngine:
                     self._release(handle)
                 error = volume.done.pop(number)
             if error:
-                raise Refused(Reason.STATE, f"{verb}: {os.strerror(-error)}")
+                reason = Reason.NOT_FOUND if error == -errno.ENOENT else Reason.STATE
+                raise Refused(reason, f"{verb}: {os.strerror(-error)}")
 
     def _pump(self, handle: int) -> None:
         with self._lock:
@@ -441,7 +454,7 @@ class FakeEngine:
 
     def _act(self, handle: int, volume: Volume, action: dict[str, Any]) -> None:
         kind = action["kind"]
-        if kind == ACT_READ and action["buffer"] == COPY and self.hold_copies:
+        if kind == ACT_READ and action["buffer"] == COPY and self.hold_copies and not self._looking:
             volume.held.append(action)
         elif kind in (ACT_READ, ACT_WRITE, ACT_FLUSH):
             self._perform(volume, action)
@@ -452,6 +465,9 @@ class FakeEngine:
                 i + 1 for i in range(0, len(one), 512) if one[i : i + 512] != other[i : i + 512]
             )
             volume.core.completed(action["tag"], next(differs, 0))
+        elif kind == ACT_GIVE:
+            self._given = volume.buffers[action["number"]][: action["length"]]
+            volume.core.completed(action["tag"], 0)
         elif kind == ACT_ANSWER:
             volume.answers[action["number"]] = action["status"]
         elif kind == ACT_DONE:

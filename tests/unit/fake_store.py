@@ -148,8 +148,11 @@ class StoreEngine(FakeEngine):
             store.saves[generation].held = held
 
     def look(self, handle: int, generation: int, offset: int, length: int) -> bytes:
-        kept = self._needed(handle).saves.get(generation)
-        if kept is None or kept.broken:
+        store = self._store(handle)
+        if store is None or generation not in store.saves:
+            return super().look(handle, generation, offset, length)
+        kept = store.saves[generation]
+        if kept.broken:
             raise Refused(Reason.NOT_FOUND, f"there is no save {generation}")
         return kept.content[offset : offset + length]
 

@@ -4,6 +4,7 @@ makes of it.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,15 +156,145 @@ def test_the_volume_recovers_from_it_while_it_is_shown(house: House) -> None:
     house.finish()
 
 
-def test_a_save_is_shown_only_when_it_is_whole(house: House) -> None:
+# --- saves that are not whole ---------------------------------------------------------------------
+
+PLACE = 100  # an extent
+
+
+class Reader:
+    """A host's commands to the save `ledger@2` as Python answers them."""
+
+    def __init__(self, house: House) -> None:
+        self.unit = LogicalUnit(house.subsystem, "ledger@2")
+
+    def send(
+        self, cdb: bytes, data: bytes = b"", room: int = 1 << 21
+    ) -> tuple[int, bytes, int | None]:
+        """Status, data, and the sense code."""
+        answer = self.unit.execute(cdb.ljust(16, b"\0"), data, room)
+        value = sense.decode(answer.sense)
+        return answer.status, answer.data, value.asc << 8 | value.ascq if value else None
+
+    def read(self, extent: int, extents: int = 1) -> str:
+        cdb = struct.pack(">BxIxHx", 0x28, extent * 128, extents * 128)
+        status, data, _ = self.send(cdb)
+        assert status == 0
+        assert len(data) == extents * EXTENT
+        return "".join(letter_of(data[at : at + EXTENT]) for at in range(0, len(data), EXTENT))
+
+
+def allow(house: House, copies: int) -> None:
+    """How many copies may be under way that no host waits for."""
+    house.engine.volumes[house.handle()].core.allowed(copies)
+    if copies:
+        house.engine.checkpoint(house.handle())  # so that they begin
+
+
+@pytest.fixture(params=["copy", "sparse"])
+def late(request: pytest.FixtureRequest, house: House) -> House:
+    """`ledger@2` fills and has nothing yet, or is without fill; it has "p" in PLACE, which is "q" now."""
     house.subsystem.release("ledger@night")
-    house.engine.hold_copies = True
-    house.subsystem.save("ledger", label="late", policy="copy")
-    error = refused(house.subsystem.export, "ledger@late", [HOST])
-    assert error.reason is Reason.BUSY
-    assert error.progress is not None
-    house.finish()
-    house.subsystem.export("ledger@late", [HOST])
+    house.write(PLACE, "p")
+    allow(house, 0)
+    house.subsystem.save("ledger", label="late", policy=request.param)
+    assert house.show()["saves"][0]["fill"] in ("filling", "unfilled")
+    house.write(PLACE, "q")
+    return house
+
+
+def test_a_save_that_is_not_whole_is_shown_at_once(late: House) -> None:
+    late.subsystem.export("ledger@late", [HOST])
+    late.write(PLACE + 1, "r")
+    assert late.show()["saves"][0]["percent"] < 2
+    assert Reader(late).read(PLACE - 1, 3) == "p"
+    with pytest.raises(OSError, match="status 4"):
+        late.engine.write(view(late, "ledger@2"), 0, b"w" * EXTENT)
+    assert refused(late.subsystem.release, "ledger@late").reason is Reason.STATE
+
+
+def test_when_it_is_whole_the_engine_reads_its_medium(late: House, kernel: FakeKernel) -> None:
+    late.subsystem.export("ledger@late", [HOST])
+    first = view(late, "ledger@2")
+    kernel.done.clear()
+    if late.show()["saves"][0]["fill"] == "unfilled":
+        late.wait(late.subsystem.fill("ledger@late"))
+    allow(late, 2)
+    late.finish()
+    assert view(late, "ledger@2") != first
+    assert kernel.done == ["open", "reset", "unblock"]
+    assert letter_of(late.engine.read(view(late, "ledger@2"), PLACE * EXTENT, EXTENT)) == "p"
+    assert Reader(late).read(PLACE) == "p", "a command that came before"
+    late.subsystem.unexport("ledger@late")
+    late.subsystem.release("ledger@late")
+
+
+def test_after_a_kill_it_is_shown_again(late: House, kernel: FakeKernel) -> None:
+    late.subsystem.export("ledger@late", [HOST])
+    late.kill()
+    kernel.done.clear()
+    late.boot()
+    assert kernel.done[:3] == ["open", "reset", "unblock"]
+    late.finish()
+    sparse = late.show()["saves"][0]["fill"] == "unfilled"
+    if sparse:
+        assert Reader(late).read(PLACE) == "p"
+    else:
+        assert letter_of(late.engine.read(view(late, "ledger@2"), PLACE * EXTENT, EXTENT)) == "p"
+
+
+def test_while_its_volume_is_down_it_waits_as_the_volume_does(
+    late: House, kernel: FakeKernel
+) -> None:
+    late.subsystem.export("ledger@late", [HOST])
+    late.kill()
+    for leg in "ab":
+        (late.folder / leg).rename(late.folder / f"{leg}-away")
+    late.boot()
+    assert late.show()["state"] == "down"
+    assert late.engine.volumes == {}
+    assert Reader(late).send(struct.pack(">BxIxHx", 0x28, 0, 8))[0] == 8  # BUSY
+    late.subsystem.unexport("ledger@late")
+    assert "is down" in refused(late.subsystem.export, "ledger@late", [HOST]).message
+    for leg in "ab":
+        (late.folder / f"{leg}-away").rename(late.folder / leg)
+    late.subsystem._comeback.look()
+    late.subsystem.export("ledger@late", [HOST])
+    late.finish()
+
+
+def test_one_that_is_lost_while_it_is_shown_gives_read_errors(late: House) -> None:
+    late.subsystem.export("ledger@late", [HOST])
+    if late.stores:
+        late.engine.fill_up(late.handle(), 2)
+    else:
+        late.engine.broken.add(late.floor.medium_row("b").uuid)
+        late.write(7, "s")
+    late.subsystem.settled()
+    assert late.show()["saves"][0]["fill"] == "broken"
+    assert Reader(late).send(struct.pack(">BxIxHx", 0x28, 0, 8)) == (2, b"", 0x1100)
+    late.subsystem.unexport("ledger@late")
+    late.subsystem.release("ledger@late")
+
+
+def test_reads_of_all_kinds_are_answered_or_refused_as_the_engine_does(late: House) -> None:
+    late.subsystem.export("ledger@late", [HOST])
+    reader = Reader(late)
+    lba, blocks = PLACE * 128, 8 << 11
+    letters = b"p" * 4096
+    assert reader.send(struct.pack(">BBHBx", 0x08, 0, lba, 8)) == (0, letters, None)
+    assert reader.send(struct.pack(">BxQIxx", 0x88, lba, 8)) == (0, letters, None)
+    assert reader.send(struct.pack(">BxIIxx", 0xA8, lba, 8)) == (0, letters, None)
+    assert reader.send(struct.pack(">BBHBx", 0x08, 0, lba, 0))[1] == letters * 16 + bytes(65536)
+    assert reader.send(struct.pack(">BxIxHx", 0x28, lba, 0)) == (0, b"", None)
+    assert reader.send(struct.pack(">BxIxHx", 0x28, blocks - 1, 2))[2] == 0x2100
+    assert reader.send(struct.pack(">BBIxHx", 0x28, 0x20, lba, 8))[2] == 0x2400
+    assert reader.send(struct.pack(">BxIxHx", 0x28, lba, 8), room=4095)[2] == 0x2400
+    assert reader.send(struct.pack(">BxIxHx", 0x2F, lba, 8)) == (0, b"", None)
+    assert reader.send(struct.pack(">BBIxHx", 0x2F, 2, lba, 8), letters) == (0, b"", None)
+    assert reader.send(struct.pack(">BBIxHx", 0x2F, 2, lba, 8), b"q" * 4096)[2] == 0x1D00
+    assert reader.send(struct.pack(">BBIxHx", 0x2F, 6, lba, 8), b"p" * 512) == (0, b"", None)
+    for compares, data in ((4, letters), (2, b"p"), (6, letters)):
+        assert reader.send(struct.pack(">BBIxHx", 0x2F, compares, lba, 8), data)[2] == 0x2400
 
 
 def test_a_broken_save_is_not_shown(house: House) -> None:

@@ -50,6 +50,7 @@ WORDS: dict[Verb, Callable[[str], list[str]]] = {
     Verb.RELEASE: lambda save: ["release", save, "--preview"],
     Verb.FILL: lambda save: ["fill", save, "--preview"],
     Verb.BACKUP: lambda save: ["backup", save, "--to", OTHER, "--preview"],
+    Verb.EXPORT: lambda save: ["export", save, "--initiator", IQN, "--preview"],
     Verb.CLONE: lambda save: ["clone", save, "--name", "another", "--preview"],
 }
 OF_THE_VOLUME = (
@@ -62,6 +63,7 @@ NOT_IN_BAND = (
     Verb.FILL,
     Verb.BACKUP,
     Verb.REPLACE,
+    Verb.EXPORT,
     Verb.CLONE,
     Verb.LEG_ADD,
     Verb.SCRUB,
