@@ -151,7 +151,6 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
             Verb.SWAP,
             Verb.RESYNC,
             Verb.FILL,
-            Verb.BACKUP,
             Verb.REPLACE,
             Verb.CLONE,
         ),

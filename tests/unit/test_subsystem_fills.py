@@ -402,6 +402,19 @@ def test_a_backup_of_a_save_that_is_lost_meanwhile_says_so(sparse: House, tmp_pa
     assert os.listdir(tmp_path).count("one.qcow2") == 0
 
 
+def test_a_save_that_fills_is_backed_up_at_once(sparse: House, tmp_path: Path) -> None:
+    sparse.engine.volumes[sparse.handle()].core.allowed(0)
+    sparse.subsystem.save("ledger", policy="copy", label="late")
+    sparse.write(100, "w")
+    assert save(sparse, "ledger@3")["fill"] == "filling"
+    answer = sparse.subsystem.backup("ledger@late", str(tmp_path / "late.qcow2"))
+    assert sparse.wait(answer)["state"] == "done"
+    content = converted(tmp_path / "late.qcow2")
+    assert content[3 * EXTENT : 4 * EXTENT] == b"z" * EXTENT
+    assert not any(content[4 * EXTENT :])
+    sparse.engine.volumes[sparse.handle()].core.allowed(2)
+
+
 def test_what_is_being_backed_up_is_not_filled(sparse: House, tmp_path: Path) -> None:
     gate = Gate(sparse)
     answer = sparse.subsystem.backup("ledger@1", str(tmp_path / "one.qcow2"))
