@@ -21,7 +21,7 @@ from .volume import Volume, add_media
 
 IOPS = 200  # of each disk
 SIZE_MIB = 896
-CHANGED_MIB = 256  # of which one extent of 64 KiB in two is changed: copies that can't be merged
+CHANGED_MIB = 512  # of which one extent of 64 KiB in two is changed: copies that can't be merged
 STRIDE_KIB = 128
 FILLED_MIB = 8  # what a save that fills has first
 LVM_MIB = 256

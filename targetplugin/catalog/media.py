@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from targetplugin.catalog.rows import MediumRow, moment
 from targetplugin.catalog.table import Tables, columns, make, missing

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import fields, replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from targetplugin.catalog.rows import RUNNING, Operation, Request, moment
 from targetplugin.catalog.table import Tables, columns, make, missing, pack
 from targetplugin.errors import Reason, Refused
 
 _JSON = ("prepared",)
-_KNOWN = {field.name for field in fields(Operation)} - {"id"}
+_KNOWN = {*Operation.__struct_fields__} - {"id"}
 
 
 class OperationTables(Tables):

@@ -6,9 +6,10 @@ Identities of volumes and media are uuids of 16 bytes, sizes are bytes, times ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct, field
 
 LIVE = ""  # the map of a generation that is not frozen yet
 ALL = "all"  # the map of an edge on which everything differs
@@ -26,8 +27,7 @@ def text_of(time: datetime) -> str:
     return text.replace("+00:00", "Z")
 
 
-@dataclass(frozen=True)
-class MediumRow:
+class MediumRow(Struct, frozen=True):
     """A medium that was given to the subsystem: `path` is its stable path, `state` the verbs'."""
 
     uuid: bytes
@@ -40,8 +40,7 @@ class MediumRow:
     added: str = ""
 
 
-@dataclass(frozen=True)
-class Volume:
+class Volume(Struct, frozen=True):
     """A volume. `generation` is the live one, `parent` the point it started from (0: none).
 
     Attributes:
@@ -67,8 +66,7 @@ class Volume:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Leg:
+class Leg(Struct, frozen=True):
     """A medium's place in a volume's mirror."""
 
     volume: bytes
@@ -76,8 +74,7 @@ class Leg:
     position: int
 
 
-@dataclass(frozen=True)
-class Generation:
+class Generation(Struct, frozen=True):
     """An edge of the tree: from the point that `number` froze up to `parent` (0: the empty root).
 
     Attributes:
@@ -90,8 +87,7 @@ class Generation:
     map: str = LIVE
 
 
-@dataclass(frozen=True)
-class Save:
+class Save(Struct, frozen=True):
     """A save: the point that `generation` froze, and the media that hold it; none, where only what was
     overwritten since is kept, in the volume's store.
 
@@ -119,8 +115,7 @@ class Save:
         return not self.media
 
 
-@dataclass(frozen=True)
-class Hold:
+class Hold(Struct, frozen=True):
     """A save that is not to go before a time.
 
     Attributes:
@@ -137,8 +132,7 @@ class Hold:
     counted_from: float
 
 
-@dataclass(frozen=True)
-class Retention:
+class Retention(Struct, frozen=True):
     """What a volume's saves are kept for. `rules` is the subsystem's, JSON.
 
     Attributes:
@@ -150,17 +144,19 @@ class Retention:
     due: bool = False
 
 
-@dataclass(frozen=True)
-class Initiator:
+class Initiator(Struct, frozen=True):
     """A host that may log in, and its CHAP secret."""
 
     iqn: str
     chap_user: str | None = None
-    chap_password: str | None = field(default=None, repr=False)
+    chap_password: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the secret: values end up in logs."""
+        return f"Initiator(iqn={self.iqn!r}, chap_user={self.chap_user!r})"
 
 
-@dataclass(frozen=True)
-class Export:
+class Export(Struct, frozen=True):
     """How a volume is offered: one a volume. `portals` are "ip:port"."""
 
     volume: bytes
@@ -170,8 +166,7 @@ class Export:
     initiators: tuple[Initiator, ...] = ()
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(Struct, frozen=True):
     """Volumes that hosts may name together; a volume that is deleted is in none any more."""
 
     name: str
@@ -179,8 +174,7 @@ class Group:
     volumes: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(Struct, frozen=True):
     """A save that hosts see. `export.volume` is the identity under which they see it, 16 bytes."""
 
     volume: bytes
@@ -188,8 +182,7 @@ class Shown:
     export: Export
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """One request for a verb, from any door. Outlives its volume.
 
     Attributes:
@@ -228,8 +221,7 @@ class Operation:
     request: bytes | None = None
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Struct, frozen=True):
     """A host's request identifier (16 bytes), its body's hash, and its result (None: none yet)."""
 
     id: bytes
@@ -239,8 +231,7 @@ class Request:
     created: str
 
 
-@dataclass(frozen=True)
-class Backup:
+class Backup(Struct, frozen=True):
     """A backup image that an operator registered for a volume. `number` is never used twice.
 
     Attributes:
@@ -262,8 +253,7 @@ class Backup:
     backing: str = ""
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(Struct, frozen=True):
     """A line of the journal: when, through which door, who, what.
 
     Attributes:
@@ -284,8 +274,7 @@ class Event:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Hook:
+class Hook(Struct, frozen=True):
     """A program that is told of events."""
 
     program: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from targetplugin.catalog.rows import Backup, Save, moment
 from targetplugin.catalog.table import Tables, columns, make, missing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sqlite3
 from collections.abc import Iterable
@@ -33,11 +32,7 @@ def columns(
 ) -> dict[str, Any]:
     """A value as columns."""
     skipped = set(without)
-    found = {
-        field.name: getattr(value, field.name)
-        for field in dataclasses.fields(value)
-        if field.name not in skipped
-    }
+    found = {name: getattr(value, name) for name in value.__struct_fields__ if name not in skipped}
     return pack(found, json_in)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from targetplugin.catalog.rows import ALL, LIVE, Generation, Leg, Volume, moment
 from targetplugin.catalog.table import Tables, columns, make, missing, pack

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
 Path = Annotated[str, Meta(min_length=2, max_length=4096)]
@@ -419,8 +418,7 @@ class OperationRate(OfOperation):
     rate: Rate | UnsetType | None = UNSET
 
 
-@dataclass(frozen=True)
-class Method:
+class Method(Struct, frozen=True):
     """One method: the type of its parameters, and the name of the subsystem's verb."""
 
     params: type[Params]

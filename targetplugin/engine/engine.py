@@ -9,8 +9,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from targetplugin.engine.core import Core, decode_record
 from targetplugin.engine.executor import Reactor

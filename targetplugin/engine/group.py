@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from errno import ECANCELED, EIO
 from typing import Any
+
+from msgspec import Struct, field
 
 from targetplugin.engine.executor import Reactor, Together
 from targetplugin.engine.served import Served, refusal
@@ -27,8 +28,7 @@ class CalledOff(Refused):
         super().__init__(Reason.STATE, "it is called off: another volume could not")
 
 
-@dataclass
-class _Member:
+class _Member(Struct):
     asked: Member
     served: Served
     place: int  # among those that were asked for

@@ -6,11 +6,10 @@ Source: SBC-3, and SPC-4 for TEST UNIT READY.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True)
-class Native:
+class Native(Struct, frozen=True):
     """One command.
 
     Attributes:

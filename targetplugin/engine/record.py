@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 
 class LegState(StrEnum):
@@ -22,16 +23,14 @@ class SaveState(StrEnum):
     BROKEN = "broken"
 
 
-@dataclass(frozen=True)
-class LegRecord:
+class LegRecord(Struct, frozen=True):
     """A leg: the medium's uuid (16 bytes) and its state."""
 
     uuid: bytes
     state: LegState
 
 
-@dataclass(frozen=True)
-class SaveRecord:
+class SaveRecord(Struct, frozen=True):
     """A save that fills or broke: the medium's uuid (16 bytes), its generation and state."""
 
     uuid: bytes
@@ -46,8 +45,7 @@ class StoreState(StrEnum):
     BROKEN = "broken"
 
 
-@dataclass(frozen=True)
-class StoreRecord:
+class StoreRecord(Struct, frozen=True):
     """The store: the medium's uuid (16 bytes), low half of the nonce of what counts on it, state."""
 
     uuid: bytes
@@ -55,8 +53,7 @@ class StoreRecord:
     state: StoreState
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(Struct, frozen=True):
     """A volume record. Of several, the one with the highest (events, sequence) counts."""
 
     volume: bytes

@@ -8,8 +8,9 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from targetplugin.engine.core import Core
 from targetplugin.engine.executor import Reactor
@@ -38,8 +39,7 @@ REFUSALS = {
 }
 
 
-@dataclass
-class Served:
+class Served(Struct):
     """A volume under a handle. Who asks more than one thing of it holds `verb` meanwhile.
 
     Attributes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import Enum
 
+from msgspec import Struct, field
 
-@dataclass(frozen=True)
-class MediumSpec:
+
+class MediumSpec(Struct, frozen=True):
     """A medium that is open: its identity, descriptor, and where its trailer lies (bytes)."""
 
     uuid: bytes
@@ -19,8 +19,7 @@ class MediumSpec:
     map_slots: int
 
 
-@dataclass(frozen=True)
-class VolumeSpec:
+class VolumeSpec(Struct, frozen=True):
     """A volume to be served.
 
     Attributes:
@@ -40,8 +39,7 @@ class VolumeSpec:
     same_content: bool = False
 
 
-@dataclass(frozen=True)
-class ViewSpec:
+class ViewSpec(Struct, frozen=True):
     """What is shown as it is, to be read alone.
 
     Attributes:
@@ -56,8 +54,7 @@ class ViewSpec:
     looked_up: bool = False
 
 
-@dataclass(frozen=True)
-class Pause:
+class Pause(Struct, frozen=True):
     """How long hosts were held, in microseconds.
 
     Attributes:
@@ -71,8 +68,7 @@ class Pause:
     work: int
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(Struct, frozen=True):
     """A point that is in force.
 
     Attributes:
@@ -99,8 +95,7 @@ class Sparse(Enum):
 SPARSE = Sparse.STORE
 
 
-@dataclass(frozen=True)
-class SaveMember:
+class SaveMember(Struct, frozen=True):
     """A volume that is saved together with others.
 
     Attributes:
@@ -116,8 +111,7 @@ class SaveMember:
     sparse: bool = False
 
 
-@dataclass(frozen=True)
-class RecoverMember:
+class RecoverMember(Struct, frozen=True):
     """A volume that is recovered together with others; see Engine.recover."""
 
     handle: int
@@ -129,8 +123,7 @@ class RecoverMember:
     lacks: bytes | None = None
 
 
-@dataclass(frozen=True)
-class SwapMember:
+class SwapMember(Struct, frozen=True):
     """A volume that is swapped together with others; see Engine.swap."""
 
     handle: int
@@ -142,8 +135,7 @@ class SwapMember:
 Member = SaveMember | RecoverMember | SwapMember
 
 
-@dataclass(frozen=True)
-class Compared:
+class Compared(Struct, frozen=True):
     """What comparing a run of the legs found.
 
     Attributes:
@@ -157,8 +149,7 @@ class Compared:
     unreadable: list[bytes]
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(Struct, frozen=True):
     """Something that happened to a volume: its handle, a kind, the medium's uuid.
 
     Kinds: leg_stale, leg_in_sync, save_whole, save_broken, recovered, recover_failed,
@@ -176,8 +167,7 @@ class Event:
 Answer = Callable[[int, bytes, bytes], None]
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(Struct, frozen=True):
     """A SCSI command that the native path does not know.
 
     Attributes:

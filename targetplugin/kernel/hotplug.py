@@ -9,18 +9,17 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyudev
+from msgspec import Struct
 
 from targetplugin.errors import Reason, Refused
 
 from .tcmu import SUBTYPE, parse_name
 
 
-@dataclass(frozen=True)
-class Ring:
+class Ring(Struct, frozen=True):
     """The uio device of one storage object."""
 
     node: Path  # /dev/uioN
@@ -30,8 +29,7 @@ class Ring:
     map_length: int  # bytes to map, at offset 0
 
 
-@dataclass(frozen=True)
-class RingChange:
+class RingChange(Struct, frozen=True):
     """A storage object's uio device was made (`present`) or taken away."""
 
     name: str
@@ -39,8 +37,7 @@ class RingChange:
     present: bool
 
 
-@dataclass(frozen=True)
-class DiskChange:
+class DiskChange(Struct, frozen=True):
     """A block device was plugged in (`present`) or taken away."""
 
     node: str  # /dev/vdb

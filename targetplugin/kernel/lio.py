@@ -13,10 +13,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import rtslib_fb
+from msgspec import Struct
 from rtslib_fb import (
     LUN,
     TPG,
@@ -47,8 +47,7 @@ TAG = 1  # the one target portal group of a target
 LUN_NUMBER = 0
 
 
-@dataclass(frozen=True)
-class Initiator:
+class Initiator(Struct, frozen=True):
     """A host that may log in. Without a user name, without CHAP."""
 
     iqn: str

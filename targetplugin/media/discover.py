@@ -9,7 +9,8 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from targetplugin.errors import Refused
 from targetplugin.media import device
@@ -22,16 +23,14 @@ SYS_BLOCK = "/sys/class/block"
 _NO_DISKS = ("ram", "zram", "fd", "sr")
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """A medium that is known: its uuid and the path where it was last."""
 
     uuid: bytes
     path: str
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(Struct, frozen=True):
     """Where a medium is. `path` is "" where it is nowhere, and `why` then says what was seen."""
 
     uuid: bytes

@@ -9,7 +9,8 @@ import json
 import os
 import struct
 import subprocess
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from targetplugin.media import device, probe
 
@@ -20,8 +21,7 @@ _SWAP_MAGIC = b"SWAPSPACE2"
 _PAGE = 4096
 
 
-@dataclass(frozen=True)
-class End:
+class End(Struct, frozen=True):
     """The end of what is on a disk.
 
     Attributes:

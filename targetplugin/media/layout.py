@@ -12,8 +12,9 @@ and the 508 extents that it tells of; and its head, twice, instead of the volume
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+from msgspec import Struct
 
 from targetplugin.errors import Reason, Refused
 
@@ -39,8 +40,7 @@ class Area(IntEnum):
     HAS = 4
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """A medium's offsets, in bytes.
 
     Attributes:

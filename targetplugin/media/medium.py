@@ -13,8 +13,9 @@ import time
 import uuid as uuids
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
+
+from msgspec.structs import replace
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import device

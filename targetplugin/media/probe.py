@@ -11,7 +11,8 @@ import re
 import stat
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import device
@@ -26,8 +27,7 @@ _PATIENCE = 60  # seconds for wipefs on a slow disk
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One thing that stands against taking a disk.
 
     Attributes:

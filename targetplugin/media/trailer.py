@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from enum import IntEnum
+
+from msgspec import Struct
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.layout import BLOCK
@@ -37,8 +38,7 @@ class Role(IntEnum):
     STORE = 5  # it has what a volume's saves without fill share
 
 
-@dataclass(frozen=True)
-class Trailer:
+class Trailer(Struct, frozen=True):
     """What a superblock says.
 
     Attributes:

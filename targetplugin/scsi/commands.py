@@ -7,15 +7,14 @@ Dispatch and REPORT SUPPORTED OPERATION CODES read it. Source: SPC-4, SBC-3, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from targetplugin.engine import native
 
 NATIVE = "native"  # answered by the engine; seen here only by those who ask what is supported
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(Struct, frozen=True):
     """One command.
 
     Attributes:

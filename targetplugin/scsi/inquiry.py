@@ -5,7 +5,8 @@ Source: SPC-4, SBC-3.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from targetplugin.engine.native import MAX_COMPARE
 
@@ -23,8 +24,7 @@ MAX_UNMAP = 32768  # of UNMAP, and of WRITE SAME
 MAX_UNMAP_RANGES = 16
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """What a logical unit is: name of the volume, NAA identifier (16 bytes), product revision (4
     characters), and whether it is a save that is shown: read-only, and no volume to be asked.
     """

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from targetplugin.errors import Refused
 from targetplugin.scsi import commands, inquiry, logs, looked_up, mode, sense
@@ -37,8 +38,7 @@ class Subsystem(Protocol):
     def volume_counters(self, name: str) -> dict[str, int]: ...
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """A SCSI answer: status, data-in (at most what there is room for), sense data."""
 
     status: int

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import stat
 import uuid as uuids
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from targetplugin.catalog import MediumRow, Volume
 from targetplugin.engine import VolumeSpec

@@ -10,8 +10,9 @@ import os
 import uuid as uuids
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from targetplugin.catalog import Backup, Operation, Save, Volume, maps
 from targetplugin.catalog.rows import moment

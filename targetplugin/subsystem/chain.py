@@ -12,9 +12,10 @@ import io
 import json
 import os
 import stat
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem import qcow2
@@ -28,8 +29,7 @@ _REBASE = (
 )
 
 
-@dataclass
-class Link:
+class Link(Struct):
     """One file of a chain, open. `size` is the disk's, bytes; `backing` the name of what is below."""
 
     name: str
@@ -40,8 +40,7 @@ class Link:
     stamp: Stamp | None = None
 
 
-@dataclass
-class Image:
+class Image(Struct):
     """An image that can be restored, open until it is closed; a context manager.
 
     Attributes:

@@ -11,8 +11,9 @@ machine boots, and ahead, is the one thing that ends a hold early.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace
 
 from targetplugin.catalog import Hold
 from targetplugin.catalog.rows import text_of

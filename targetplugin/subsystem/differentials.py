@@ -5,7 +5,7 @@ Changes nothing. The arithmetic is the tree's (catalog/tree.py), and the live ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from targetplugin.catalog import Save, Volume, maps
 from targetplugin.errors import Reason, Refused
@@ -16,8 +16,7 @@ from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.views import Shape, Views
 
 
-@dataclass(frozen=True)
-class End:
+class End(Struct, frozen=True):
     """One end of a differential: a point, and the save that keeps it; None: the volume itself."""
 
     generation: int

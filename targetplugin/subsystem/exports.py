@@ -10,8 +10,10 @@ import os
 import re
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from targetplugin.catalog import Export, Initiator, Volume
 from targetplugin.errors import Reason, Refused
@@ -22,8 +24,7 @@ from targetplugin.subsystem.views import Shape, Views
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Host:
+class Host(Struct, frozen=True):
     """A host that may log in, as the kernel is told."""
 
     iqn: str
@@ -31,8 +32,7 @@ class Host:
     password: str = ""
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """How something is to be exported; see Subsystem.export."""
 
     initiators: list[str]

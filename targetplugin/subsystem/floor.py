@@ -10,8 +10,9 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
+
+from msgspec import Struct, field
 
 from targetplugin.catalog import Catalog, MediumRow, Save, Volume
 from targetplugin.engine import ViewSpec, VolumeSpec
@@ -26,8 +27,7 @@ from targetplugin.subsystem.journal import Journal
 from targetplugin.subsystem.ports import Engine, Kernel, Rings
 
 
-@dataclass
-class Runtime:
+class Runtime(Struct):
     """What is known of a volume only while the daemon runs.
 
     Attributes:

@@ -5,8 +5,9 @@ What a hold keeps from being done stands in the table of states; nothing else is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct
 
 from targetplugin.catalog import Save, Volume
 from targetplugin.catalog.rows import text_of
@@ -22,8 +23,7 @@ from targetplugin.subsystem.views import Shape, Views
 LONGEST = timedelta(days=36525)
 
 
-@dataclass(frozen=True)
-class Hold:
+class Hold(Struct, frozen=True):
     """For how many seconds from now, or until when: one of them."""
 
     seconds: int | None = None

@@ -17,8 +17,10 @@ import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem import qcow2
@@ -49,8 +51,7 @@ class Stopped(Exception):
     """The run was aborted by whoever asked for it."""
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(Struct, frozen=True):
     """A medium as qemu-img sees it: the first `size` bytes behind an open descriptor."""
 
     descriptor: int
@@ -59,8 +60,7 @@ class Target:
     direct: bool
 
 
-@dataclass(frozen=True)
-class Offered:
+class Offered(Struct, frozen=True):
     """What is read at the other end of a socket that is open here; see nbd.py."""
 
     descriptor: int

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from targetplugin.subsystem.qcow2 import COPIED, ZERO, Stamp, encode
 

@@ -6,7 +6,8 @@ Looks nothing up.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from targetplugin.errors import Reason, Refused
 
@@ -15,8 +16,7 @@ LABEL_BYTES = 32
 NOW = "now"  # what the volume is at present, where a save could be named
 
 
-@dataclass(frozen=True)
-class SaveName:
+class SaveName(Struct, frozen=True):
     """`ledger@3` (a generation), `ledger@night` (a label) or `ledger` (neither: the newest)."""
 
     volume: str

@@ -11,8 +11,10 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from targetplugin.catalog import Operation, Volume, maps
 from targetplugin.catalog.rows import RUNNING
@@ -27,8 +29,7 @@ NEEDED = {"diff": "status", "save": "save"}  # all other verbs: "all"
 JOINING = ("resync", "leg add", "replace leg")  # verbs that bring a leg in
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """Who asks for what: the verb, its arguments that count, the door and the request's identifier.
 
     Attributes:

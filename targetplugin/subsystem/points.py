@@ -6,8 +6,10 @@ See settle.py for what follows.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from targetplugin.catalog import Operation, Save, Volume, maps
 from targetplugin.engine import SPARSE
@@ -28,8 +30,7 @@ from targetplugin.subsystem.views import Shape, Views
 MEDIUM_CHANGED = (0x28, 0x00)  # SPC-5: NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED
 
 
-@dataclass(frozen=True)
-class ToRecover:
+class ToRecover(Struct, frozen=True):
     """A save that is to be recovered from: its medium, and what differs up to the live generation's start."""
 
     volume: Volume
@@ -39,8 +40,7 @@ class ToRecover:
     base: bytes
 
 
-@dataclass(frozen=True)
-class ToSwap:
+class ToSwap(Struct, frozen=True):
     """A save that is to be swapped in: those of its media that are there."""
 
     volume: Volume

@@ -11,8 +11,10 @@ import json
 import os
 import struct
 from array import array
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from targetplugin.errors import Reason, Refused
 
@@ -35,8 +37,7 @@ _RESIZED = "give it back its size with qemu-img resize, or convert it to an imag
 _CHECK = "look at it with qemu-img check, or use another copy of it"
 
 
-@dataclass(frozen=True)
-class Stamp:
+class Stamp(Struct, frozen=True):
     """What a backup says of itself.
 
     Attributes:
@@ -59,12 +60,11 @@ class Stamp:
     length: int = 0
 
     def encode(self) -> bytes:
-        fields = {**self.__dict__, "volume": self.volume.hex(), "version": STAMP_VERSION}
+        fields = {**asdict(self), "volume": self.volume.hex(), "version": STAMP_VERSION}
         return json.dumps(fields, separators=(",", ":")).encode()
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(Struct, frozen=True):
     """What counts of a header: `size` of the disk in bytes, the backing file as it is written."""
 
     size: int

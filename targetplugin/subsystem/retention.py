@@ -8,9 +8,10 @@ have one, and so on. Days, weeks (ISO 8601) and months are those of UTC.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct, field
 
 Bucket = Callable[[datetime], str]
 PERIODS: Mapping[str, Bucket] = {
@@ -22,8 +23,7 @@ PERIODS: Mapping[str, Bucket] = {
 COUNTS = ("last", *PERIODS)
 
 
-@dataclass(frozen=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """How many of each; 0: the rule is not there. `keep_labelled`: what has a label stays."""
 
     last: int = 0
@@ -48,8 +48,7 @@ class Rules:
         return {name: value for name, value in found.items() if value}
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A save as the rules see it.
 
     Attributes:
@@ -67,8 +66,7 @@ class Candidate:
     later: bool = False
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What becomes of a save: `why` says what keeps it, and is empty where nothing does."""
 
     candidate: Candidate

@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from targetplugin.catalog import Operation, Volume
 from targetplugin.errors import Reason, Refused
@@ -30,8 +31,7 @@ RETRY = 1.0  # seconds, while there is nothing to compare with: no two legs in s
 EVENTS = 10  # runs that differ, each with an event; then there is one at the end
 
 
-@dataclass
-class Task:
+class Task(Struct):
     """A scrub that runs."""
 
     stop: threading.Event = field(default_factory=threading.Event)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from targetplugin.catalog import Operation, Save, Volume
 from targetplugin.errors import Reason, Refused
@@ -24,8 +26,7 @@ from targetplugin.subsystem.views import now
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Fixed:
+class Fixed(Struct, frozen=True):
     """A point that is in force: what was frozen, with which map, and which legs in sync left the
     mirror by it.
     """

@@ -7,7 +7,8 @@ Held under the lock of the save's volume. What is told the kernel is exports.py'
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from targetplugin.catalog import Export, Save, Volume
 from targetplugin.catalog import Shown as ShownRow
@@ -26,8 +27,7 @@ log = logging.getLogger(__name__)
 PIECE = 1 << 20  # bytes that are looked up at once
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(Struct, frozen=True):
     """A save as hosts see it: what exports.py takes like a volume.
 
     Attributes:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Set
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from targetplugin.catalog import ALL, Generation, Operation, Volume
 from targetplugin.engine import (
@@ -45,8 +47,7 @@ log = logging.getLogger(__name__)
 LATE_WRITES = 10.0  # seconds to wait for a medium that a killed daemon's last requests still hold
 
 
-@dataclass(frozen=True)
-class Newest:
+class Newest(Struct, frozen=True):
     """The record that counts: decoded, and as it is on disk. `unread` are the media that could not
     be asked.
     """

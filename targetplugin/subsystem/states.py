@@ -5,8 +5,9 @@ Owns the table and its texts; reads and changes no state.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from targetplugin.errors import Reason, Refused
 
@@ -97,8 +98,7 @@ class Outcome(Enum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """A field of the table. `why` follows the object's name; `next` is what to do instead."""
 
     outcome: Outcome

@@ -5,8 +5,9 @@ recover an undo means. See points.py for the verbs.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from targetplugin.catalog import Operation, Save, Volume
 from targetplugin.catalog.saves import SLOTS
@@ -24,8 +25,7 @@ from targetplugin.subsystem.views import Shape, Views
 TAKES_BACK = ("recover", "undo")  # the verbs that replace a volume's content and keep what it was
 
 
-@dataclass(frozen=True)
-class UndoSave:
+class UndoSave(Struct, frozen=True):
     """What a recover's undo save is taken on.
 
     Attributes:

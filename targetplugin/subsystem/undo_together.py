@@ -5,7 +5,9 @@ and which recover an undo of several volumes means.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from targetplugin.catalog import Operation, Save, Volume
 from targetplugin.errors import Reason, Refused
@@ -17,8 +19,7 @@ from targetplugin.subsystem.undo import TAKES_BACK, Undo, UndoSave
 from targetplugin.subsystem.views import Shape
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(Struct, frozen=True):
     """Of each volume its operation and undo save; `why` says why none is taken."""
 
     rows: list[Operation]

@@ -7,10 +7,10 @@ import threading
 import time
 import tty
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from targetplugin.engine import CalledOff, Engine, Point, RecoverMember, SaveMember, SwapMember
 from targetplugin.engine.group import Group

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from targetplugin.engine import LegState, decode_record
 from targetplugin.errors import Refused

@@ -10,10 +10,10 @@ import struct
 import time
 import tty
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from targetplugin.engine import Engine, LegState, VolumeSpec
 from targetplugin.errors import Reason, Refused

@@ -9,6 +9,7 @@ import time
 import zlib
 
 import pytest
+from msgspec.structs import asdict
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.layout import BLOCK, Area, layout
@@ -143,7 +144,7 @@ def test_an_identity_outlives_closing(path):
     with Medium.open(path) as medium:
         written = medium.write_trailer(medium.fresh_trailer())
         again = medium.write_trailer(
-            type(written)(**{**written.__dict__, "role": Role.LEG, "volume_name": "ledger"})
+            type(written)(**{**asdict(written), "role": Role.LEG, "volume_name": "ledger"})
         )
         assert (written.sequence, again.sequence) == (1, 2)
     with Medium.open(path, uuid=written.uuid) as medium:
@@ -217,7 +218,7 @@ def test_a_trailer_of_another_size_is_refused(image):
     path = image(size=SIZE)
     with Medium.open(path) as medium:
         trailer = medium.write_trailer(medium.fresh_trailer())
-        wrong = encode(type(trailer)(**{**trailer.__dict__, "capacity": 1, "sequence": 9}))
+        wrong = encode(type(trailer)(**{**asdict(trailer), "capacity": 1, "sequence": 9}))
         medium.write(medium.layout.superblocks[0], wrong)
     assert "size" in refused(Reason.ENVIRONMENT, Medium.open, path).hint
 

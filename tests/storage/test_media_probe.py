@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from msgspec.structs import asdict
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import device
@@ -46,7 +47,7 @@ def give(path, **fields):
     """Makes a medium of it."""
     with Medium.open(path) as medium:
         fresh = medium.fresh_trailer()
-        return medium.write_trailer(Trailer(**{**fresh.__dict__, **fields}))
+        return medium.write_trailer(Trailer(**{**asdict(fresh), **fields}))
 
 
 def test_an_empty_disk_is_taken(loop, image, tmp_path):

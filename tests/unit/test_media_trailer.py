@@ -1,11 +1,11 @@
 """The superblock: what is written is read, what is damaged is not, what is newer is left alone."""
 
 import zlib
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role, Trailer, choose, decode, encode

@@ -7,11 +7,11 @@ import os
 import subprocess
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import device

@@ -7,10 +7,10 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import probe

@@ -80,7 +80,7 @@ def under_load(lab: Lab, disk: str, unit: str, device: str, count: int, seed: in
     load = lab.spawn("initiator", fio(disk, LONGER_THAN_ANY_RUN))
     time.sleep(2)
     killer = ["python3", "-IB", KILLER, unit, device, str(count), str(seed)]
-    said = lab.exec("target", killer, timeout=60 + 20 * count)
+    said = lab.exec("target", killer, timeout=60 + 60 * count)
     assert load.is_running, load.wait(check=False)
     time.sleep(1)
     lab.exec("initiator", ["killall", "-INT", "fio"])
