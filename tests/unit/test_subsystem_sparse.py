@@ -197,7 +197,6 @@ def test_what_needs_a_medium_of_its_own_is_refused(house: House) -> None:
     for ask in (
         lambda: house.subsystem.resync(name),
         lambda: house.subsystem.clone(name, "other"),
-        lambda: house.subsystem.export(name, ["iqn.2026-11.org.example:host"]),
         lambda: house.subsystem.save("ledger", replace=name),
     ):
         error = refused(Reason.STATE, "has no medium of its own", ask)
