@@ -28,6 +28,7 @@ MASKED = """
     sys-kernel-tracing.mount getty.target getty-static.service getty@tty1.service
     serial-getty@ttyS0.service lvm2-monitor.service blk-availability.service
     modprobe@drm.service modprobe@fuse.service remote-fs.target cryptsetup.target
+    multipathd.service multipathd.socket postgresql.service
     veritysetup.target integritysetup.target
 """
 MASKED_ON = {
@@ -77,7 +78,10 @@ OnBootSec=12h
 Unit=poweroff.target
 """,
 }
+# What packages of the image would have udev run for each disk; test_multipath.py takes the first away.
+UNWANTED_RULES = ("60-multipath.rules", "55-scsi-sg3_id.rules", "58-scsi-sg3_symlink.rules")
 LINKS = {
+    **{f"etc/udev/rules.d/{name}": "/dev/null" for name in UNWANTED_RULES},
     "etc/systemd/system/default.target": "/lib/systemd/system/multi-user.target",
     "etc/systemd/system/sysinit.target.wants/lab-agent.service": "../lab-agent.service",
     "etc/systemd/system/timers.target.wants/lab-lifetime.timer": "../lab-lifetime.timer",

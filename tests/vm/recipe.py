@@ -23,7 +23,15 @@ PACKAGES = """
     linux-image-amd64 systemd systemd-sysv udev dbus kmod
     iproute2 procps psmisc util-linux e2fsprogs lvm2 xfsprogs
     python3 targetcli-fb python3-rtslib-fb python3-configshell-fb python3-pyudev
-    open-iscsi fio sg3-utils libiscsi-bin sqlite3 qemu-utils liburing2 gdb strace
+    open-iscsi multipath-tools fio sg3-utils libiscsi-bin sqlite3 postgresql-15
+    qemu-utils liburing2 gdb strace
+"""
+# Before packages are configured: how PostgreSQL's makes the database that tests take a copy of.
+BEFORE = r"""
+mkdir -p "$1/etc/postgresql-common"
+cat > "$1/etc/postgresql-common/createcluster.conf" << END
+initdb_options = '--data-checksums --wal-segsize=1 --no-locale --encoding=UTF8 --no-sync'
+END
 """
 ROOT_SIZE = "4G"
 
@@ -33,6 +41,9 @@ set -eu
 cd "$1"
 rm -rf boot/initrd* usr/share/doc usr/share/man usr/share/locale usr/share/info var/cache/apt/*
 rm -rf var/lib/apt/lists/* usr/lib/firmware
+# PostgreSQL compiles nothing here: LLVM is larger than the rest of it.
+rm -rf usr/lib/*/libLLVM* usr/lib/llvm* usr/lib/*/libz3* usr/lib/postgresql/*/lib/llvmjit* \
+    usr/lib/postgresql/*/lib/bitcode usr/lib/systemd/system-generators/postgresql-generator
 for kernel in usr/lib/modules/*; do
     cd "$kernel/kernel"
     rm -rf sound net/bluetooth net/wireless net/mac80211 net/can net/ceph fs/ocfs2 fs/gfs2
@@ -68,7 +79,7 @@ class Image:
 
 def recipe_hash() -> str:
     """What names the image: everything that goes into it."""
-    recipe = [SUITE, *PACKAGES.split(), ROOT_SIZE, SLIM, *kernel.BOOT_MODULES]
+    recipe = [SUITE, *PACKAGES.split(), BEFORE, ROOT_SIZE, SLIM, *kernel.BOOT_MODULES]
     return hashlib.sha256("\n".join(recipe).encode()).hexdigest()[:16]
 
 
@@ -117,7 +128,8 @@ def _make(work: Path, log: int) -> None:
     tree.mkdir(parents=True)
     # No mirror is named: mmdebstrap then takes the machine's own apt sources.
     command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES.split())}"]
-    command += ["--aptopt=APT::Install-Recommends false", SUITE, str(tar)]
+    command += ["--aptopt=APT::Install-Recommends false", f"--essential-hook={BEFORE}"]
+    command += [SUITE, str(tar)]
     _run(command, log)
     progress("packages installed, making the file system")
     script = 'tar -C "$1" --exclude="./dev/*" -xf "$2" && sh -c "$3" slim "$1"'
