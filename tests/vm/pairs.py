@@ -219,6 +219,7 @@ class Load:
                 break
             assert self._running.is_running, self._running.wait()
             assert time.monotonic() < late, f"not every teller was answered: {noted}"
+            time.sleep(0.3)
         begun, answered = ([one[which] for one in noted] for which in (0, 1))
         return Mark(float(uptime.split()[0]), begun, answered)
 

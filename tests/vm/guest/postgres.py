@@ -6,6 +6,7 @@ project.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -43,6 +44,7 @@ def make() -> None:
     (PLACE / "postgresql.conf").write_text(SETTINGS)
     (PLACE / "pg_hba.conf").write_text("local all all trust\n")
     (PLACE / "pg_ident.conf").touch()
+    os.sync()  # as initdb does: a server trusts that all of it is on the disk
 
 
 def as_postgres(command: list[str]) -> subprocess.CompletedProcess[str]:
