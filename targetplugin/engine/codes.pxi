@@ -150,6 +150,11 @@ cdef inline void put16(uint8_t *at, uint16_t value) noexcept nogil:
     memcpy(at, &value, 2)
 
 
+cdef inline void put24(uint8_t *at, uint32_t value) noexcept nogil:
+    at[2] = <uint8_t>(value >> 16)
+    put16(at, <uint16_t>value)
+
+
 cdef inline void put32(uint8_t *at, uint32_t value) noexcept nogil:
     memcpy(at, &value, 4)
 

@@ -345,6 +345,7 @@ cdef class Core:
     cdef uint8_t head_waiting
     cdef uint32_t head_extra  # a generation that is a save as soon as it is frozen
     cdef uint32_t head_told  # of the last head that was asked for
+    cdef uint32_t store_lost_at  # the live generation when the store broke: none of later ones is in it
     # rounds
     cdef uint8_t *slot_memory
     cdef uint32_t slot_free

@@ -748,7 +748,7 @@ def decode_record(bytes block):
         legs.append(LegRecord(block[at:at + 16], states[block[at + 16]]))
     for at in range(304, 304 + 24 * min(block[82], MAX_SAVES), 24):
         if block[at + 20] in stores:
-            store = StoreRecord(block[at:at + 16], word(at + 16, 4), stores[block[at + 20]])
+            store = StoreRecord(block[at:at + 16], word(at + 16, 4), stores[block[at + 20]], word(at + 21, 3))
         else:
             saves.append(SaveRecord(block[at:at + 16], word(at + 16, 4), fills[block[at + 20]]))
     flags = word(14, 2)

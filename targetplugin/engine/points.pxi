@@ -237,6 +237,7 @@ cdef void point_revert(Core c) noexcept nogil:
     if c.point_save < MAX_MEDIA and c.point_save == c.store:
         sparse_revert(c)
         c.head_told = HEAD_UNKNOWN
+        c.store_lost_at = min(c.store_lost_at, c.generation)  # if it broke meanwhile
     for i in range(MAX_MEDIA):
         if c.media[i].given_up:
             leg_fail(c, i)  # what was given up meanwhile stays so: late requests write to it

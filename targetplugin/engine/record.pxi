@@ -5,6 +5,7 @@
 #  24 volume uuid  40 events u64  48 sequence u64  56 operation u64  64 size u64  72 generation u32  76 parent u32
 #  80 extent shift u8  81 legs u8  82 saves u8  84 tag of the missed map u32  88 uuid of the recover's source  104 its generation u32
 # 108 regions u32  112 legs: 8 x {uuid, state u8, 7 reserved}  304 saves: 15 x {uuid, generation u32, state u8, 3 reserved}
+# (the store: uuid, nonce u32, state u8, generations frozen since it broke u24)
 # 664 tag of the pending map u32  688 regions: u32 each. All little-endian.
 
 
@@ -56,6 +57,7 @@ cdef void record_build(Core c) noexcept nogil:
             memcpy(at, c.media[i].spec.uuid, 16)
             put32(at + 16, <uint32_t>c.store_nonce)  # which of the heads on it counts
             at[20] = c.media[i].state
+            put24(at + 21, store_lost_since(c))
             put64(b + 16, FEATURE_STORE)
             saves += 1
     b[81] = <uint8_t>legs

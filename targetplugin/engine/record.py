@@ -46,11 +46,16 @@ class StoreState(StrEnum):
 
 
 class StoreRecord(Struct, frozen=True):
-    """The store: the medium's uuid (16 bytes), low half of the nonce of what counts on it, state."""
+    """The store: the medium's uuid (16 bytes), low half of the nonce of what counts on it, state.
+
+    Attributes:
+        since: generations that were frozen since it broke.
+    """
 
     uuid: bytes
     nonce: int
     state: StoreState
+    since: int = 0
 
 
 class Record(Struct, frozen=True):

@@ -10,6 +10,7 @@ cdef load_store(Core c, store, slots):
     c.store = <uint8_t>index
     c.media[index].role = ROLE_STORE
     c.media[index].state = STORE_LOST
+    c.store_lost_at = c.generation - <uint32_t>store.since
     if not c.media[index].present or store_make(c, <uint32_t>index):
         c.store = <uint8_t>index
         c.recover_failed = c.recover_failed or (c.recovering and c.recover_source == index)
@@ -23,7 +24,7 @@ cdef load_store(Core c, store, slots):
     c.head_started = c.head_done = c.head_wanted = <uint64_t>get32(b + 44) << 32 | get32(b + 40)
     c.head_groups = get32(b + 48)
     for i in range(min(<uint32_t>(b[14] | b[15] << 8), <uint32_t>MAX_SPARSE)):
-        if get32(b + 64 + 8 * i) >= c.generation:
+        if get32(b + 64 + 8 * i) >= c.store_lost_at:
             c.head_told = HEAD_UNKNOWN  # its point came to nothing: the next says so
             continue
         c.sparse[c.sparse_count].generation = get32(b + 64 + 8 * i)

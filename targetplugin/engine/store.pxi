@@ -281,11 +281,18 @@ cdef void sparse_break_all(Core c) noexcept nogil:
     c.sparse_newest = 0
 
 
+cdef uint32_t store_lost_since(Core c) noexcept nogil:
+    """Generations that were frozen since the store broke, 0 while it is there. Its head can't be written any more, and may
+    name a save whose point came to nothing: that generation is another's now."""
+    return 0 if store_there(c) else min(c.generation - c.store_lost_at, <uint32_t>0xFFFFFF)
+
+
 cdef void store_break(Core c) noexcept nogil:
     """Its medium failed: all its saves are broken, which the legs say."""
     if not store_there(c):
         return
     c.media[c.store].state = STORE_LOST
+    c.store_lost_at = c.generation
     sparse_break_all(c)
     guard(c)
     wake_all(c, Q_ROOM)

@@ -389,3 +389,24 @@ def test_a_save_asked_for_while_its_store_is_made_survives_that_failing() -> Non
         assert steps.answers[1] == 0
         assert not steps.core.status()["saves"], "the store became a save that fills"
         assert steps.core.status()["store"] is not None, "a save is told as made that is nowhere"
+
+
+def test_what_a_broken_store_s_head_had_before_its_point_failed_is_no_save_later() -> None:
+    steps = with_store()
+    first = save(steps, 1)
+    second = steps.core.generation
+    assert steps.ask("copy", 2, medium=index(steps)) == 0
+    steps.finish(neither(steps.record("A"), steps.record("B")))
+    steps.kill("ABS")  # before the record: the head names a save that is none
+    steps.write(1, 1, 10)
+    while steps.under_way:
+        action = steps.under_way[0]
+        steps.perform(action, EIO if steps.on("S")(action) else 0)
+    assert (STORE_BROKEN, "S") in steps.events
+    assert steps.core.generation == second
+    assert steps.ask("split", 3, mask=2) == 0  # freezes that generation
+    steps.finish()
+    assert steps.done[3] == 0
+    steps.kill("AS")
+    steps.finish()
+    assert states(steps) == {first: "broken"}
