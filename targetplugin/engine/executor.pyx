@@ -19,6 +19,7 @@ from targetplugin.engine.core cimport (
 )
 
 from targetplugin.engine.native import MAX_COMPARE, MAX_STEPS, MAX_VERIFY, NATIVE
+from targetplugin.errors import Reason, Refused
 
 cdef extern from *:
     int __atomic_load_n(int *at, int order) nogil

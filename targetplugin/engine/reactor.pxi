@@ -80,9 +80,14 @@ cdef class Reactor:
         post(self.r, message(MESSAGE_STOP, NULL, 0))
 
     def park(self):
-        """Holds the loop between two events. Hosts wait meanwhile: unpark() soon."""
+        """Holds the loop between two events. Hosts wait meanwhile: unpark() soon. Raises Refused when it has
+        ended, or is about to: nobody would answer.
+        """
         cdef uint64_t one = 1
         self.lock.acquire()
+        if self.r.stop:
+            self.lock.release()
+            raise Refused(Reason.NOT_FOUND, "the engine has stopped")
         with nogil:
             __atomic_store_n(&self.r.park_wanted, 1, 5)
             write(self.r.wake_fd, &one, 8)
