@@ -60,6 +60,7 @@ class Sparse:
         )
         self.given: list[Any] = []
         self.held: dict[int, bool] = {}  # by generation, as it was told last
+        self.released: set[int] = set()
         self.hurt = False  # the disk has failed, or fallen silent
         if world.seed // 8 % 4 != 3:
             return
@@ -201,6 +202,7 @@ class Sparse:
             self.held[save.generation] = verb == "hold"
 
     def gone(self, save: Save) -> None:
+        self.released.add(save.generation)
         self.world.oracle.saves.pop(save.generation, None)
         self.held.pop(save.generation, None)
 
@@ -250,8 +252,10 @@ class Sparse:
         for save in self.saves("sparse", "broken"):
             if (status is None or status["state"] == "ready") and save.generation not in told:
                 raise Wrong(f"after {after} save {save.generation} is not known any more")
+        # What is released while the store breaks, or after, is in its head for ever: it can't be written.
+        left_in_head = self.released if status and status["state"] == "broken" else set()
         for generation in told:
-            if generation not in self.world.oracle.saves:
+            if generation not in {*self.world.oracle.saves, *left_in_head}:
                 raise Wrong(f"after {after} there is a save {generation}, which is none")
         source = self.world.core.status()["recover"] or {"generation": 0}
         for save in lost:
