@@ -14,6 +14,9 @@ from targetplugin.subsystem import nbd
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.imageruns import target
 from targetplugin.subsystem.images import Offered, Place
+from targetplugin.subsystem.states import TABLE, Fill, Verb
+
+PIECE = 1 << 20  # bytes that are read at once, at most
 
 
 def is_looked_up(save: Save) -> bool:
@@ -30,12 +33,8 @@ class Content:
         self._generation = save.generation
         self._medium: Medium | None = None
         if save.fill == "broken":
-            raise Refused(
-                Reason.NOT_FOUND,
-                f"{save_name(volume, save)} is broken: an old extent could not be kept",
-                object=save_name(volume, save),
-                hint="release it, and use another save",
-            )
+            name, rule = save_name(volume, save), TABLE[Fill.BROKEN, Verb.BACKUP]
+            raise Refused(Reason.NOT_FOUND, f"{name} {rule.why}", object=name, hint=rule.next)
         if is_looked_up(save):
             floor.handle(volume)
         else:
@@ -46,7 +45,7 @@ class Content:
         return self._floor.medium(there[0] if there else save.media[0])
 
     def read(self, offset: int, length: int) -> bytes:
-        """At most 1 MiB at once; both are multiples of 512."""
+        """At most PIECE at once; both are multiples of 512."""
         if self._medium is None:
             try:
                 handle = self._floor.handle(self._volume)

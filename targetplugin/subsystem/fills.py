@@ -12,7 +12,7 @@ import time
 from targetplugin.catalog import Operation, Save, Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
-from targetplugin.subsystem.content import Content
+from targetplugin.subsystem.content import PIECE, Content
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.imageruns import ImageRuns, Told
 from targetplugin.subsystem.images import Run, Stopped
@@ -25,7 +25,6 @@ from targetplugin.subsystem.stores import Stores
 from targetplugin.subsystem.views import Shape, Views, now
 
 log = logging.getLogger(__name__)
-PIECE = 1 << 20  # bytes that are looked up at once
 KEEP = 10.0  # seconds after which it is noted how far it is
 
 

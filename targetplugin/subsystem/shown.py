@@ -15,7 +15,7 @@ from targetplugin.catalog import Shown as ShownRow
 from targetplugin.engine import ViewSpec
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.medium import Medium
-from targetplugin.subsystem.content import Content, is_looked_up
+from targetplugin.subsystem.content import PIECE, Content, is_looked_up
 from targetplugin.subsystem.exports import Asked, Exports
 from targetplugin.subsystem.floor import Floor, save_name
 from targetplugin.subsystem.identity import naa, of_save
@@ -24,7 +24,6 @@ from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.views import Shape, Views
 
 log = logging.getLogger(__name__)
-PIECE = 1 << 20  # bytes that are looked up at once
 
 
 class Picture(Struct, frozen=True):

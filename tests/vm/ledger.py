@@ -86,8 +86,12 @@ class Ledger:
     # --- both machines --------------------------------------------------------------------------
 
     def target(self, *words: str, check: bool = True) -> str:
+        return self.asked(*words, check=check).stdout
+
+    def asked(self, *words: str, check: bool = False, timeout: float = 120) -> Result:
+        """What comes of a command of the terminal, whatever it ends with."""
         command = ["targetplugin", *words]
-        return self.lab.exec("target", command, check=check, timeout=120, warm=True).stdout
+        return self.lab.exec("target", command, check=check, timeout=timeout, warm=True)
 
     def initiator(self, script: str, *, check: bool = True) -> str:
         return self.run(script, check=check).stdout

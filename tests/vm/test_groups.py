@@ -90,9 +90,7 @@ def test_it_is_told_how_long_writes_were_paused_and_a_deadline_that_is_too_short
         before = [len(one.status()["saves"]) for one in pair]
         load = data.lab.spawn("initiator", log_fio(pair))
         words = ["save", "ledger", "journal", "--deadline", "1"]
-        told = data.lab.exec(
-            "target", ["targetplugin", *words], check=False, timeout=120, warm=True
-        )
+        told = data.asked(*words)
         assert told.returncode == 1, told.stdout
         assert "not over within 1 ms; so none of them is" in told.stderr
         assert [len(one.status()["saves"]) for one in pair] == before

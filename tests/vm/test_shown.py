@@ -43,7 +43,7 @@ class Shelf:
 
 
 def refusal(shelf: Shelf, *words: str) -> str:
-    done = shelf.ledger.lab.exec("target", ["targetplugin", *words], check=False, warm=True)
+    done = shelf.ledger.asked(*words)
     assert done.returncode == 1
     return done.stderr
 

@@ -83,9 +83,7 @@ class Place:
         return self.ledger.lab
 
     def ask(self, *words: str) -> Any:
-        said = self.lab.exec(
-            "target", ["targetplugin", *words, "--json"], check=False, timeout=60, warm=True
-        )
+        said = self.ledger.asked(*words, "--json", timeout=60)
         return json.loads(said.stdout)
 
     def save(self, *words: str) -> str:
