@@ -124,6 +124,11 @@ cdef enum:
     COUNT_FILLED = 7
 
 cdef enum:
+    TURN_NO = 0
+    TURN_PREPARED = 1  # the recover copies no more
+    TURN_COLLECTED = 2  # what is pending is the undo's, where the point is in force
+
+cdef enum:
     PAGE_ENTRIES = 508  # 4 KiB less 32 bytes of header
     PAGES = 2  # copies of a page, at the begin of its group
     NO_SLOT = -1

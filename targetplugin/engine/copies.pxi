@@ -308,7 +308,7 @@ cdef void background(Core c) noexcept nogil:
                 m.state = SAVE_WHOLE
                 record_want(c)
                 emit_event(c, EVENT_SAVE_WHOLE, <uint8_t>i)
-    if c.recovering and not c.recover_failed:
+    if c.recovering and not c.recover_failed and not c.turning:
         c.copying = True
         if background_run(c, TASK_RECOVER, c.recover_source, &c.pending, True, &c.recover_cursor, c.recover_copies):
             if not copies_left(c, TASK_RECOVER, c.recover_source):

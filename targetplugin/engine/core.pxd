@@ -376,11 +376,20 @@ cdef class Core:
     cdef uint32_t point_save  # the medium that is a filling save from the point on, or NO_BUFFER
     cdef const uint8_t *point_lacks  # NULL: all; else what differs from the older save that it holds
     cdef uint8_t point_failed  # that medium can't be written
+    cdef uint32_t point_tag  # of the map of what a recover has pending from the point on
     cdef uint8_t before_role[16]  # what a point that can't be recorded goes back to
     cdef uint8_t before_state[16]
     cdef uint32_t before_parent
     cdef uint64_t before_op
     cdef uint32_t before_missed
+    cdef uint8_t turning  # TURN_*: the point takes back a recover that runs
+    cdef uint64_t *turned  # what that has pending, its tag and its slots' sequences, from when the map is the undo's
+    cdef uint32_t turned_tag
+    cdef uint32_t *turned_sequence
+    cdef uint8_t before_source
+    cdef uint8_t before_failed
+    cdef uint32_t before_generation
+    cdef uint64_t before_total
     cdef uint8_t closing
     cdef uint8_t booting
     cdef uint8_t damaged  # a leg lacks a slot of a map that another has

@@ -43,6 +43,7 @@ include "copies.pxi"
 include "keep.pxi"
 include "look.pxi"
 include "compare.pxi"
+include "turn.pxi"
 include "points.pxi"
 include "held.pxi"
 include "start.pxi"
@@ -157,6 +158,7 @@ cdef class Core:
         free(self.slot_memory)
         free(self.head_buffer)
         store_free(self)
+        turn_free(self)
 
     # --- for the executor -----------------------------------------------------------------------
 
@@ -274,6 +276,8 @@ cdef class Core:
         if kind == POINT_COPY:
             save = source
         error = -EINVAL if self.view else point_check(self, kind, mask, source, source_generation, save)
+        if not error and self.recovering:
+            error = -EBUSY if waits else turn_prepare(self)
         if error:
             return error
         if save < MAX_MEDIA and save != self.store:
@@ -282,6 +286,7 @@ cdef class Core:
                 return -ENOMEM
         t = task_new(self, TASK_POINT, STEP_BEGIN)
         if t == NULL:
+            turn_free(self)
             return -EBUSY
         t.number = request
         self.point_task = index_of(self, t)

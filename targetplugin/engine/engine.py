@@ -328,9 +328,14 @@ class Engine:
             base: what differs between the save and the start of the live generation.
             undo: a medium that gets what the volume was up to then, as one by save_copy; SPARSE: the store
                 does, as by save_sparse. lacks: as there.
+
+        One that still copies is taken back by a recover from the save of the generation that it froze,
+        without an undo save.
         """
         served = self._at(handle)
         with served.verb, contextlib.ExitStack() as stack:
+            with served:
+                running = served.core.status()["recover"] is not None
             if isinstance(source, Sparse):
                 index = served.store()
             elif isinstance(source, bytes):
@@ -341,7 +346,7 @@ class Engine:
                 save: int | None = served.store()
             else:
                 save = None if undo is None else stack.enter_context(served.attached(undo))
-            return served.point(
+            point = served.point(
                 "recover",
                 op=op,
                 medium=index,
@@ -350,6 +355,9 @@ class Engine:
                 save=save,
                 lacks=lacks,
             )
+            if running:
+                served.drop_unused()
+            return point
 
     def swap(self, handle: int, legs: list[MediumSpec], generation: int, op: int) -> Point:
         """Other media are the volume from here on; point.left names those that were it."""

@@ -38,7 +38,7 @@ cdef bint drained(Core c, task_t *t) noexcept nogil:
         return m.in_flight == 0 and m.flush_wanted <= m.flush_started
     if t.kind == TASK_CLEAN:
         return c.host_active == 0 and c.copy_active == 0
-    return c.host_active == 0
+    return c.host_active == 0 and (not c.turning or turn_undisturbed(c))
 
 
 cdef void drains_check(Core c) noexcept nogil:
@@ -57,7 +57,9 @@ cdef int point_check(Core c, int kind, uint32_t mask, uint32_t source, uint32_t 
     """0, or the errno for which this point can't be: -EBUSY, -EINVAL."""
     cdef uint32_t sync = legs_in_sync(c)
     cdef uint32_t i
-    if c.point_task >= 0 or c.booting or c.closing or c.recovering or c.store_making:
+    if c.point_task >= 0 or c.booting or c.closing or c.store_making:
+        return -EBUSY
+    if c.recovering and not turns(c, kind, generation, save):
         return -EBUSY
     if not sync:
         return -EIO
@@ -189,6 +191,8 @@ cdef void point_switch(Core c) noexcept nogil:
             if (c.point_mask >> i) & 1:
                 c.media[i].role = ROLE_NONE
     elif c.point_kind == POINT_RECOVER:
+        if c.turning:
+            turn_switch(c)
         c.parent = c.point_generation
         c.recovering = 1
         c.recover_failed = 0
@@ -234,6 +238,8 @@ cdef void point_revert(Core c) noexcept nogil:
         if i != c.store:
             c.media[i].role = c.before_role[i]
             c.media[i].state = c.before_state[i]
+    if c.turning:
+        turn_revert(c)
     if c.point_save < MAX_MEDIA and c.point_save == c.store:
         sparse_revert(c)
         c.head_told = HEAD_UNKNOWN
@@ -262,7 +268,9 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
         if classes & CLASS_COPIES:
             # Rule 13: a map without its commit is void, so its tag is never used again: a durable record is past it.
             c.events += 1
-            map_reset(&c.pending, AREA_PENDING, <uint32_t>c.events)
+            c.point_tag = <uint32_t>c.events
+            if not c.turning:
+                map_reset(&c.pending, AREA_PENDING, c.point_tag)
             if c.point_lacks != NULL:
                 has_begin(c)
             if wait_record(c, t, record_want(c), STEP_RECORDED):
@@ -275,7 +283,8 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
         flush(c, t, legs_written(c), STEP_FLUSHED)
         return
     if t.step == STEP_FLUSHED:
-        point_collect(c)
+        if not c.turning:
+            point_collect(c)
         round_wait(c, t, classes, STEP_PREPARED)
         return
     if t.step == STEP_PREPARED:
@@ -297,7 +306,17 @@ cdef void point_advance(Core c, task_t *t) noexcept nogil:
     if t.step == STEP_FLUSHED_AGAIN:
         if point_lost(c, t):
             return
+        if c.turning:
+            round_wait(c, t, classes, STEP_READ)
+            return
         point_collect(c)
+        round_wait(c, t, classes, STEP_DURABLE)
+        return
+    if t.step == STEP_READ:  # of a turn: all that was pending is on disk
+        if t.status or point_is_lost(c, t):
+            point_over(c, t, t.status if t.status else -EIO)
+            return
+        turn_collect(c)
         round_wait(c, t, classes, STEP_DURABLE)
         return
     if t.step == STEP_DURABLE:
@@ -381,6 +400,10 @@ cdef void point_over(Core c, task_t *t, int32_t status) noexcept nogil:
     c.head_extra = 0
     if not status:
         c.head_told = 0  # what it named is a save, or it named none
+    if c.turning and status:
+        turn_back(c)
+    elif c.turning:
+        turn_over(c)
     c.point_task = -1
     c.point_base = NULL
     c.point_lacks = NULL

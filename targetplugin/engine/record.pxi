@@ -66,7 +66,7 @@ cdef void record_build(Core c) noexcept nogil:
     if c.recovering and c.recover_source < MAX_MEDIA:
         memcpy(b + 88, c.media[c.recover_source].spec.uuid, 16)
         put32(b + 104, c.recover_generation)
-        put32(b + 664, c.pending.tag)
+        put32(b + 664, turn_counts(c))
     put32(b + 108, c.region_count)
     for i in range(c.region_count):
         put32(b + 688 + 4 * i, c.regions[i].region)
@@ -225,6 +225,8 @@ cdef void missed_begin(Core c) noexcept nogil:
     log_or_into(c, &c.missed)
     if c.recovering:
         map_or(&c.missed, c.pending.words)
+    if c.turning == TURN_COLLECTED:
+        map_or(&c.missed, c.turned)  # which counts until the record says otherwise
 
 
 cdef void leg_fail(Core c, uint32_t i) noexcept nogil:

@@ -24,9 +24,10 @@ from targetplugin.subsystem.ports import Point
 from targetplugin.subsystem.settle import Fixed, Settle, left_to_the_next_start
 from targetplugin.subsystem.states import Verb
 from targetplugin.subsystem.stores import Stores
-from targetplugin.subsystem.undo import Undo, UndoSave
+from targetplugin.subsystem.undo import TAKES_BACK, Undo, UndoSave
 from targetplugin.subsystem.views import Shape, Views
 
+NOT_IN_THE_LEGS = "the recover had not copied all, so what hosts saw was in no one place"
 MEDIUM_CHANGED = (0x28, 0x00)  # SPC-5: NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED
 
 
@@ -47,6 +48,15 @@ class ToSwap(Struct, frozen=True):
     save: Save
     handle: int
     legs: list[bytes]
+
+
+class Turned(Struct, frozen=True):
+    """A recover that is taken back while it copies: how far it was, and the medium that it read."""
+
+    row: Operation
+    progress: float
+    copied: int
+    source: bytes
 
 
 class Points:
@@ -274,9 +284,12 @@ class Points:
         """
         found = self.check_recover(verb, volume, save, force)
         handle = found.handle
+        turned = self._turned(volume)
         with self._floor.pool:
             undo = UndoSave(None, why="none was asked for")
-            if not no_undo:
+            if turned is not None:
+                undo = UndoSave(None, why=NOT_IN_THE_LEGS)
+            elif not no_undo:
                 undo = self._undo.choose(volume, save)
             if ask.preview:
                 bits = self._views.changed_since(volume, save)
@@ -290,6 +303,8 @@ class Points:
             }
             if undone is not None:
                 prepared["undone"] = undone
+            if turned is not None:
+                prepared["turned"] = turned.row.id
             row = self._operations.begin(ask, volume, save.generation, prepared)
             with self._undone(row, []):
                 row, undo = self._undo.claim(row, volume, undo)
@@ -297,6 +312,8 @@ class Points:
             source = self.source_spec(found)
             row, undo, point = self._undo.recover(row, handle, source, found.base, undo)
         row = self._settle.point(row, self.recovered(found, source, point))
+        if turned is not None:
+            self._let_go(volume, handle, turned)
         self._floor.engine.set_sense_ua(handle, *MEDIUM_CHANGED)
         if undo.medium is not None:
             self._superseded(volume)
@@ -305,6 +322,32 @@ class Points:
         if undone is not None:
             more["undone"] = undone
         return self._answer(row, volume, save.generation, more)
+
+    def _turned(self, volume: Volume) -> Turned | None:
+        """The recover that still copies and is taken back now; None: none does."""
+        status = self._floor.status(volume)
+        running = [r for verb in TAKES_BACK for r in self._operations.running(volume.uuid, verb)]
+        if not status or not status["recover"] or not running:
+            return None
+        progress, copied = self._views.progress(running[0])
+        return Turned(running[0], progress, copied, status["recover"]["source"])
+
+    def _let_go(self, volume: Volume, handle: int, turned: Turned) -> None:
+        """A recover was taken back that still copied: what it was, and what it read."""
+        row = self._operations.row(turned.row.id)
+        with left_to_the_next_start(f"how far operation {row.id} was"):
+            self._operations.end(
+                turned.row,
+                state=row.state,
+                error=row.error,
+                progress=turned.progress,
+                extents_copied=turned.copied,
+            )
+        kept = self._floor.engine.status(handle)["saves"].get(turned.source)
+        if kept is not None and kept["state"] != "filling":
+            with left_to_the_next_start("the end of what a recover read"):
+                self._floor.engine.detach_save(handle, turned.source)
+        self._stores.settle(volume, handle, row.id)
 
     def check_recover(self, verb: Verb, volume: Volume, save: Save, force: bool) -> ToRecover:
         """What a recover from this save takes, if it can be done now. Raises Refused."""

@@ -120,6 +120,9 @@ class Settle:
         self._catalog.advance(volume.uuid, name, parent=row.save)
         prepared = {**row.prepared, "pending": fixed.pending}
         self._replaced(row, volume)
+        if turned := row.prepared.get("turned"):
+            why = f"operation {row.id}, an {row.verb}, took it back while it copied"
+            self._catalog.operation_set(turned, state="aborted", error=why)
         if row.prepared.get("undo"):
             sparse = row.prepared.get("undo_kind") == "sparse"
             self._catalog.save_add(

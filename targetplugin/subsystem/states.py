@@ -201,7 +201,7 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
     Volume.SETTLED: {},
     Volume.FILLING: {Verb.SWAP: _SAVES_FILL},
     Volume.RECOVERING: dict.fromkeys(
-        (Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.UNDO, Verb.REPLACE), _RECOVERS
+        (Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.REPLACE), _RECOVERS
     ),
     Volume.CLONING: dict.fromkeys(
         (

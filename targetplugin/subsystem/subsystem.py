@@ -670,7 +670,8 @@ class Subsystem:
         no_undo: bool = False,
         preview: bool = False,
     ) -> Shape:
-        """Takes the last recover back, or the last undo: a recover from the undo save that it took.
+        """Takes the last recover back, or the last undo: a recover from the undo save that it took. One that
+        still copies is taken back at once, and then no undo save is taken.
 
         Args:
             op: the operation that is meant; refused where it is not the last recover of the volume.

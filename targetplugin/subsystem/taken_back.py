@@ -17,6 +17,7 @@ from targetplugin.subsystem.operations import Ask, Operations
 from targetplugin.subsystem.points import Points, ToRecover
 from targetplugin.subsystem.settle import Settle
 from targetplugin.subsystem.states import Verb
+from targetplugin.subsystem.states import Volume as VolumeState
 from targetplugin.subsystem.together import DONE, Together, checked, each, refused_by
 from targetplugin.subsystem.undo import Undo
 from targetplugin.subsystem.undo_together import Parts, UndoTogether
@@ -87,10 +88,24 @@ class TakenBack:
             undone, saves = self._undos.meant(volumes, op)
 
             def check(one: tuple[Volume, Save]) -> ToRecover:
+                self._check_copied(one[0])
                 return self._points.check_recover(Verb.UNDO, *one, force)
 
             found = each(list(zip(volumes, saves, strict=True)), check)
             return self._take_back(ask, found, no_undo, deadline, undone.id)
+
+    def _check_copied(self, volume: Volume) -> None:
+        """Raises Refused (BUSY) while a recover of the volume still copies, which alone can be undone."""
+        running = self._views.running(volume)
+        if running and self._views.volume_state(volume) is VolumeState.RECOVERING:
+            raise Refused(
+                Reason.BUSY,
+                f"undo is refused: {volume.name} is taking a save back, and several are undone as one only"
+                " when all is copied",
+                object=volume.name,
+                hint="wait until the operation is done (status shows its progress)",
+                progress=self._views.progress(running)[0],
+            )
 
     def _take_back(
         self,

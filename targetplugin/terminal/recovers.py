@@ -49,9 +49,10 @@ def declare(verbs: grammar.Verbs) -> None:
         "take the last recover back",
         more=(
             "The volume is again what it was before the recover, by the undo save that it took. What hosts\n"
-            "wrote since is kept the same way, so that a second undo takes the first one back. While the\n"
-            "recover still copies, it is refused.\n\n"
-            "Several volumes that were recovered as one are taken back as one: all at one instant, or none."
+            "wrote since is kept the same way, so that a second undo takes the first one back. A recover\n"
+            "that still copies is taken back at once; what was written since it began is lost then.\n\n"
+            "Several volumes that were recovered as one are taken back as one: all at one instant, or none,\n"
+            "and only when all is copied."
         ),
         examples=[
             "undo ledger --preview",

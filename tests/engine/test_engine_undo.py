@@ -156,3 +156,23 @@ def test_a_save_onto_an_older_one_s_medium_under_load_holds_its_point(site: Site
     assert 0 < done["extents_copied"] <= 8
     assert on_medium(site, answer["save"]["name"]) == content
     assert [save["label"] for save in site.subsystem.volume_show("ledger")["saves"]] == ["night"]
+
+
+def test_a_recover_is_taken_back_right_after_it_began(site: Site) -> None:
+    fill(site, 1)
+    site.over(site.subsystem.save("ledger", label="night", policy="copy"))
+    for seed in range(2, 6):
+        fill(site, seed, 60)
+        last = site.content()
+        recover = site.subsystem.recover("ledger@night")
+        assert recover["undo"] is not None
+        undo = site.subsystem.undo("ledger")
+        assert site.content() == last
+        site.over(undo)
+        assert site.content() == last
+        told = site.subsystem.operation(recover["operation"]["id"])
+        assert told["state"] in ("aborted", "done"), "it may have copied all by then"
+        site.subsystem.settled()
+        for save in site.subsystem.volume_show("ledger")["saves"]:
+            if save["undo"]:
+                site.subsystem.release(save["name"])

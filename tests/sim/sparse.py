@@ -118,7 +118,8 @@ class Sparse:
         if save is None:
             return False
         if verb == "recover":
-            return self.recover(save)
+            undo = [s for s in whole if s.generation == world.core.generation - 1]
+            return self.recover(undo[0] if undo and world.core.status()["recover"] else save)
         if verb == "forget":
             return self.forget(save)
         if verb == "look":
@@ -146,7 +147,10 @@ class Sparse:
         """With an undo without fill, with one on a spare, or with none."""
         world = self.world
         more: dict[str, Any] = {}
-        if world.random.random() < 0.5 and len(self.saves("sparse", "broken")) < MOST:
+        turned = world.verbs.turned(save)
+        if turned is not None:
+            pass  # it takes no undo save
+        elif world.random.random() < 0.5 and len(self.saves("sparse", "broken")) < MOST:
             more = {"undo": self.index(), "disks": []}
         base = world.verbs.base(save.generation)
         return world.verbs.ask(
@@ -156,6 +160,7 @@ class Sparse:
             base=base,
             save=save,
             sparse="undo" in more,
+            turned=turned,
             **more,
         )
 

@@ -113,6 +113,10 @@ class Verbs:
             self.copy()
         elif choice == "recover" and usable:
             self.recover(self.world.random.choice(usable))
+        elif choice == "undo":
+            undo = [s for s in usable if s.generation == self.world.core.generation - 1]
+            if undo and self.world.core.status()["recover"]:
+                self.recover(undo[0])
         elif choice == "swap" and whole:
             self.swap(self.world.random.choice(whole))
         elif choice == "resync" and whole:
@@ -197,18 +201,33 @@ class Verbs:
         if index is None:
             return
         base = self.base(save.generation)
+        turned = self.turned(save)
         more: dict[str, Any] = {}
-        free = self.free() if self.world.random.random() < 0.6 else []
+        free = self.free() if not turned and self.world.random.random() < 0.6 else []
         undo = self.attach(free[0]) if free else None
         if undo is not None:
             free[0].wipe_maps()
             more = {"undo": undo, "disks": [free[0]]}
             self.world.count("recover with undo")
         asked = self.ask(
-            "recover", medium=index, generation=save.generation, base=base, save=save, **more
+            "recover",
+            medium=index,
+            generation=save.generation,
+            base=base,
+            save=save,
+            turned=turned,
+            **more,
         )
         if not asked:
             self.drop_later(*([] if known else [index]), undo)
+
+    def turned(self, save: Save) -> int | None:
+        """The medium that a recover reads which is taken back by this save, while it still copies."""
+        running = self.world.core.status()["recover"]
+        if not running or save.generation != self.world.core.generation - 1:
+            return None
+        self.world.count("undo while a recover copies")
+        return next(i for i, disk in self.world.media.items() if disk.uuid == running["source"])
 
     def replace(self, save: Save) -> None:
         """A save onto an older save's medium: only what differs travels."""
@@ -414,8 +433,11 @@ class Verbs:
             # None: all that could hold it failed in the moment of the swap.
             state = "broken" if not disks else "filling" if verb == "copy" else "whole"
             oracle.saved(frozen, disks, state)
+        if verb == "recover" and "undo" in request and self.world.random.random() < 0.6:
+            self.following = "undo"  # while it copies
         if verb in ("recover", "swap"):
             oracle.took(request["save"])
+            self.let_source_go(request.get("turned"))
             if verb == "swap":
                 del oracle.saves[request["save"].generation]
         else:
@@ -444,6 +466,15 @@ class Verbs:
             self.let_go(medium)
         if kind == SAVE_BROKEN and not world.faults:
             raise Wrong("a save broke with all disks at work")
+
+    def let_source_go(self, medium: int | None) -> None:
+        """What a recover read that was taken back."""
+        if medium is not None and medium in self.world.media:
+            disk = self.world.media[medium]
+            fills = disk.uuid in self.world.core.status()["saves"]
+            if disk is not self.world.sparse.disk and not fills:
+                self.let_go(medium)
+            self.world.count("taken back while it copied")
 
     def let_go(self, medium: int) -> None:
         if medium not in self.to_drop:

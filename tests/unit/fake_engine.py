@@ -293,8 +293,9 @@ class FakeEngine:
         else:
             index = self._attach(volume, source)
         save = None if undo is None else self._attach(volume, undo)
+        running = volume.core.status()["recover"]
         try:
-            return self._point(
+            point = self._point(
                 handle,
                 "recover",
                 medium=index,
@@ -304,6 +305,9 @@ class FakeEngine:
                 save=save,
                 lacks=lacks,
             )
+            if running:
+                self._drop_unused(handle)
+            return point
         except Refused:
             if save is not None:
                 self._drop(handle, save)
@@ -321,6 +325,7 @@ class FakeEngine:
         volume = self.volumes[handle]
         status = volume.core.status()
         known = set(status["legs"]) | set(status["saves"])
+        known |= {status["recover"]["source"]} if status["recover"] else set()
         for index in [i for i, medium in volume.media.items() if medium.uuid not in known]:
             self._drop(handle, index)
 

@@ -252,7 +252,8 @@ class StoreEngine(FakeEngine):
                 kept = store.saves.get(member.generation)
                 if kept is None or kept.broken:
                     raise Refused(Reason.NOT_FOUND, f"there is no save {member.generation}")
-                self._forget_source(member.handle, store)
+                if super().status(member.handle)["recover"] is None:  # else it is in use till then
+                    self._forget_source(member.handle, store)
                 source = self._memory(self.specs[member.handle], store.uuid, kept.content)
             if undo is SPARSE:
                 self._needed(member.handle)

@@ -300,19 +300,143 @@ def test_saves_between_are_unharmed_and_differentials_right_after_an_undo(house:
     assert [house.read(extent) for extent in (3, 5, 6)] == ["x", "p", ""]
 
 
-def test_undo_while_the_recover_copies_is_refused_with_its_progress(house: House) -> None:
+# --- while the recover copies -------------------------------------------------------------------
+
+
+def allow(house: House, copies: int) -> None:
+    """How many copies may be under way that no host waits for."""
+    house.engine.volumes[house.handle()].core.allowed(copies)
+    if copies:
+        house.engine.checkpoint(house.handle())  # so that they begin
+        house.finish()
+
+
+WRITTEN = {3: "x", 40: "p", 100: "r"}  # by extent, when ledger@1 was saved
+REPLACED = {3: "y", 40: "q", 100: "s", 120: "t"}
+
+
+@pytest.fixture(params=["split", "copy", "sparse", "sparse undo"])
+def copying(request: pytest.FixtureRequest, house: House) -> House:
+    """A volume that is being recovered from `ledger@1`: nothing is copied, but for extent 3, which a host has
+    written again; what was replaced is `ledger@2`, on a spare or without fill.
+    """
+    for extent, letter in WRITTEN.items():
+        house.write(extent, letter)
+    policy = request.param.partition(" ")[0]
+    house.subsystem.save("ledger", policy=policy)
+    house.finish()
+    if request.param == "sparse undo":  # no spare is left for the undo save
+        house.subsystem.volume_create("other", 8 * MIB, media=["d"], mirror=1)
+    for extent, letter in REPLACED.items():
+        house.write(extent, letter)
+    allow(house, 0)
+    answer = house.subsystem.recover("ledger@1")
+    assert answer["undo"]["fill"] in ("filling", "unfilled")
+    assert house.show()["state"] == "recovering"
+    house.write(3, "w")
+    return house
+
+
+def content(house: House) -> dict[int, str]:
+    return {extent: house.read(extent) for extent in (*REPLACED, 5)}
+
+
+def test_a_recover_that_still_copies_is_taken_back_at_once(copying: House) -> None:
+    house = copying
+    recover = house.subsystem.operations("ledger")[0]
+    answer = house.subsystem.undo("ledger")
+    assert (answer["undone"], answer["undo"]) == (recover["id"], None)
+    assert "had not copied all" in answer["undo_why"]
+    assert content(house) == {**REPLACED, 5: ""}
+    told = house.subsystem.operation(recover["id"])
+    assert told["state"] == "aborted"
+    assert (
+        told["error"]
+        == f"operation {answer['operation']['id']}, an undo, took it back while it copied"
+    )
+    house.write(40, "z")
+    house.write(7, "z")
+    allow(house, 2)
+    assert house.show()["state"] == "serving" or len(house.show()["legs"]) == 1
+    assert content(house) == {**REPLACED, 40: "z", 5: ""}
+    assert house.subsystem.operation(answer["operation"]["id"])["state"] == "done"
+    assert house.subsystem.diff("ledger@2")["extents"] == 2
+    house.subsystem.recover("ledger@1")
+    house.finish()
+    assert content(house) == {**WRITTEN, 120: "", 5: ""}
+    house.subsystem.release("ledger@1")
+
+
+def test_what_was_taken_back_so_can_not_be_had_again(copying: House) -> None:
+    copying.subsystem.undo("ledger")
+    with pytest.raises(Refused, match="no undo save was taken before it"):
+        copying.subsystem.undo("ledger")
+    allow(copying, 2)
+
+
+def test_the_medium_that_was_read_is_let_go(copying: House) -> None:
+    copying.subsystem.undo("ledger")
+    allow(copying, 2)
+    kept = copying.show()["saves"][0]
+    assert (kept["name"], kept["activity"]) == ("ledger@1", "idle")
+    copying.subsystem.release("ledger@1")
+
+
+@pytest.mark.parametrize("in_force", [False, True])
+def test_such_an_undo_cut_short_is_in_force_or_the_recover_goes_on(
+    copying: House, in_force: bool
+) -> None:
+    house = copying
+    (recover, *_) = house.subsystem.operations("ledger")
+    house.killed_in("recover", in_force=in_force, run=lambda: house.subsystem.undo("ledger"))
+    wanted = {**REPLACED, 5: ""} if in_force else {**WRITTEN, 3: "w", 120: "", 5: ""}
+    assert content(house) == wanted
+    house.finish()
+    assert content(house) == wanted
+    undo = house.subsystem.operations("ledger")[0]
+    states = [house.subsystem.operation(row["id"])["state"] for row in (recover, undo)]
+    assert states == (["aborted", "done"] if in_force else ["done", "failed"])
+    if not in_force:
+        house.subsystem.undo("ledger")
+        house.finish()
+        assert content(house) == {**REPLACED, 5: ""}
+
+
+def test_an_undo_that_still_copies_is_taken_back_too(house: House) -> None:
+    house.media("e", size=12 * MIB)
+    recovered(house)
+    house.finish()
+    house.write(3, "v")
+    allow(house, 0)
+    house.subsystem.undo("ledger")
+    assert house.read(3) == "y"
+    house.subsystem.undo("ledger")
+    assert house.read(3) == "v"
+    allow(house, 2)
+    assert house.read(3) == "v"
+
+
+def test_a_preview_of_such_an_undo_does_nothing(copying: House) -> None:
+    before = copying.show()
+    del before["operation"]  # whose estimate goes on
+    told = copying.subsystem.undo("ledger", preview=True)
+    assert told["undo_onto"] is None
+    assert "had not copied all" in told["undo_why"]
+    after = copying.show()
+    assert after.pop("operation")["verb"] == "recover"
+    assert after == before
+    allow(copying, 2)
+
+
+def test_a_recover_without_an_undo_save_is_waited_for(house: House) -> None:
     house.write(3, "x")
     house.subsystem.save("ledger")
     house.write(3, "y")
-    house.engine.hold_copies = True
-    house.subsystem.recover("ledger")
-    with pytest.raises(Refused) as refused:
+    allow(house, 0)
+    house.subsystem.recover("ledger", no_undo=True)
+    with pytest.raises(Refused, match="no undo save was taken"):
         house.subsystem.undo("ledger")
-    assert (refused.value.reason, refused.value.progress) == (Reason.BUSY, 0.0)
-    house.finish()
-    house.subsystem.undo("ledger")
-    house.finish()
-    assert house.read(3) == "y"
+    allow(house, 2)
 
 
 def test_undo_names_the_operation_that_it_means(house: House) -> None:

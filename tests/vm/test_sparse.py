@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from .lab import Lab
-from .ledger import Ledger, clean
+from .ledger import IQN, Ledger, clean
 
 MOUNT = "/mnt/sparse"
 
@@ -53,13 +53,38 @@ def test_saves_under_load_share_a_store_and_outlive_a_daemon_that_is_killed(ledg
     assert ledger.checksum(0, 32) == sums["s2"]
 
 
-def test_one_that_is_filled_is_whole_without_its_store(ledger: Ledger) -> None:
+def shown(ledger: Ledger, name: str) -> tuple[str, str]:
+    """Shows a save to the initiator, which logs in. Its target, and its disk there."""
+    target = json.loads(ledger.target("export", name, "--initiator", IQN, "--json"))["target"]
+    node = f"iscsiadm -m node -T {target} -p target:3260"
+    link = f"/dev/disk/by-path/ip-target:3260-iscsi-{target}-lun-0"
+    login = f"{node} -o new && {node} --login && udevadm settle && readlink -f {link}"
+    return target, ledger.initiator(login).split()[-1]
+
+
+def test_one_is_shown_at_once_and_filled_meanwhile_and_is_whole_without_its_store(
+    ledger: Ledger,
+) -> None:
     ledger.tidy()  # the spare has an undo save
     content = ledger.checksum(0, 32)
-    ledger.target("save", "ledger", "--no-fill", "--label", "kept")
+    ledger.target("save", "ledger", "--no-fill", "--label", "kept", "--hold", "1d")
     ledger.fill(0, 16)
-    ledger.target("fill", "ledger@kept", "--wait")
-    assert saves(ledger)["kept"]["fill"] == "whole"
+    target, disk = shown(ledger, "ledger@kept")
+    read = f"dd if={disk} bs=1M count=32 iflag=direct status=none | sha256sum | cut -d' ' -f1"
+    assert ledger.initiator(read).strip() == content
+    made = json.loads(ledger.target("fill", "ledger@kept", "--rate", "8M", "--no-wait", "--json"))[
+        "operation"
+    ]
+    ledger.lab.exec("target", ["systemctl", "kill", "-s", "KILL", "targetplugind"], timeout=30)
+    assert ledger.initiator(read).strip() == content
+    ledger.target("operation", "rate", str(made["id"]), "none")
+    ledger.wait(lambda: saves(ledger)["kept"]["fill"] == "whole")
+    done = json.loads(ledger.target("operation", "show", str(made["id"]), "--json"))
+    assert done["state"] == "done"
+    assert ledger.initiator(read).strip() == content
+    ledger.initiator(f"iscsiadm -m node -T {target} -u; iscsiadm -m node -T {target} -o delete")
+    ledger.target("unexport", "ledger@kept")
+    ledger.target("unhold", "ledger@kept", "--force")
     for name in [s["name"] for s in ledger.status()["saves"] if s["label"] != "kept"]:
         ledger.target("release", name, "--force")
     assert ledger.status().get("store") is None
