@@ -108,7 +108,7 @@ def idle() -> float:
 
 
 def again(folder: Path, size: int, shift: int) -> dict[str, float]:
-    """As subsystem/start.py: the newest record of all media, then the maps of its legs."""
+    """As subsystem/start/bring_up.py: the newest record of all media, then the maps of its legs."""
     engine = Engine(1, lambda command: None, lambda event: None)
     engine.start()
     forget_peak()

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 from tests.vm.lab import Lab
+from tests.vm.ledger import END_FIO
 from tests.vm.state import progress
 
 from .machines import described, fresh_lab
@@ -89,7 +90,7 @@ def measure(lab: Lab, volume: Volume, size: str, load: str, times: int, table: T
     host = lab.spawn("target", writing)
     lab.shell("target", WRITES, env={"DISK": volume.disk.removeprefix("/dev/")})
     said = lab.exec("target", ["python3", "-IB", LOOP, volume.name, str(times)], timeout=300)
-    lab.exec("target", ["killall", "-INT", "fio"])
+    lab.exec("target", END_FIO)
     host.wait(60, check=False)
     # A sample: when it ended, in ms; how long it took, in ns.
     lines = lab.exec("target", ["cut", "-d,", "-f1,2", f"{log}_clat.1.log"]).stdout.splitlines()

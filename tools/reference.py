@@ -13,7 +13,7 @@ from targetplugin.engine import native
 from targetplugin.errors import Reason
 from targetplugin.host import pitcopy as host
 from targetplugin.scsi import commands, pitcopy, vendor
-from targetplugin.subsystem.states import ALL_STATES, TABLE, Outcome, Verb
+from targetplugin.subsystem.ground.states import ALL_STATES, TABLE, Outcome, Verb
 from targetplugin.terminal.verbs import build_parser
 
 EXIT_STATUS = """\

@@ -3,7 +3,7 @@
 
 It does no I/O and has no clock, thread or descriptor. A host command, a completion or a request goes in; actions come
 out. Whoever performs them (the executor on io_uring, or a model) gives each one's result back. The rules of order stand
-here, once, and are named by number where they are kept; docs/explanation.md lists them.
+in rules/, once, and are named by number where they are kept; docs/explanation.md lists them.
 """
 
 from libc.errno cimport EAGAIN, EBUSY, EINVAL, EIO, ENOENT, ENOMEM, ENOSPC, ERANGE
@@ -29,25 +29,25 @@ cdef extern from "errno.h" nogil:
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void **pointer, size_t alignment, size_t size)
 
-include "codes.pxi"
-include "bitmap.pxi"
-include "tasks.pxi"
-include "log.pxi"
-include "record.pxi"
-include "rounds.pxi"
-include "store.pxi"
-include "head.pxi"
-include "commands.pxi"
-include "overwrite.pxi"
-include "copies.pxi"
-include "keep.pxi"
-include "look.pxi"
-include "compare.pxi"
-include "turn.pxi"
-include "points.pxi"
-include "held.pxi"
-include "start.pxi"
-include "reload.pxi"
+include "rules/codes.pxi"
+include "rules/bitmap.pxi"
+include "rules/tasks.pxi"
+include "rules/log.pxi"
+include "rules/record.pxi"
+include "rules/rounds.pxi"
+include "rules/store.pxi"
+include "rules/head.pxi"
+include "rules/commands.pxi"
+include "rules/overwrite.pxi"
+include "rules/copies.pxi"
+include "rules/keep.pxi"
+include "rules/look.pxi"
+include "rules/compare.pxi"
+include "rules/turn.pxi"
+include "rules/points.pxi"
+include "rules/held.pxi"
+include "rules/start.pxi"
+include "rules/reload.pxi"
 
 
 cdef void advance(Core c, task_t *t) noexcept nogil:

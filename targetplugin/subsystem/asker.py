@@ -11,7 +11,7 @@ from functools import wraps
 from typing import Any
 
 from targetplugin.errors import Refused
-from targetplugin.subsystem.journal import Journal
+from targetplugin.subsystem.ground.journal import Journal
 
 # Verbs that only look; and whatever is called *_list, *_show or *_wait.
 LOOKS = frozenset(

@@ -10,44 +10,44 @@ from typing import Any
 
 import targetplugin
 from targetplugin.catalog import Catalog, Volume
-from targetplugin.subsystem.adopt import Adopt
 from targetplugin.subsystem.asker import Asker
-from targetplugin.subsystem.backups import Backups
-from targetplugin.subsystem.clones import Clones
-from targetplugin.subsystem.comeback import Comeback
-from targetplugin.subsystem.committed import Committed
-from targetplugin.subsystem.differentials import Differentials
-from targetplugin.subsystem.exports import Asked, Exports
-from targetplugin.subsystem.fills import Fills
-from targetplugin.subsystem.floor import Floor
-from targetplugin.subsystem.groups import Groups
-from targetplugin.subsystem.holds import Hold, Holds
-from targetplugin.subsystem.hooks import Hooks
-from targetplugin.subsystem.imageruns import ImageRuns
-from targetplugin.subsystem.legs import Legs
-from targetplugin.subsystem.operations import Ask, Operations
-from targetplugin.subsystem.points import Points
-from targetplugin.subsystem.pool import Pool
-from targetplugin.subsystem.ports import Kernel, MakeEngine, Rings
-from targetplugin.subsystem.prepared import Prepared
-from targetplugin.subsystem.registered import Registered
-from targetplugin.subsystem.replace import Replace
-from targetplugin.subsystem.restores import Restores
-from targetplugin.subsystem.retain import Retain
-from targetplugin.subsystem.retention import Rules
-from targetplugin.subsystem.saves import Saves
-from targetplugin.subsystem.scrub import Scrub
-from targetplugin.subsystem.settle import Settle
-from targetplugin.subsystem.shown import Shown
-from targetplugin.subsystem.start import Start
-from targetplugin.subsystem.stores import Stores
-from targetplugin.subsystem.swapped import Swapped
-from targetplugin.subsystem.taken_back import TakenBack
-from targetplugin.subsystem.together import Together
-from targetplugin.subsystem.transfers import Transfers
-from targetplugin.subsystem.undo import Undo
-from targetplugin.subsystem.views import Shape, Views, serves
-from targetplugin.subsystem.volumes import Volumes
+from targetplugin.subsystem.backups.backup import Backups
+from targetplugin.subsystem.backups.fills import Fills
+from targetplugin.subsystem.backups.imageruns import ImageRuns
+from targetplugin.subsystem.backups.registered import Registered
+from targetplugin.subsystem.backups.restore import Restores
+from targetplugin.subsystem.ground.differentials import Differentials
+from targetplugin.subsystem.ground.floor import Floor
+from targetplugin.subsystem.ground.hooks import Hooks
+from targetplugin.subsystem.ground.operations import Ask, Operations
+from targetplugin.subsystem.ground.ports import Kernel, MakeEngine, Rings
+from targetplugin.subsystem.ground.views import Shape, Views, serves
+from targetplugin.subsystem.hosts.exports import Asked, Exports
+from targetplugin.subsystem.hosts.groups import Groups
+from targetplugin.subsystem.hosts.shown import Shown
+from targetplugin.subsystem.mirror.legs import Legs
+from targetplugin.subsystem.mirror.pool import Pool
+from targetplugin.subsystem.mirror.replace import Replace
+from targetplugin.subsystem.mirror.scrub import Scrub
+from targetplugin.subsystem.mirror.settle import Settle
+from targetplugin.subsystem.points.committed import Committed
+from targetplugin.subsystem.points.point import Points
+from targetplugin.subsystem.points.swapped import Swapped
+from targetplugin.subsystem.points.taken_back import TakenBack
+from targetplugin.subsystem.points.together import Together
+from targetplugin.subsystem.points.transfers import Transfers
+from targetplugin.subsystem.points.undo import Undo
+from targetplugin.subsystem.saves.holds import Hold, Holds
+from targetplugin.subsystem.saves.release import Saves
+from targetplugin.subsystem.saves.retain import Retain
+from targetplugin.subsystem.saves.retention import Rules
+from targetplugin.subsystem.saves.stores import Stores
+from targetplugin.subsystem.start.bring_up import Start
+from targetplugin.subsystem.start.comeback import Comeback
+from targetplugin.subsystem.start.prepared import Prepared
+from targetplugin.subsystem.volumes.adopt import Adopt
+from targetplugin.subsystem.volumes.clones import Clones
+from targetplugin.subsystem.volumes.create import Volumes
 
 __all__ = ["Subsystem"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from targetplugin.catalog import Export, Shown
 from targetplugin.engine import ViewSpec
-from targetplugin.subsystem.shown import picture
+from targetplugin.subsystem.hosts.shown import picture
 from tests.engine.fake_ring import FakeRing
 from tests.engine.test_engine_undo import load
 from tests.engine.test_subsystem_engine import BLOCKS, EXTENT, MIB, SIZE, Site

@@ -44,8 +44,9 @@ def test_an_sdist_builds_a_wheel_that_runs(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / f"{NAME}.tar.gz") as archive:
         archive.extractall(tmp_path)
     source = tmp_path / NAME
-    sources = {path.name for path in (CHECKOUT / "targetplugin/engine").glob("*.p[xy]*")}
-    assert {path.name for path in (source / "targetplugin/engine").iterdir()} >= sources
+    there, packed = CHECKOUT / "targetplugin/engine", source / "targetplugin/engine"
+    sources = {path.relative_to(there) for path in there.rglob("*.p[xy]*")}
+    assert {path.relative_to(packed) for path in packed.rglob("*")} >= sources
     assert not list(source.rglob("*.so"))
     quick = tmp_path / "cc"  # nobody runs what comes of it, so it need not be fast
     quick.write_text('#!/bin/sh\nexec cc "$@" -O0\n')

@@ -57,7 +57,9 @@ def build(folder: Path, flags: Sequence[str] = ()) -> None:
         shutil.copy(built, engine)
     core = engine / "core.pyx"
     core.write_text(
-        core.read_text().replace('include "bitmap.pxi"', CHOICE + 'include "bitmap.pxi"', 1)
+        core.read_text().replace(
+            'include "rules/bitmap.pxi"', CHOICE + 'include "rules/bitmap.pxi"', 1
+        )
     )
     setup = f"FLAGS = {list(flags)!r}\n{SETUP}"
     command = [sys.executable, "-c", setup, "-q", "build_ext", "--inplace"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from targetplugin.catalog import Catalog
 from targetplugin.subsystem import Subsystem
-from targetplugin.subsystem.floor import Floor
+from targetplugin.subsystem.ground.floor import Floor
 from tests.unit.fake_engine import PowerCut, buffered_read
 from tests.unit.fake_store import Store, StoreEngine
 

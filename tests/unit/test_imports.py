@@ -23,6 +23,11 @@ MAY: dict[str, set[str]] = {
     "host": {"scsi.pitcopy", "scsi.sense"},
     "daemon": {"errors", "engine", "media", "catalog", "kernel", "subsystem", "scsi", "control"},
 }
+# The floors of the subsystem, the lowest first: each may import those below it.
+SUBSYSTEM = (
+    "ground", "images", "mirror", "saves", "hosts", "backups", "volumes", "points", "start",
+    "asker", "subsystem",
+)  # fmt: skip
 # One file of a room may be the only one that knows a library.
 ONLY = {"rtslib_fb": {"kernel/lio.py"}, "pyudev": {"kernel/hotplug.py"}}
 # These run where nothing but Python's standard library is.
@@ -67,6 +72,21 @@ def test_a_room_imports_only_what_lies_below_it(path: Path) -> None:
         whole = any(inner == may or inner.startswith(may + ".") for may in allowed)
         leads_to = any(may.startswith(inner + ".") for may in allowed)
         assert whole or leads_to, f"{room} imports {name}"
+
+
+@pytest.mark.parametrize("floor", SUBSYSTEM)
+def test_a_floor_of_the_subsystem_imports_only_those_below_it(floor: str) -> None:
+    allowed = SUBSYSTEM[: SUBSYSTEM.index(floor) + 1]
+    room = PACKAGE / "subsystem"
+    for path in [*(room / floor).glob("*.py"), *room.glob(f"{floor}.py")]:
+        for name in imports(path):
+            _, found, inner = name.partition("targetplugin.subsystem.")
+            assert not found or inner.split(".")[0] in allowed, f"{path} imports {name}"
+
+
+def test_every_file_of_the_subsystem_is_on_a_floor() -> None:
+    there = {path.stem for path in (PACKAGE / "subsystem").iterdir() if path.name[0] != "_"}
+    assert there == set(SUBSYSTEM)
 
 
 def test_a_library_is_known_to_one_file_alone() -> None:

@@ -41,7 +41,7 @@ def test_areas_follow_one_another_in_the_order_that_the_engine_knows():
     it = layout(GIB)
     assert [area.name for area in Area] == ["LIVE_EVEN", "LIVE_ODD", "MISSED", "PENDING", "HAS"]
     for area in Area:
-        # The core's own arithmetic (rounds.pxi).
+        # The core's own arithmetic (rules/rounds.pxi).
         for slot, copy in ((0, 0), (1, 1), (it.slots - 1, 0)):
             core = it.maps_offset + (area * it.slots * 2 + slot * 2 + copy) * 4096
             assert it.slot_offset(area, slot, copy) == core

@@ -26,8 +26,8 @@ from targetplugin.scsi.pitcopy import (
     Parameters,
     Save,
 )
-from targetplugin.subsystem.holds import LONGEST
-from targetplugin.subsystem.states import Verb
+from targetplugin.subsystem.ground.states import Verb
+from targetplugin.subsystem.saves.holds import LONGEST
 
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)

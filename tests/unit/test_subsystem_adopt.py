@@ -15,7 +15,7 @@ import pytest
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.layout import layout
 from targetplugin.media.medium import Medium
-from targetplugin.subsystem import adopt as adopting
+from targetplugin.subsystem.volumes import adopt as adopting
 from tests.unit.fake_engine import FakeEngine, PowerCut
 from tests.unit.house import MIB, House
 

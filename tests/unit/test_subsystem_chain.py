@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from targetplugin.errors import Reason, Refused
-from targetplugin.subsystem import chain, images, increment, qcow2
-from targetplugin.subsystem.qcow2 import Stamp
+from targetplugin.subsystem.images import chain, increment, qcow2, qemu_img
+from targetplugin.subsystem.images.qcow2 import Stamp
 
 CLUSTER = 65536
 SIZE = 4 << 20
@@ -188,14 +188,14 @@ def test_the_longest_chain_is_read_and_compared(tmp_path: Path) -> None:
         below = (str(number), "qcow2")
     disk = tmp_path / "disk"
     disk.write_bytes(content)
-    run = images.Run()
-    with open(disk, "r+b") as file, images.look(str(tmp_path / below[0]), "qcow2") as image:
-        target = images.Target(file.fileno(), SIZE, False, False)
-        images.check(run, image)
-        assert images.same(run, image, target, lambda _: None)
+    run = qemu_img.Run()
+    with open(disk, "r+b") as file, qemu_img.look(str(tmp_path / below[0]), "qcow2") as image:
+        target = qemu_img.Target(file.fileno(), SIZE, False, False)
+        qemu_img.check(run, image)
+        assert qemu_img.same(run, image, target, lambda _: None)
         os.pwrite(file.fileno(), b"!", SIZE - 1)
-        assert not images.same(run, image, target, lambda _: None)
-        images.fill(run, image, target, lambda _: None)
+        assert not qemu_img.same(run, image, target, lambda _: None)
+        qemu_img.fill(run, image, target, lambda _: None)
     assert disk.read_bytes() == content
 
 
@@ -310,8 +310,8 @@ def test_an_image_without_a_stamp_that_is_truncated_is_found_out_by_its_tables(
     raw.write_bytes(random.Random(1).randbytes(SIZE))
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), path], check=True)
     os.truncate(path, os.path.getsize(path) - 3 * CLUSTER)
-    with images.look(path) as image, pytest.raises(Refused) as found:
-        images.check(images.Run(), image)
+    with qemu_img.look(path) as image, pytest.raises(Refused) as found:
+        qemu_img.check(qemu_img.Run(), image)
     assert "is damaged or truncated" in found.value.message
 
 
@@ -398,7 +398,7 @@ def test_counts_that_need_several_blocks_and_tables_that_are_far_apart(tmp_path:
     os.close(descriptor)
     told = subprocess.run(["qemu-img", "check", path], capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stdout + told.stderr
-    with images.look(str(path), "qcow2") as found:
+    with qemu_img.look(str(path), "qcow2") as found:
         assert found.size == size
     one = tmp_path / "one"
     for at in places[-3:]:
@@ -422,7 +422,7 @@ def test_a_stamp_is_kept_by_qemu_img_and_hinders_no_reader(tmp_path: Path) -> No
     raw, path = tmp_path / "raw", str(tmp_path / "image.qcow2")
     raw.write_bytes(b"k" * SIZE)
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), path], check=True)
-    images.stamp(path, stamp())
+    qemu_img.stamp(path, stamp())
     subprocess.run(["qemu-img", "check", path], check=True, capture_output=True)
     amend: list[Callable[[], list[str]]] = [
         lambda: ["qemu-img", "amend", "-f", "qcow2", "-o", "lazy_refcounts=on", path],

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import device
 from targetplugin.media.medium import Medium
-from targetplugin.subsystem import fills
+from targetplugin.subsystem.backups import fills
 from tests.unit.fake_engine import PowerCut
 from tests.unit.fake_store import StoreEngine
 from tests.unit.house import EXTENT, House

@@ -11,7 +11,7 @@ import pytest
 
 from targetplugin.catalog.database import Database
 from targetplugin.errors import Reason, Refused
-from targetplugin.subsystem import transfers
+from targetplugin.subsystem.points import transfers
 from tests.unit.house import House
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from targetplugin.catalog.rows import text_of
 from targetplugin.errors import Reason, Refused
-from targetplugin.subsystem.states import TABLE, Hold, Outcome, Verb
+from targetplugin.subsystem.ground.states import TABLE, Hold, Outcome, Verb
 from tests.unit.fake_engine import PowerCut
 from tests.unit.house import House
 
@@ -52,7 +52,7 @@ class Clock:
 @pytest.fixture
 def clock(house: House, monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr("targetplugin.subsystem.floor.Clock", lambda: made)
+    monkeypatch.setattr("targetplugin.subsystem.ground.floor.Clock", lambda: made)
     house.restart()
     house.subsystem.save("ledger", label="night")
     return made

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from targetplugin.errors import Reason, Refused
-from targetplugin.subsystem import images
+from targetplugin.subsystem.images import qemu_img
 from tests.unit.house import MIB, House, image
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not there")
@@ -128,7 +128,7 @@ def test_a_backup_is_an_image_of_the_save_and_not_of_the_volume(house: House, fo
     path = house.folder / f"night.{format}"
     answer = house.subsystem.backup("ledger@night", str(path), format=format, label="nightly")
     assert house.wait(answer)["state"] == "done"
-    found = images.look(str(path), format)
+    found = qemu_img.look(str(path), format)
     assert path.stat().st_mode & 0o777 == 0o600, "a disk that others may not read"
     assert found.size == 8 * MIB
     assert [p.name for p in house.folder.glob(".*")] == []
@@ -180,7 +180,7 @@ def test_a_host_names_a_number_and_only_of_its_own_volume(house: House) -> None:
 
 def test_qemu_img_dies_with_the_daemon(tmp_path: Path) -> None:
     program = (
-        "from targetplugin.subsystem.images import Run\n"
+        "from targetplugin.subsystem.images.qemu_img import Run\n"
         "Run().follow(['sh', '-c', 'echo $$; exec sleep 60'], print)\n"
     )
     program = program.replace("'echo $$;", f"'echo $$ > {tmp_path}/child;")
@@ -209,19 +209,19 @@ class Held:
 
     def __init__(self, monkeypatch: Any) -> None:
         self._gone = threading.Event()
-        self._runs: list[images.Run] = []
-        real = images.Run.follow
+        self._runs: list[qemu_img.Run] = []
+        real = qemu_img.Run.follow
 
         def follow(
-            run: images.Run, command: list[str], progress: Any, *passed: int, **more: Any
+            run: qemu_img.Run, command: list[str], progress: Any, *passed: int, **more: Any
         ) -> int:
             self._runs.append(run)
             while not self._gone.wait(0.01):
                 if run.stopped:
-                    raise images.Stopped
+                    raise qemu_img.Stopped
             return real(run, command, progress, *passed, **more)
 
-        monkeypatch.setattr(images.Run, "follow", follow)
+        monkeypatch.setattr(qemu_img.Run, "follow", follow)
 
     def go(self) -> None:
         self._gone.set()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from targetplugin.errors import Reason, Refused
-from targetplugin.subsystem import chain, images, qcow2
+from targetplugin.subsystem.images import chain, qcow2, qemu_img
 from tests.unit.house import EXTENT, MIB, House, image
 from tests.unit.test_subsystem_images import Held
 
@@ -277,11 +277,11 @@ def test_a_file_in_the_place_of_another_is_refused(house: House) -> None:
     paths = chain_of_three(house)
     os.rename(paths[1], f"{paths[1]}.away")
     with pytest.raises(Refused) as refused:
-        images.look(paths[2])
+        qemu_img.look(paths[2])
     assert refused.value.reason is Reason.NOT_FOUND
     shutil.copy(paths[0], paths[1])
     with pytest.raises(Refused) as refused:
-        images.look(paths[2])
+        qemu_img.look(paths[2])
     assert "not the image that it was written onto" in refused.value.message
 
 

@@ -16,7 +16,7 @@ from targetplugin.control.client import Client
 from targetplugin.control.server import Server
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.asker import sentence
-from targetplugin.subsystem.hooks import Hooks, check
+from targetplugin.subsystem.ground.hooks import Hooks, check
 from tests.unit.house import House
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from targetplugin.errors import Reason, Refused
-from targetplugin.subsystem import images, nbd
+from targetplugin.subsystem.images import nbd, qemu_img
 
 MIB = 1 << 20
 SIZE = 3 * MIB + 512
@@ -28,20 +28,20 @@ def read(offset: int, length: int) -> bytes:
 
 def test_qemu_img_makes_an_image_of_it_and_finds_it_the_same(tmp_path: Path) -> None:
     path = str(tmp_path / "image.qcow2")
-    run = images.Run()
+    run = qemu_img.Run()
     with nbd.Server(read, SIZE) as server:
-        place = images.Offered(server.client.fileno(), SIZE)
-        images.write(run, place, path, "qcow2", lambda done: None)
+        place = qemu_img.Offered(server.client.fileno(), SIZE)
+        qemu_img.write(run, place, path, "qcow2", lambda done: None)
     raw = tmp_path / "raw"
     subprocess.run(["qemu-img", "convert", "-O", "raw", path, str(raw)], check=True)
     assert raw.read_bytes() == CONTENT
     for content, same in ((CONTENT, True), (CONTENT[:-1] + b"f", False)):
         with (
             nbd.Server(lambda at, n, c=content: c[at : at + n], SIZE) as server,  # type: ignore[misc]
-            images.look(path) as image,
+            qemu_img.look(path) as image,
         ):
-            place = images.Offered(server.client.fileno(), SIZE)
-            assert images.same(run, image, place, lambda done: None) is same
+            place = qemu_img.Offered(server.client.fileno(), SIZE)
+            assert qemu_img.same(run, image, place, lambda done: None) is same
 
 
 def test_a_read_that_fails_ends_the_client_and_is_kept(tmp_path: Path) -> None:
@@ -53,9 +53,9 @@ def test_a_read_that_fails_ends_the_client_and_is_kept(tmp_path: Path) -> None:
         return bytes(length)
 
     with nbd.Server(fails, SIZE) as server:
-        place = images.Offered(server.client.fileno(), SIZE)
+        place = qemu_img.Offered(server.client.fileno(), SIZE)
         with pytest.raises(Refused, match="qemu-img convert failed"):
-            images.write(images.Run(), place, str(tmp_path / "image"), "raw", lambda done: None)
+            qemu_img.write(qemu_img.Run(), place, str(tmp_path / "image"), "raw", lambda done: None)
     assert server.failure is why
 
 

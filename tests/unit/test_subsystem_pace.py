@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from targetplugin.subsystem.pace import Estimate, Pace
+from targetplugin.subsystem.images.pace import Estimate, Pace
 
 
 class Clock:

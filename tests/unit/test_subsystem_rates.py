@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from targetplugin.catalog import Operation
-from targetplugin.subsystem import rates
+from targetplugin.subsystem.ground import rates
 from tests.unit.house import EXTENT, MIB, House
 
 

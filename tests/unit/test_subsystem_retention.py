@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from targetplugin.subsystem.retention import COUNTS, PERIODS, Candidate, Rules, judge
+from targetplugin.subsystem.saves.retention import COUNTS, PERIODS, Candidate, Rules, judge
 
 MONDAY = datetime(2026, 11, 23, 0, 30, tzinfo=UTC)
 

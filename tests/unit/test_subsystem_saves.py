@@ -10,7 +10,7 @@ import pytest
 from targetplugin.engine import Event
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
-from targetplugin.subsystem.states import TABLE, Activity, Outcome, Verb
+from targetplugin.subsystem.ground.states import TABLE, Activity, Outcome, Verb
 from tests.unit.house import House
 
 ONE = bytes(range(16))

@@ -16,7 +16,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media import probe
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
-from targetplugin.subsystem import start
+from targetplugin.subsystem.start import bring_up as start
 from tests.unit.fake_engine import PowerCut
 from tests.unit.house import House
 

@@ -8,7 +8,7 @@ import pytest
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.medium import Medium
-from targetplugin.subsystem.sizes import told
+from targetplugin.subsystem.ground.sizes import told
 from tests.unit.house import EXTENT, MIB, House
 
 

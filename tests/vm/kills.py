@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 
 from .lab import Lab
-from .ledger import MIB, Ledger, fio
+from .ledger import END_FIO, MIB, Ledger, fio
 
 UNIT = "targetplugind"
 KILLER = "/opt/targetplugin/checkout/tests/vm/guest/killer.py"
@@ -83,7 +83,7 @@ def under_load(lab: Lab, disk: str, unit: str, device: str, count: int, seed: in
     said = lab.exec("target", killer, timeout=60 + 60 * count)
     assert load.is_running, load.wait(check=False)
     time.sleep(1)
-    lab.exec("initiator", ["killall", "-INT", "fio"])
+    lab.exec("initiator", END_FIO)
     done = load.wait(300, check=False)
     assert done.returncode == INTERRUPTED, done
     assert "err= 0" in done.stdout, done

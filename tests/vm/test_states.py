@@ -16,7 +16,7 @@ import pytest
 
 from targetplugin.errors import Reason
 from targetplugin.scsi.vendor import SENSE
-from targetplugin.subsystem.states import (
+from targetplugin.subsystem.ground.states import (
     TABLE,
     Activity,
     Fill,

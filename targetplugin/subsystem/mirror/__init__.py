@@ -1,0 +1,1 @@
+"""Media and the legs that they make: chosen, brought in, replaced, compared."""

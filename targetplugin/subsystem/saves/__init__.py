@@ -1,0 +1,1 @@
+"""Saves while they last: what is in them, their store, holds, what keeps them and what ends them."""

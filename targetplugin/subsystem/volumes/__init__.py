@@ -1,0 +1,1 @@
+"""Volumes: created, adopted, cloned, deleted."""
