@@ -244,13 +244,19 @@ def test_a_recover_takes_no_undo_save_where_the_host_says_so(host: Host) -> None
     assert host.refused(*host.ask(OutAction.UNDO, Parameters(generation=number)))[0] == STATE
 
 
-def test_undo_while_the_recover_copies_waits_with_its_progress(host: Host) -> None:
+def test_undo_in_band_takes_a_recover_back_that_still_copies(host: Host) -> None:
     host.send(*host.ask(OutAction.SAVE, Parameters()))
     host.house.write(3, "n")
     host.house.engine.hold_copies = True
     host.send(*host.ask(OutAction.RECOVER, Parameters(generation=1)))
+    assert host.house.read(3) == ""
     number = operations(host)[0].number
-    assert host.refused(*host.ask(OutAction.UNDO, Parameters(generation=number)))[0] == BUSY
+    host.send(*host.ask(OutAction.UNDO, Parameters(generation=number)))
+    assert host.house.read(3) == "n"
+    host.house.engine.hold_copies = False
+    host.house.finish()
+    assert host.house.read(3) == "n"
+    assert [o.verb for o in operations(host)] == ["undo", "recover", "save"]
 
 
 def test_a_save_in_band_onto_an_older_one_needs_the_right_to_end_it(host: Host) -> None:
