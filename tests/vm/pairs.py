@@ -1,8 +1,9 @@
 """`python3 -m tests.vm.pairs --count N`: a database's data and journal, on two volumes, saved as one N times.
 
-While the host's tellers pay, the operator asks for a save of both and shows it to the host, or the host asks
-for it and takes its disks back. Either way PostgreSQL then recovers from what is there as from a crash, and
-all of it is judged. Once the journal alone is taken back, to show that what is torn is found.
+While the host's tellers pay, the operator asks for saves of both without fill, one after the other, and
+shows them to the host; or the host asks for one by legs and takes its disks back. Either way PostgreSQL
+then recovers from what is there as from a crash, and all of it is judged. Once the journal alone is taken
+back, to show that what is torn is found.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from .guest.tellers import NOTE
-from .lab import Lab
+from .lab import Lab, Running
 from .ledger import IQN, Ledger
 from .many import log_in
 
 GUEST = "/opt/targetplugin/checkout/tests/vm/guest"
 DEADLINE = ["--deadline", "5000"]  # milliseconds; an emulated machine is slow
 PATIENCE = 300.0  # seconds
+UNDER_ONE_LOAD = 4  # saves of the operator
+AT_ONCE = 2  # of them are looked at, as many as the host has processors
 LOG_OUT = """
     for name in "$@"; do
         iscsiadm -m node -T $name -u > /dev/null
@@ -85,13 +89,18 @@ def out_of_place(found: list[int], answered: list[int], begun: list[int]) -> lis
     ]
 
 
+def both(label: str) -> list[str]:
+    """The saves of the data and of the journal."""
+    return [f"data@{label}", f"wal@{label}"]
+
+
 class Pairs:
     """The two volumes, the bank on them, and what is done to both."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.data = Ledger(lab, media="ab", size="160M", name="data")
-        self.wal = Ledger(lab, media="de", size="64M", name="wal")
+        self.data = Ledger(lab, media="abc", size="160M", name="data")
+        self.wal = Ledger(lab, media="def", size="64M", name="wal")
         self.disks = [self.data.disk, self.wal.disk]
         self.report = Report()
         self.data.target("group", "create", "bank", "data", "wal")
@@ -110,21 +119,32 @@ class Pairs:
 
     # --- a round -----------------------------------------------------------------------------
 
-    def round(self, number: int) -> None:
-        label = f"round-{number}"
-        saves = [f"data@{label}", f"wal@{label}"]
+    def round(self, number: int, saves: int) -> int:
+        """At most so many saves; returns how many."""
         if number % 2:
-            self._save_by_host(label)
-        else:
-            self._save_by_operator(label, saves)
-        self.guest("target", "both", "resync", *saves)
+            self._save_by_host(f"round-{number}")
+            return 1
+        labels = [f"round-{number}-{which}" for which in range(min(saves, UNDER_ONE_LOAD))]
+        self._save_by_operator(labels)
+        return len(labels)
 
-    def _save_by_operator(self, label: str, saves: list[str]) -> None:
+    def _save_by_operator(self, labels: list[str]) -> None:
+        def save(label: str) -> None:
+            self.data.target("save", "data", "wal", "--label", label, "--no-fill", *DEADLINE)
+
         with Load(self.lab) as load:
-            self.data.target("save", "data", "wal", "--label", label, *DEADLINE)
-        with self._shown(saves) as disks:
-            self._judge(label, load, self.guest("initiator", "look", *disks))
-        self.report.shown += 1
+            spans = [load.over(partial(save, label)) for label in labels]
+        for first in range(0, len(labels), AT_ONCE):
+            some = labels[first : first + AT_ONCE]
+            with self._shown([name for label in some for name in both(label)]) as disks:
+                looks = [self._look(*disks[2 * which :][:2]) for which in range(len(some))]
+                for label, span, look in zip(some, spans[first:], looks, strict=False):
+                    self._judge(label, load.paid(span), span, look.wait(PATIENCE).stdout)
+            self.report.shown += len(some)
+        self.guest("target", "both", "release", *(name for label in labels for name in both(label)))
+
+    def _look(self, data: str, wal: str) -> Running:
+        return self.lab.spawn("initiator", ["python3", "-B", f"{GUEST}/look.py", data, wal])
 
     @contextmanager
     def _shown(self, saves: list[str]) -> Iterator[list[str]]:
@@ -138,34 +158,37 @@ class Pairs:
 
     def _save_by_host(self, label: str) -> None:
         with Load(self.lab) as load:
-            self._pitcopy("save", *self.disks, "--label", label, *DEADLINE)
+            span = load.over(lambda: self._pitcopy("save", "--label", label, *DEADLINE))
         if self.report.torn:
             self.guest("initiator", "bank", "crash")
         else:
             self._tear(label)
-        self._pitcopy("recover", *self.disks, "--save", label, *DEADLINE)
-        self._judge(label, load, self.guest("initiator", "bank", "inspect", "start"))
+        self._pitcopy("recover", "--save", label, "--no-undo", *DEADLINE)
+        inspected = self.guest("initiator", "bank", "inspect", "start")
+        self._judge(label, load.paid(span), span, inspected)
         self.report.taken_back += 1
+        self.guest("target", "both", "resync", *both(label))
 
     def _tear(self, label: str) -> None:
         """Takes the journal alone back, behind the data's last checkpoint."""
         self.guest("initiator", "bank", "checkpoint", "crash")
-        self._pitcopy("recover", self.wal.disk, "--save", label, "--wait")
+        self._pitcopy("recover", "--save", label, "--wait", "--no-undo", disks=[self.wal.disk])
         found = json.loads(self.guest("initiator", "bank", "inspect"))
         assert found["wrong"], "a journal that is older than the data was not found"
         self.report.torn = found["wrong"][0]
 
-    def _judge(self, label: str, load: Load, inspected: str) -> None:
+    def _judge(self, label: str, paid: Paid, span: Span, inspected: str) -> None:
         found = json.loads(inspected)
         wrong = list(found["wrong"])
         if not wrong:
             wrong = [] if found["recovered"] else ["it is no copy of a server at work"]
-            wrong += out_of_place(found["found"], load.before.answered, load.after.begun)
+            wrong += out_of_place(found["found"], span.before.answered, span.after.begun)
         self.report.findings += [f"{label}: {sentence}" for sentence in wrong]
-        self.report.paid.append(load.paid())
+        self.report.paid.append(paid)
 
-    def _pitcopy(self, *words: str) -> None:
-        self.lab.exec("initiator", ["pitcopy", *words], timeout=PATIENCE, warm=True)
+    def _pitcopy(self, verb: str, *words: str, disks: list[str] | None = None) -> None:
+        command = ["pitcopy", verb, *(disks or self.disks), *words]
+        self.lab.exec("initiator", command, timeout=PATIENCE, warm=True)
 
     def ask_for_pauses(self) -> None:
         """Of the newest saves, where there are more operations than are listed."""
@@ -183,11 +206,16 @@ class Mark:
     answered: list[int]
 
 
-class Load:
-    """The tellers at work, from before a save until after it."""
+@dataclass
+class Span:
+    """From before a save until after it."""
 
     before: Mark
     after: Mark
+
+
+class Load:
+    """The tellers at work."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -196,16 +224,20 @@ class Load:
     def __enter__(self) -> Load:
         command = ["python3", "-B", f"{GUEST}/tellers.py"]
         self._running = self._lab.spawn("initiator", command)
-        self.before = self._mark()
+        self._mark()
         return self
 
     def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
         if failed:
             self._running.kill()
             return
-        self.after = self._mark()
         self._lab.shell("initiator", "touch /run/tellers.end")
         self._paid = json.loads(self._running.wait(PATIENCE).stdout)
+
+    def over(self, save: Callable[[], None]) -> Span:
+        before = self._mark()
+        save()
+        return Span(before, self._mark())
 
     def _mark(self) -> Mark:
         """Waits until every teller was answered."""
@@ -223,8 +255,8 @@ class Load:
         begun, answered = ([one[which] for one in noted] for which in (0, 1))
         return Mark(float(uptime.split()[0]), begun, answered)
 
-    def paid(self) -> Paid:
-        begin, end = self.before.now, self.after.now
+    def paid(self, span: Span) -> Paid:
+        begin, end = span.before.now, span.after.now
         meanwhile = [took for began, took in self._paid if began < end and began + took > begin]
         return Paid(max(meanwhile), statistics.median(took for _, took in self._paid))
 
@@ -234,11 +266,14 @@ def run(lab: Lab, count: int, seconds: float = math.inf) -> Report:
     late = time.monotonic() + seconds
     pairs = Pairs(lab)
     try:
-        for number in range(count):
-            pairs.round(number)
-            print(f"{number + 1} of {count}", file=sys.stderr)
-            if time.monotonic() > late:
-                break
+        done = rounds = 0
+        while done < count and time.monotonic() < late:
+            done += pairs.round(rounds, count - done)
+            rounds += 1
+            print(
+                f"{done} of {count}, {len(pairs.report.findings)} not as they should be",
+                file=sys.stderr,
+            )
         pairs.ask_for_pauses()
     finally:
         pairs.close()

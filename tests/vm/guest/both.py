@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""What is asked of two saves that belong together, over one connection: runs on the target.
+"""What is asked of saves that belong together, over one connection: runs on the target.
 
 both.py show INITIATOR SAVE...    shows them to it; prints their iSCSI names
 both.py hide SAVE...
+both.py release SAVE...
 both.py resync SAVE...            when their volumes are taken back; waits until all have all legs again
 """
 
@@ -30,6 +31,11 @@ def hide(client: Client, *saves: str) -> None:
         client.call("unexport", volume=save, force=True)
 
 
+def release(client: Client, *saves: str) -> None:
+    for save in saves:
+        client.call("release", save=save, force=True)
+
+
 def resync(client: Client, *saves: str) -> None:
     volumes = [save.partition("@")[0] for save in saves]
     wait(client, volumes, lambda volume: volume["state"] != "recovering")
@@ -47,4 +53,5 @@ def wait(client: Client, names: list[str], reached: Callable[[dict[str, Any]], b
 if __name__ == "__main__":
     verb, *words = sys.argv[1:]
     with Client.connect() as connected:
-        print(json.dumps({"show": show, "hide": hide, "resync": resync}[verb](connected, *words)))
+        verbs = {"show": show, "hide": hide, "release": release, "resync": resync}
+        print(json.dumps(verbs[verb](connected, *words)))

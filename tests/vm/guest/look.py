@@ -34,7 +34,7 @@ def said(*command: str) -> str:
 @contextmanager
 def overlay(name: str, disk: str) -> Iterator[str]:
     """The path of a device that is a disk, but for what is written to it."""
-    file, device = Path(f"/dev/shm/look-{name}"), f"look-{name}"
+    file, device = Path(f"/dev/shm/look-{os.getpid()}-{name}"), f"look-{os.getpid()}-{name}"
     with ExitStack() as undo:
         file.touch()
         undo.callback(file.unlink)
