@@ -222,9 +222,10 @@ def signatures(path: str) -> list[tuple[str, str]]:
             hint="install util-linux",
         ) from error
     except (subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
+        told = str(getattr(error, "stderr", None) or "").strip().rpartition("\n")[2]
         raise Refused(
             Reason.ENVIRONMENT,
-            f"{path} can't be looked at: wipefs failed",
+            f"{path} can't be looked at: {told or 'wipefs failed'}",
             object=path,
             hint=f"see what `wipefs --no-act {path}` says",
         ) from error

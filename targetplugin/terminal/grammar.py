@@ -18,7 +18,7 @@ LABEL_BYTES = 32
 SLOWEST = 64 << 10  # bytes a second
 MOST_LEGS = 8
 
-Run = Callable[[Session, argparse.Namespace], None]
+Run = Callable[[Session, argparse.Namespace], int | None]  # an exit status; None: done
 
 
 class Parser(argparse.ArgumentParser):

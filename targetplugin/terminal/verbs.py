@@ -9,6 +9,7 @@ from targetplugin.control.client import DEFAULT_SOCKET, ControlError
 from targetplugin.terminal import (
     backups,
     completion,
+    doctor,
     errors,
     events,
     exports,
@@ -40,6 +41,8 @@ from disks to a saved job:
   targetplugin save ledger --label before-night-run
   targetplugin diff ledger
   targetplugin recover ledger@before-night-run
+when something does not work:
+  targetplugin doctor
 
 exit status: 0 done, 1 refused by the state or the environment, 2 usage"""
 
@@ -69,6 +72,7 @@ def build_parser() -> grammar.Parser:
         operations,
         events,
         scrub,
+        doctor,
     ):
         part.declare(verbs)
     completion.declare(verbs, parser)
@@ -79,7 +83,6 @@ def run(session: Session, args: argparse.Namespace) -> int:
     """Runs a parsed verb. Returns its exit status; what is wrong was told."""
     session.as_json = args.json
     try:
-        args.run(session, args)
+        return args.run(session, args) or errors.DONE
     except ControlError as error:
         return errors.tell(error, as_json=args.json)
-    return errors.DONE

@@ -19,7 +19,8 @@ MAY: dict[str, set[str]] = {
     "subsystem": {"errors", "engine", "media", "catalog", "kernel"},
     "scsi": {"errors", "subsystem", "engine.native"},
     "control": {"errors", "subsystem"},
-    "terminal": {"control.client"},
+    "doctor": {"errors", "engine.executor", "media", "kernel", "control.client"},
+    "terminal": {"control.client", "doctor"},
     "host": {"scsi.pitcopy", "scsi.sense"},
     "daemon": {"errors", "engine", "media", "catalog", "kernel", "subsystem", "scsi", "control"},
 }

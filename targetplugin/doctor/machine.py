@@ -1,0 +1,44 @@
+"""The machine that is looked at: its files, its user, its kernel. Tests hand in a folder in its place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from msgspec import Struct, field
+
+
+class Machine(Struct, frozen=True):
+    """Where to look.
+
+    Attributes:
+        root: what stands for /.
+        user: the effective user's number.
+        release: of the kernel that runs, as uname says it.
+        programs: where programs are looked for.
+    """
+
+    root: Path = Path("/")
+    user: int = field(default_factory=os.geteuid)
+    release: str = field(default_factory=lambda: os.uname().release)
+    programs: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+    def place(self, path: str) -> Path:
+        return self.root / path.lstrip("/")
+
+    def text(self, path: str) -> str:
+        """What a file says, without its last newline; "" where it can't be read."""
+        try:
+            return self.place(path).read_text(errors="replace").strip()
+        except OSError:
+            return ""
+
+    def there(self, path: str) -> bool:
+        try:
+            return self.place(path).exists()
+        except OSError:
+            return False
+
+    @property
+    def is_root(self) -> bool:
+        return self.user == 0
