@@ -5,6 +5,7 @@ Knows no table; schema.py does.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -212,9 +213,14 @@ def sync_folder(folder: str) -> None:
 def trouble(path: str, error: OSError) -> Refused:
     """What to tell when the state directory fails."""
     why = os.strerror(error.errno) if error.errno else str(error)
+    hint = "give targetplugind a state directory with room that it may write (--state-dir)"
+    if isinstance(error, PermissionError) and os.geteuid() != 0:
+        hint = "start targetplugind as root: systemctl start targetplugind"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = _SPACE
     return Refused(
         Reason.ENVIRONMENT,
-        f"{path}: {why}",
+        f"what targetplugind knows can't be kept in {path}: {why}",
         object=path,
-        hint="give targetplugind a state directory with room that it may write (--state-dir)",
+        hint=hint,
     )

@@ -45,7 +45,7 @@ def _initiators(names: list[str] | UnsetType | None) -> None:
         if len(name) > 223 or not _INITIATOR.fullmatch(name):
             raise ValueError(
                 f"parameter 'initiators': {name!r} is no iSCSI name such as"
-                " iqn.2026-01.org.example:host"
+                " iqn.2026-01.org.example:host; a host has its own in /etc/iscsi/initiatorname.iscsi"
             )
 
 

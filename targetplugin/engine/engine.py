@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -53,6 +54,9 @@ class Engine:
         silent: seconds without an answer after which a medium is given up, where another stands in.
         spin: while commands come in gaps shorter than so many microseconds, a thread looks for them
         before it sleeps.
+
+    Raises:
+        Refused: ENVIRONMENT, the kernel gives no io_uring.
     """
 
     def __init__(
@@ -65,7 +69,15 @@ class Engine:
         silent: float = SILENT,
         spin: int = 1000,
     ) -> None:
-        self._reactors = [Reactor(spin, silent) for _ in range(threads)]
+        try:
+            self._reactors = [Reactor(spin, silent) for _ in range(threads)]
+        except OSError as error:
+            raise Refused(
+                Reason.ENVIRONMENT,
+                f"the kernel gives the engine no io_uring: {os.strerror(error.errno or 0)}",
+                object="io_uring",
+                hint="see kernel.io_uring_disabled (sysctl) and what targetplugin doctor says",
+            ) from error
         self._volumes: dict[int, Served] = {}
         self._handles = 0
         self._lock = threading.Lock()

@@ -291,13 +291,19 @@ class Lio:
             mounted = self._root.parent.is_dir() and os.path.ismount(self._root.parent)
             if os.geteuid() != 0:
                 raise Refused(
-                    Reason.ENVIRONMENT, "The kernel's target is root's.", hint="Run as root."
+                    Reason.ENVIRONMENT,
+                    f"The kernel's target is root's, and this is user {os.geteuid()}.",
+                    object=str(self._root),
+                    hint="Run as root.",
                 )
             if not mounted:
                 raise Refused(
                     Reason.ENVIRONMENT,
-                    "configfs is not mounted.",
-                    hint="mount -t configfs configfs /sys/kernel/config",
+                    f"The kernel's target can't be reached: no configfs is mounted at"
+                    f" {self._root.parent}.",
+                    object=str(self._root.parent),
+                    hint="systemctl start sys-kernel-config.mount; targetplugin doctor says what"
+                    " else is missing.",
                 )
             rtslib_fb.utils.modprobe("target_core_mod")
         self._keep_dbroot()
@@ -508,7 +514,10 @@ def _told(what: str, name: str) -> Iterator[None]:
         if os.geteuid() != 0:
             hint = "Run as root."
         elif "modprobe" in str(error) or "module" in str(error):
-            hint = "The kernel needs the modules target_core_user, iscsi_target_mod and tcm_loop."
+            hint = (
+                "The kernel needs the modules target_core_user, iscsi_target_mod and tcm_loop:"
+                " targetplugin doctor says which is missing."
+            )
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise Refused(
             Reason.ENVIRONMENT, f"{what}: the kernel refused: {said}.", object=name, hint=hint
