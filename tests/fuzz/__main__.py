@@ -4,8 +4,13 @@ With sanitizers in the native part, built into a directory of its own:
 
     SANITIZE=1 python3 setup.py build_ext --build-lib DIR --build-temp DIR/tmp
     cp -rn targetplugin DIR
-    PYTHONPATH=DIR LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
-        ASAN_OPTIONS=detect_leaks=0 python3 -m tests.fuzz
+    PYTHONPATH=DIR:. \
+        LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
+        ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
+        python3 -P -m tests.fuzz --cases 10000000
+
+It says where the engine lies that it tested, and whether that has them. About 10,000 cases a second; half
+of that with sanitizers.
 """
 
 from __future__ import annotations
@@ -14,9 +19,15 @@ import argparse
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+from targetplugin.engine import executor
+from targetplugin.scsi.commands import COMMANDS
 from tests.fuzz.driver import Driver, Wrong
+
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # disks would be most of the time
 
 
 def main() -> int:
@@ -24,7 +35,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, help="end after so long")
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--folder", help="where the media are: a file system with O_DIRECT")
+    parser.add_argument("--folder", default=MEMORY, help="where the media are: in memory")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         driver = Driver(Path(folder), options.seed)
@@ -37,13 +48,47 @@ def main() -> int:
         finally:
             driver.close()
     seconds = time.monotonic() - began
-    for what in sorted({name for name, _ in driver.counts}):
-        good, refused = (driver.counts.get((what, how), 0) for how in ("good", "refused"))
-        print(f"{good:9} good {refused:9} refused  {what}")
+    print("\n".join(table(driver.counts)))
+    print(coverage(driver))
+    with_them = "with" if sanitized() else "without"
+    print(f"the engine, {with_them} sanitizers, is {executor.__file__}")
     print(
         f"{done} cases with seed {options.seed} in {seconds:.0f} s, {done / seconds:.0f} a second"
     )
     return 0
+
+
+def table(counts: Counter[tuple[str, int]]) -> Iterator[str]:
+    """A line for each command: how often it was sent and was GOOD, and the sense it was refused with."""
+    yield f"{'sent':>9} {'good':>9}  command, and sense (key/code/qualifier) x times"
+    for name in sorted({name for name, _ in counts}):
+        refused = {code: count for (other, code), count in counts.items() if other == name and code}
+        good = counts[name, 0]
+        told = "  ".join(f"{words(code)} x {count}" for code, count in sorted(refused.items()))
+        yield f"{good + sum(refused.values()):9} {good:9}  {name}  {told}".rstrip()
+
+
+def words(code: int) -> str:
+    return f"{code >> 16:X}/{code >> 8 & 0xFF:02X}/{code & 0xFF:02X}"
+
+
+def coverage(driver: Driver) -> str:
+    known = {command.name for command in COMMANDS}
+    sent = {name for name, _ in driver.counts} & known
+    good = {name for name, code in driver.counts if not code} & known
+    senses = {code for _, code in driver.counts if code}
+    return (
+        f"{len(driver.opcodes)} of 256 operation codes; {len(sent)} of {len(known)} commands and service "
+        f"actions, {len(good)} of them GOOD at times; {len(senses)} kinds of sense: "
+        + " ".join(words(code) for code in sorted(senses))
+    )
+
+
+def sanitized() -> bool:
+    return (
+        "libasan" in Path("/proc/self/maps").read_text()
+        and b"__asan_init" in Path(executor.__file__).read_bytes()
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ NATIVE = sorted(
 )
 
 
-@dataclass
+@dataclass(slots=True)
 class Expected:
     """The answer: sense key and additional sense code in one number, 0 for GOOD.
 
@@ -64,6 +64,10 @@ class Disk:
         self.blocks = blocks
         self.content = bytearray(blocks * BLOCK)
 
+    def held(self, lba: int, count: int) -> bytes:
+        """What these blocks hold."""
+        return memoryview(self.content)[lba * BLOCK : (lba + count) * BLOCK].tobytes()
+
     def apply(self, expected: Expected) -> None:
         for first, data in expected.writes:
             self.content[first * BLOCK : first * BLOCK + len(data)] = data
@@ -81,7 +85,6 @@ class Disk:
         if op in NOTHING:
             return Expected()
         touches = [(lba, lba + count)]
-        here = bytes(self.content[lba * BLOCK : (lba + count) * BLOCK])
         if op in WRITE_SAME:
             return self._write_same(cdb, sent, lba, count, touches)
         if op >= 0x20 and cdb[1] & 0xE0:
@@ -90,8 +93,9 @@ class Disk:
             if count and max(len(sent), room) < count * BLOCK:
                 return Expected(FIELD)
             if op in READ:
-                return Expected(data=here, touches=touches)
+                return Expected(data=self.held(lba, count), touches=touches)
             return Expected(writes=[(lba, sent[: count * BLOCK])], touches=touches)
+        here = b"" if count > MOST_VERIFY else self.held(lba, count)
         return self._compared(cdb, sent, lba, count, here, touches)
 
     def _compared(
