@@ -110,6 +110,13 @@ def scsi() -> str:
         "against all other commands on their blocks, and against saves, recovers and swaps. A COMPARE AND WRITE that was done",
         "but not answered when the daemon was killed is sent again by the host, and is compared with what it wrote itself:",
         "MISCOMPARE, never a GOOD for what another host may have written. A host that reads the blocks then finds its own data.\n",
+        "Of the mode pages (caching, control, informational exceptions) a host can change one bit, WCE: whether there is a write",
+        "cache. Without one no write of any kind is answered before it is on stable storage, as if each had FUA, and MODE SELECT",
+        "itself is answered when all that was answered before is there. What is set holds for all hosts of the volume, and while",
+        "the daemon is restarted or dies; with SP it is saved, too, and holds when the machine starts again. `volume show` says so",
+        "where hosts have no write cache. On Linux: `echo 'write through' > /sys/class/scsi_disk/*/cache_type`, or",
+        "`sdparm --clear=WCE --save`. TCMU does not tell who sent a command, so other hosts get no UNIT ATTENTION 2Ah/01h for it.",
+        "A save that is shown takes no change.\n",
         "| opcode | service action | name | usage bitmap | answered by |",
         "| --- | --- | --- | --- | --- |",
     ]

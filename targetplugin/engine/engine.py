@@ -204,6 +204,14 @@ class Engine:
         with served:
             served.reactor.attention(served.number, asc << 8 | ascq)
 
+    def set_write_through(self, handle: int, on: bool) -> None:
+        """From now on hosts are told that something is written when it is on stable storage; or they
+        have a write cache again.
+        """
+        served = self._at(handle)
+        with served:
+            served.reactor.write_through(served.number, on)
+
     def _at(self, handle: int) -> Served:
         try:
             return self._volumes[handle]
@@ -451,6 +459,19 @@ class Engine:
     def checkpoint(self, handle: int) -> None:
         """Flushes all legs, makes all marks durable and empties the activity log."""
         self._at(handle).ask("checkpoint")
+
+    def flush(self, handle: int) -> None:
+        """What hosts were told is written is on stable storage when this returns. Raises Refused."""
+        end = time.monotonic() + START_WAIT
+        while True:
+            try:
+                self.checkpoint(handle)
+            except Refused as error:
+                if error.reason is not Reason.BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     def status(self, handle: int) -> dict[str, Any]:
         """What Core.status() says, and counters of the ring."""

@@ -17,7 +17,7 @@ from msgspec import Struct
 from targetplugin.errors import Refused
 from targetplugin.scsi import commands, inquiry, logs, looked_up, mode, sense
 from targetplugin.scsi.looked_up import LookedUp
-from targetplugin.scsi.vendor import BLOCK, Failed, Vendor, in_cdb
+from targetplugin.scsi.vendor import BLOCK, Failed, Vendor, in_cdb, in_list
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,15 @@ NO_TIMEOUTS = struct.pack(">HBBII", 10, 0, 0, 0, 0)  # a command timeouts descri
 VENDOR = ("pit_copy_in", "pit_copy_out")
 
 
+class WriteCache(Protocol):
+    """Whether there is one now, and when the machine has started again."""
+
+    @property
+    def now(self) -> bool: ...
+    @property
+    def saved(self) -> bool: ...
+
+
 class Subsystem(Protocol):
     """What a logical unit asks: subsystem.Subsystem."""
 
@@ -36,6 +45,8 @@ class Subsystem(Protocol):
     def save_shown(self, name: str) -> dict[str, Any]: ...
     def save_read(self, name: str, offset: int, length: int) -> bytes: ...
     def volume_counters(self, name: str) -> dict[str, int]: ...
+    def write_cache(self, name: str) -> WriteCache: ...
+    def write_cache_set(self, name: str, on: bool, *, save: bool) -> None: ...
 
 
 class Answer(Struct, frozen=True):
@@ -129,19 +140,26 @@ class LogicalUnit:
             raise in_cdb(1)
         return sense.NO_SENSE.encode()[: cdb[4]]
 
+    def _mode_values(self) -> mode.Values:
+        if self._protected:
+            return mode.Values(protected=True)
+        cache = self._subsystem.write_cache(self._volume)
+        return mode.Values(cache.now, cache.saved)
+
     def _mode_sense_6(self, cdb: bytes, data_out: bytes) -> bytes:
-        return self._mode_sense(mode.sense_6(cdb[2] & 0x3F, cdb[2] >> 6, self._protected), cdb)[
-            : cdb[4]
-        ]
+        return self._mode_sense(mode.sense_6, cdb)[: cdb[4]]
 
     def _mode_sense_10(self, cdb: bytes, data_out: bytes) -> bytes:
-        found = self._mode_sense(mode.sense_10(cdb[2] & 0x3F, cdb[2] >> 6, self._protected), cdb)
-        return found[: int.from_bytes(cdb[7:9], "big")]
+        return self._mode_sense(mode.sense_10, cdb)[: int.from_bytes(cdb[7:9], "big")]
 
-    def _mode_sense(self, found: bytes | None, cdb: bytes) -> bytes:
-        if cdb[2] >> 6 == 3:
+    def _mode_sense(
+        self, make: Callable[[int, int, mode.Values], bytes | None], cdb: bytes
+    ) -> bytes:
+        code, control = cdb[2] & 0x3F, cdb[2] >> 6
+        if control == mode.SAVED and self._protected:
             raise Failed(sense.SAVING_PARAMETERS_NOT_SUPPORTED)
-        if found is None or cdb[3] not in (0, 0xFF):
+        found = make(code, control, self._mode_values())
+        if found is None or cdb[3] not in (0, mode.ALL_SUBPAGES):
             raise in_cdb(2 if found is None else 3)
         return found
 
@@ -153,15 +171,22 @@ class LogicalUnit:
         return self._mode_select(cdb, data_out[:length], length, 8)
 
     def _mode_select(self, cdb: bytes, data: bytes, length: int, header: int) -> bytes:
-        if cdb[1] & 1:
+        save = bool(cdb[1] & 1)
+        if save and self._protected:
             raise in_cdb(1)
         if length == 0:
             return b""
         if len(data) < length or length < header:
             raise Failed(sense.PARAMETER_LIST_LENGTH_ERROR)
-        fault = mode.select_fault(data, header)
-        if fault is not None:
-            raise Failed(sense.replace(sense.INVALID_FIELD_IN_PARAMETER_LIST, field_pointer=fault))
+        values = self._mode_values()
+        try:
+            write_cache = mode.select(data, header, values)
+        except mode.Wrong as wrong:
+            if wrong.position is None:
+                raise Failed(sense.PARAMETER_LIST_LENGTH_ERROR) from None
+            raise in_list(wrong.position) from None
+        if write_cache != values.write_cache or (save and write_cache != values.saved):
+            self._subsystem.write_cache_set(self._volume, write_cache, save=save)
         return b""
 
     def _report_opcodes(self, cdb: bytes, data_out: bytes) -> bytes:

@@ -1,68 +1,134 @@
-"""Mode pages: caching, control, informational exceptions. Owns their bytes. Source: SPC-4 7.5,
-SBC-3 6.5.
+"""Mode pages: caching, control, informational exceptions. Owns their bytes, and what of them a host may
+change: whether there is a write cache (WCE). Source: SPC-4 6.9, 6.11, 7.5, SBC-3 6.5.
 """
 
 from __future__ import annotations
 
-CACHING = bytes([0x08, 0x12, 0x04]) + bytes(
-    17
-)  # WCE: a write may be answered before it is on stable storage
-CONTROL = bytes([0x0A, 0x0A, 0x02, 0x10]) + bytes(8)  # GLTSD; commands may be reordered
-EXCEPTIONS = bytes([0x1C, 0x0A]) + bytes(10)
-PAGES = {0x08: CACHING, 0x0A: CONTROL, 0x1C: EXCEPTIONS}
+from collections.abc import Mapping
+
+from msgspec import Struct
+
 ALL = 0x3F
+ALL_SUBPAGES = 0xFF
+CURRENT, CHANGEABLE, DEFAULT, SAVED = range(4)  # page control
+PS = 0x80  # in a page's first byte: it can be saved
+SPF = 0x40  # and there: it has a subpage code
+WCE = (
+    0x04  # in the caching page's third byte: a write may be answered before it is on stable storage
+)
 DPOFUA = 0x10  # in the device-specific parameter: FUA is understood
 WP = 0x80  # and there: it is write-protected
 
+CACHING, CONTROL, EXCEPTIONS = 0x08, 0x0A, 0x1C
+DEFAULTS: Mapping[int, bytes] = {
+    CACHING: bytes([CACHING, 0x12, WCE]) + bytes(17),
+    CONTROL: bytes([CONTROL, 0x0A, 0x02, 0x10]) + bytes(8),  # GLTSD; commands may be reordered
+    EXCEPTIONS: bytes([EXCEPTIONS, 0x0A]) + bytes(10),
+}
 
-def pages(code: int, control: int) -> bytes | None:
+
+class Values(Struct, frozen=True):
+    """What can be changed: whether there is a write cache now, and after the next power on.
+
+    Attributes:
+        protected: nothing can be changed or saved, nor written.
+        block: bytes of a block, for block descriptors.
+    """
+
+    write_cache: bool = True
+    saved: bool = True
+    protected: bool = False
+    block: int = 512
+
+
+class Wrong(Exception):
+    """A parameter list that can't be taken.
+
+    Attributes:
+        position: the byte at fault; None: the list ends within a page.
+    """
+
+    def __init__(self, position: int | None) -> None:
+        super().__init__(position)
+        self.position = position
+
+
+def pages(code: int, control: int, values: Values) -> bytes | None:
     """The pages that MODE SENSE asks for, or None where there is none of this code.
 
     Args:
-        code: a page code, or ALL.
-        control: 0 current, 1 changeable (nothing is), 2 default values.
+        code: a page code, or ALL. control: current, changeable, default or saved values.
     """
-    chosen = sorted(PAGES) if code == ALL else [code]
-    if any(one not in PAGES for one in chosen):
+    chosen = sorted(DEFAULTS) if code == ALL else [code]
+    if any(one not in DEFAULTS for one in chosen):
         return None
-    found = [PAGES[one] for one in chosen]
-    if control == 1:
-        found = [page[:2] + bytes(len(page) - 2) for page in found]
-    return b"".join(found)
+    return b"".join(_page(one, control, values) for one in chosen)
 
 
-def sense_6(code: int, control: int, protected: bool = False) -> bytes | None:
-    body = pages(code, control)
-    return None if body is None else bytes([3 + len(body), 0, _specific(protected), 0]) + body
+def _page(code: int, control: int, values: Values) -> bytes:
+    page = bytearray(DEFAULTS[code])
+    if control == CHANGEABLE:
+        page[2:] = bytes(len(page) - 2)
+    if code != CACHING or values.protected:
+        return bytes(page)
+    page[0] |= PS
+    on = {CURRENT: values.write_cache, SAVED: values.saved}.get(control, True)
+    page[2] = page[2] & ~WCE | (WCE if on else 0)
+    return bytes(page)
 
 
-def sense_10(code: int, control: int, protected: bool = False) -> bytes | None:
-    body = pages(code, control)
+def sense_6(code: int, control: int, values: Values) -> bytes | None:
+    body = pages(code, control, values)
+    return None if body is None else bytes([3 + len(body), 0, _specific(values), 0]) + body
+
+
+def sense_10(code: int, control: int, values: Values) -> bytes | None:
+    body = pages(code, control, values)
     if body is None:
         return None
-    return (6 + len(body)).to_bytes(2, "big") + bytes([0, _specific(protected), 0, 0, 0, 0]) + body
+    return (6 + len(body)).to_bytes(2, "big") + bytes([0, _specific(values), 0, 0, 0, 0]) + body
 
 
-def _specific(protected: bool) -> int:
+def _specific(values: Values) -> int:
     """The device-specific parameter (SBC-3 6.5.1)."""
-    return DPOFUA | WP if protected else DPOFUA
+    return DPOFUA | WP if values.protected else DPOFUA
 
 
-def select_fault(data: bytes, header: int) -> int | None:
-    """The position of the first byte of a MODE SELECT list that would change something, or None.
+def select(data: bytes, header: int, values: Values) -> bool:
+    """Whether there is a write cache after a MODE SELECT with this parameter list. Raises Wrong, and then
+    nothing is to be changed.
 
     Args:
-        data: the parameter list. header: its header's length, 4 or 8.
+        data: the list, at least its header. header: the header's length, 4 or 8.
     """
-    at = header + (
-        int.from_bytes(data[6:8], "big") if header == 8 else data[3] if len(data) > 3 else 0
-    )
+    at = header + _descriptor(data, header, values)
+    write_cache = values.write_cache
     while at < len(data):
-        page = PAGES.get(data[at] & 0x3F)
-        if page is None:
-            return at
-        for offset in range(1, len(page)):
-            if at + offset >= len(data) or data[at + offset] != page[offset]:
-                return min(at + offset, len(data) - 1)
-        at += len(page)
-    return None
+        code = data[at] & ~PS & 0xFF
+        if code not in DEFAULTS:
+            raise Wrong(at)  # or it has a subpage code: there are none
+        now, may = _page(code, CURRENT, values), _page(code, CHANGEABLE, values)
+        if at + 1 < len(data) and data[at + 1] != now[1]:
+            raise Wrong(at + 1)
+        if at + len(now) > len(data):
+            raise Wrong(None)
+        for offset in range(2, len(now)):
+            if (data[at + offset] ^ now[offset]) & ~may[offset]:
+                raise Wrong(at + offset)
+        if code == CACHING:
+            write_cache = bool(data[at + 2] & WCE)
+        at += len(now)
+    return write_cache
+
+
+def _descriptor(data: bytes, header: int, values: Values) -> int:
+    """The length of the block descriptors, of which there may be one, of what there is."""
+    at = 6 if header == 8 else 3
+    length = int.from_bytes(data[at:header], "big")
+    if length not in (0, 8):
+        raise Wrong(at)
+    if header + length > len(data):
+        raise Wrong(None)
+    if length and int.from_bytes(data[header + 5 : header + 8], "big") not in (0, values.block):
+        raise Wrong(header + 5)
+    return length

@@ -22,8 +22,10 @@ from targetplugin.subsystem.ground.hooks import Hooks
 from targetplugin.subsystem.ground.operations import Ask, Operations
 from targetplugin.subsystem.ground.ports import Kernel, MakeEngine, Rings
 from targetplugin.subsystem.ground.views import Shape, Views, serves
+from targetplugin.subsystem.ground.write_cache import WriteCache
 from targetplugin.subsystem.hosts.exports import Asked, Exports
 from targetplugin.subsystem.hosts.groups import Groups
+from targetplugin.subsystem.hosts.modes import Modes
 from targetplugin.subsystem.hosts.shown import Shown
 from targetplugin.subsystem.mirror.legs import Legs
 from targetplugin.subsystem.mirror.pool import Pool
@@ -93,6 +95,7 @@ class Subsystem:
             floor, views, operations, pool, settle, undo, stores, self._holds, superseded
         )
         self._groups = Groups(floor)
+        self._modes = Modes(floor)
         self._together = Together(
             floor,
             views,
@@ -364,6 +367,16 @@ class Subsystem:
         """What the engine has counted of hosts' commands since it serves the volume."""
         status = self._floor.status(self._floor.volume(name)) or {}
         return dict(status.get("ring", {}))
+
+    def write_cache(self, name: str) -> WriteCache:
+        """Whether hosts of the volume have a write cache: now, and when the machine has started again."""
+        return self._modes.write_cache(name)
+
+    def write_cache_set(self, name: str, on: bool, *, save: bool) -> None:
+        """Hosts have a write cache, or none: then what they are told is written is on stable storage,
+        from before this returns. `save`: also when the machine has started again.
+        """
+        self._modes.set_write_cache(name, on, save)
 
     def save_shown(self, name: str) -> Shape:
         """name, naa and size of a save as hosts see it, whether they do or not."""

@@ -346,6 +346,8 @@ def policies(one: Fields) -> None:
         f"{one['name']}: in-band rights: {one['rights']}, a save's policy: {one['policy']},"
         f" failed legs replaced by spares: {replaced}"
     )
+    if not one.get("write_cache", True):
+        say(f"{one['name']}: hosts have switched its write cache off")
     if one.get("retention"):
         say(f"{one['name']} keeps of its saves: {rules(one['retention'])}")
 

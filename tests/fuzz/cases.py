@@ -177,7 +177,7 @@ class Cases:
     def _mode_select(self, op: int) -> Case:
         pages = b"".join(
             self.one((page, page, self._flip(page)))
-            for page in mode.PAGES.values()
+            for page in mode.DEFAULTS.values()
             if self.below(2)
         )
         header = 4 if op == 0x15 else 8

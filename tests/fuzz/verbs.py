@@ -8,6 +8,7 @@ import itertools
 from typing import Any
 
 from targetplugin.errors import Reason, Refused
+from targetplugin.subsystem.ground.write_cache import WriteCache
 
 CREATED = "2026-01-02T03:04:05+00:00"
 # A fault of the environment is HARDWARE ERROR to a host, which the fuzzer takes for a fault of ours.
@@ -31,6 +32,9 @@ class Verbs:
 
     def volume_counters(self, name: str) -> dict[str, int]:
         return {"reads": 7, "writes": 8, "bytes_read": 1 << 40, "bytes_written": 1 << 41}
+
+    def write_cache(self, name: str) -> WriteCache:
+        return WriteCache(now=True, saved=False)
 
     def group_limit(self, name: str) -> int:
         return 16

@@ -76,6 +76,7 @@ class Volume:
     answers: dict[int, int] = field(default_factory=dict)
     attentions: list[tuple[int, int]] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
+    through: bool = False
 
 
 class PowerCut(BaseException):
@@ -91,6 +92,7 @@ class FakeEngine:
         self.broken: set[bytes] = set()  # uuids of media that fail
         self.mute: set[bytes] = set()  # uuids of media that do not answer
         self.hold_copies = False
+        self.flush_error = False
         self.cut_after = ""  # the verb after which, in force, the daemon dies
         self.cut_before = ""
         self.cut_group = -1  # of a group's save: the daemon dies when so many are in force
@@ -146,6 +148,14 @@ class FakeEngine:
 
     def set_sense_ua(self, handle: int, asc: int, ascq: int) -> None:
         self.volumes[handle].attentions.append((asc, ascq))
+
+    def set_write_through(self, handle: int, on: bool) -> None:
+        self.volumes[handle].through = on
+
+    def flush(self, handle: int) -> None:
+        if self.flush_error:
+            raise Refused(Reason.ENVIRONMENT, "the legs can't be flushed")
+        self._request(handle, "checkpoint")
 
     # --- hosts -------------------------------------------------------------------------------
 

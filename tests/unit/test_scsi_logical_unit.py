@@ -21,6 +21,7 @@ from targetplugin.scsi.pitcopy import (
     OutRequest,
     Parameters,
 )
+from targetplugin.subsystem.ground.clock import Clock
 from tests.unit.house import House
 
 ROOM = 4096
@@ -105,14 +106,129 @@ def test_one_table_says_what_is_supported(host: Host) -> None:
     assert host.send(cdb) == bytes([0, 1, 0, 0])
 
 
-def test_mode_sense_tells_of_the_cache_and_select_changes_nothing(host: Host) -> None:
-    data = host.send(bytes([0x1A, 0, 0x08, 0, 255]))
-    assert data[4:7] == bytes([0x08, 0x12, 0x04])
-    select = bytes(4) + data[4:]
-    assert host.send(bytes([0x15, 0x10, 0, 0, len(select)]), select) == b""
-    changed = bytearray(select)
-    changed[6] = 0
-    assert host.refused(bytes([0x15, 0x10, 0, 0, len(select)]), bytes(changed)) == (LIST, 6)
+CURRENT, CHANGEABLE, DEFAULT, SAVED = 0x00, 0x40, 0x80, 0xC0
+CACHING, CONTROL, ALL_PAGES = 0x08, 0x0A, 0x3F
+KEEP, SAVE = 0x10, 0x11  # in byte 1 of MODE SELECT: PF, and SP
+
+
+def mode_sense(host: Host, page: int, control: int = CURRENT) -> bytes:
+    """The pages, without the header of 4 bytes."""
+    data = host.send(bytes([0x1A, 0, control | page, 0, 255]))
+    assert data[:2] == bytes([len(data) - 1, 0])
+    ten = host.send(bytes([0x5A, 0, control | page, 0, 0, 0, 0, 0, 255]))
+    assert ten[:2] == (len(ten) - 2).to_bytes(2, "big")
+    assert ten[8:] == data[4:]
+    return data[4:]
+
+
+def mode_select(page: bytes, how: int = KEEP) -> tuple[bytes, bytes]:
+    data = bytes(4) + page
+    return bytes([0x15, how, 0, 0, len(data)]), data
+
+
+def write_cache(host: Host, control: int = CURRENT) -> bool:
+    return bool(mode_sense(host, CACHING, control)[2] & 4)
+
+
+def cache_page(on: bool) -> bytes:
+    return bytes([0x08, 0x12, 0x04 if on else 0]) + bytes(17)
+
+
+def test_mode_sense_has_current_changeable_default_and_saved_values(host: Host) -> None:
+    assert mode_sense(host, CACHING) == bytes([0x88, 0x12, 0x04]) + bytes(17)
+    for control in (DEFAULT, SAVED):
+        assert mode_sense(host, ALL_PAGES, control) == mode_sense(host, ALL_PAGES)
+    changeable = mode_sense(host, ALL_PAGES, CHANGEABLE)
+    assert changeable == (
+        bytes([0x88, 0x12, 4])
+        + bytes(17)
+        + bytes([0x0A, 10])
+        + bytes(10)
+        + bytes([0x1C, 10])
+        + bytes(10)
+    )
+    assert host.refused(bytes([0x1A, 0, 0x01, 0, 255])) == (CDB, 2)
+    assert host.refused(bytes([0x1A, 0, 0x08, 1, 255])) == (CDB, 3)
+
+
+def test_what_is_not_changeable_is_refused_and_nothing_is_changed(host: Host) -> None:
+    pages = bytearray(mode_sense(host, ALL_PAGES))
+    changeable = mode_sense(host, ALL_PAGES, CHANGEABLE)
+    assert host.send(*mode_select(bytes(pages), SAVE)) == b""
+    starts = (0, 20, 32)
+    for at in range(len(pages)):
+        other = pages.copy()
+        other[2] = 0  # with a change that would be taken
+        other[at] ^= 0xFB if at == 2 else 0x3C
+        if at in starts or at - 1 in starts or changeable[at] != 0xFF:
+            assert host.refused(*mode_select(bytes(other)))[0] == LIST
+    assert write_cache(host)
+
+
+def test_a_parameter_list_that_ends_within_a_page_is_refused(host: Host) -> None:
+    for length in range(1, 20):
+        cdb, data = mode_select(cache_page(False)[:length])
+        assert host.refused(cdb, data)[0] == LENGTH
+    cdb, data = mode_select(cache_page(False))
+    assert host.refused(cdb, data[:-1])[0] == LENGTH
+    for descriptors, why in ((8, LENGTH), (9, LIST)):
+        assert host.refused(bytes([0x15, 0x10, 0, 0, 4]), bytes([0, 0, 0, descriptors]))[0] == why
+    assert write_cache(host)
+    one = bytes([0, 0, 0, 8]) + struct.pack(">II", 0, 512) + cache_page(False)
+    assert host.send(bytes([0x15, 0x10, 0, 0, len(one)]), one) == b""
+    assert not write_cache(host)
+    four = bytes([0, 0, 0, 8]) + struct.pack(">II", 0, 4096) + cache_page(True)
+    assert host.refused(bytes([0x15, 0x10, 0, 0, len(four)]), four) == (LIST, 9)
+
+
+def test_a_host_switches_the_write_cache_off_and_on(host: Host) -> None:
+    volume = next(iter(host.house.engine.volumes.values()))
+    host.send(*mode_select(cache_page(False)))
+    assert (write_cache(host), write_cache(host, SAVED), volume.through) == (False, True, True)
+    assert host.house.show()["write_cache"] is False
+    host.send(*mode_select(cache_page(True)))
+    assert (write_cache(host), volume.through) == (True, False)
+
+
+def test_what_a_host_set_outlives_the_daemon_and_what_it_saved_the_machine(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.send(*mode_select(cache_page(False)))
+    host.house.restart()
+    host.unit = LogicalUnit(host.house.subsystem, "ledger")
+    assert not write_cache(host)
+    assert next(iter(host.house.engine.volumes.values())).through
+    boots_again(host, monkeypatch)
+    assert write_cache(host)
+    host.send(*mode_select(cache_page(False), SAVE))
+    host.send(*mode_select(cache_page(True)))
+    assert (write_cache(host), write_cache(host, SAVED)) == (True, False)
+    boots_again(host, monkeypatch)
+    assert not write_cache(host)
+    assert not write_cache(host, SAVED)
+
+
+def boots_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    boot = host.house.floor.clock.boot()
+    monkeypatch.setattr(Clock, "boot", lambda clock: boot + "+")
+    host.house.restart()
+    host.unit = LogicalUnit(host.house.subsystem, "ledger")
+
+
+def test_the_write_cache_of_a_save_that_is_shown_can_not_be_changed(host: Host) -> None:
+    host.house.subsystem.save("ledger")
+    host.unit = LogicalUnit(host.house.subsystem, host.house.saves()[0])
+    assert mode_sense(host, CACHING, CHANGEABLE) == bytes([0x08, 0x12]) + bytes(18)
+    assert host.refused(bytes([0x1A, 0, SAVED | CACHING, 0, 255]))[0] == (5, 0x3900)
+    assert host.refused(*mode_select(cache_page(False)))[0] == LIST
+    assert host.refused(*mode_select(cache_page(True), SAVE)) == (CDB, 1)
+
+
+def test_a_cache_that_can_not_be_flushed_stays(host: Host) -> None:
+    volume = next(iter(host.house.engine.volumes.values()))
+    host.house.engine.flush_error = True
+    assert host.refused(*mode_select(cache_page(False)))[0] == (4, 0x4400)
+    assert (write_cache(host), volume.through) == (True, False)
 
 
 def test_lba_status_is_mapped_or_unknown_up_to_the_end(host: Host) -> None:

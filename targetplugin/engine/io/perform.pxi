@@ -294,7 +294,7 @@ cdef void perform(reactor_t *r, volume_t *v, action_t *a) noexcept nogil:
         core_complete(v.core, a.tag, 0)
         v.touched = 1
     elif a.kind == ACT_ANSWER:
-        if a.status == STATUS_GOOD and (unmap_next(v, a.number) or step_next(r, v, a.number)):
+        if a.status == STATUS_GOOD and (unmap_next(v, a.number) or step_next(r, v, a.number) or flush_first(v, a.number)):
             v.touched = 1
         elif a.status == STATUS_GOOD:
             answer(v, a.number, GOOD, NULL, 0, v.slots[a.number].moved != 0, v.slots[a.number].moved)

@@ -260,6 +260,10 @@ cdef class Reactor:
         """The next command gets CHECK CONDITION, UNIT ATTENTION with this additional sense code and qualifier."""
         self.at(volume).attention = code
 
+    def write_through(self, uint32_t volume, bint on):
+        """From now on no command is answered whose changes are not on stable storage; or hosts have a write cache again."""
+        self.at(volume).through = on
+
     def counters(self, uint32_t volume):
         cdef volume_t *v = self.at(volume)
         return {"reads": v.reads, "writes": v.writes, "flushes": v.flushes,

@@ -35,6 +35,7 @@ ctypedef struct slot_t:
     uint8_t flags  # for the core
     uint8_t phase  # PHASE_*, of a command of several steps
     uint8_t waits  # for another on the same blocks
+    uint8_t flushed  # what it changed is on stable storage, or will be when what is under way is over
     uint32_t sent  # bytes at the beginning of its own memory that the host sent
     uint32_t done  # blocks of a VERIFY
     uint32_t generation  # in which its blocks were read
@@ -54,6 +55,7 @@ ctypedef struct volume_t:
     uint8_t internal  # a checkpoint of the reactor's own is under way
     uint8_t protected  # it is a view, which hosts may only read
     uint8_t looked_up  # and Python looks up what it holds
+    uint8_t through  # hosts have no write cache: what is answered is on stable storage
     uint32_t handle  # the engine's name for it, never used again
     void *core
     uint64_t blocks
@@ -190,7 +192,7 @@ cdef bint slot_take(volume_t *v, slot_t *s, const uint8_t *entry, uint32_t lengt
     s.iovs = 0
     s.ranges = s.range_at = 0
     s.kind = KIND_PYTHON
-    s.flags = s.phase = s.waits = 0
+    s.flags = s.phase = s.waits = s.flushed = 0
     s.count = 0
     if count > MAX_IOVS or count > entry_iov_room(length) or cdb >= v.map_length or v.map_length - cdb < CDB_BYTES:
         return False
@@ -288,6 +290,9 @@ cdef void transfer(reactor_t *r, volume_t *v, uint32_t tag, uint64_t lba, uint64
             return
         if s.kind == KIND_WRITE and s.cdb[1] & 0x08:
             s.flags = HOST_FUA
+    if s.kind == KIND_WRITE and v.through:
+        s.flags = HOST_FUA
+    s.flushed = s.kind == KIND_WRITE and s.flags != 0
     if count == 0:
         clear_after(s, 0)
         answer(v, tag, GOOD, NULL, 0, 0, 0)
@@ -317,6 +322,18 @@ cdef void start(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
         write_same_start(r, v, tag)
     else:
         steps_start(r, v, tag)
+
+
+cdef bint flush_first(volume_t *v, uint32_t tag) noexcept nogil:
+    """Whether a command that is done is answered later, as what it changed may be in a cache, and is to be in none. One
+    that was begun before that was asked for is no exception.
+    """
+    cdef slot_t *s = &v.slots[tag]
+    if not v.through or s.flushed or not DECODE[s.cdb[0]].changes:
+        return False
+    s.flushed = 1
+    core_submit(v.core, tag, HOST_FLUSH, 0, 0, 0)
+    return True
 
 
 cdef bint ring_take(reactor_t *r, volume_t *v) noexcept nogil:

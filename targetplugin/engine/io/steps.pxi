@@ -94,6 +94,7 @@ cdef void write_step(reactor_t *r, volume_t *v, uint32_t tag, uint8_t *from_, ui
 cdef void steps_start(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
     cdef slot_t *s = &v.slots[tag]
     if s.kind == KIND_WRITE_VERIFY:  # on the medium, or there is nothing to be verified
+        s.flushed = 1
         write_step(r, v, tag, s.own, PHASE_WRITE, HOST_FUA)
     else:
         read_step(v, tag)

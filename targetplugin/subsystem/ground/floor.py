@@ -20,7 +20,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media import discover
 from targetplugin.media.medium import Medium
 from targetplugin.media.patience import Patience
-from targetplugin.subsystem.ground import names
+from targetplugin.subsystem.ground import names, write_cache
 from targetplugin.subsystem.ground.clock import Clock
 from targetplugin.subsystem.ground.extents import count_extents
 from targetplugin.subsystem.ground.journal import Journal
@@ -104,7 +104,10 @@ class Floor:
         runtime = self.runtime(spec.uuid)
         with self._adding:
             runtime.handle = self.engine.add_volume(spec)
-            return runtime.handle
+        row = self.catalog.volume_get(spec.uuid)
+        if row is not None and not write_cache.of(self.clock, row).now:
+            self.engine.set_write_through(runtime.handle, True)
+        return runtime.handle
 
     def show(self, spec: ViewSpec) -> int:
         """Gives a view to the engine; its runtime is that of its own identity. Raises Refused."""

@@ -12,7 +12,7 @@ from typing import Any
 from targetplugin.catalog import Backup, MediumRow, Operation, Save, Volume, maps, rows
 from targetplugin.catalog import Export as ExportRow
 from targetplugin.media.trailer import Role
-from targetplugin.subsystem.ground import extents
+from targetplugin.subsystem.ground import extents, write_cache
 from targetplugin.subsystem.ground.floor import save_name
 from targetplugin.subsystem.ground.identity import naa, of_save
 from targetplugin.subsystem.ground.standing import Standing
@@ -248,6 +248,7 @@ class Views(Standing):
             "policy": volume.policy,
             "mirror": volume.mirror,
             "clone_of": volume.details.get("clone_of"),
+            "write_cache": write_cache.of(self._floor.clock, volume).now,
             "replace_failed": bool(volume.details.get("replace_failed")),
             "replace_after": volume.details.get("replace_after", REPLACE_AFTER),
             "legs": legs,
