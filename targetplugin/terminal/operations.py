@@ -18,9 +18,12 @@ def declare_status(verbs: grammar.Verbs) -> None:
         "status",
         _status,
         "show volumes, legs, saves, media and what is going on",
-        examples=["status", "status ledger --json"],
+        more="With --watch it is shown anew each second, with what hosts do; q ends that.",
+        examples=["status", "status ledger --json", "status --watch"],
     )
     grammar.volume(status, nargs="?", help="only of this volume")
+    text = "go on showing it on the whole terminal, with rates, until q or Ctrl-C"
+    status.add_argument("--watch", action="store_true", help=text)
 
 
 def declare(verbs: grammar.Verbs) -> None:
@@ -58,6 +61,12 @@ def _rate_or_none(text: str) -> int | None:
 
 
 def _status(session: Session, args: argparse.Namespace) -> None:
+    if args.watch:
+        from targetplugin.terminal.watch import watch
+
+        watch(session, args.volume)
+        return
+
     def tell(result: results.Fields) -> None:
         volumes = result["volumes"]
         if args.volume:

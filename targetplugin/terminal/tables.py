@@ -26,6 +26,11 @@ _COLOURS = {
 _COLOUR_OF = {state: colour for colour, states in _COLOURS.items() for state in states}
 
 
+def colour(state: str) -> str:
+    """What a state is shown in; "" for anything else."""
+    return _COLOUR_OF.get(state, "")
+
+
 def printable(text: str) -> str:
     """Text from anywhere, a host's labels included, without what would steer a terminal."""
     if text.isprintable():
@@ -73,5 +78,5 @@ def _draw_rich(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in cells:
-        table.add_row(*(Text(cell, style=_COLOUR_OF.get(cell, "")) for cell in row))
+        table.add_row(*(Text(cell, style=colour(cell)) for cell in row))
     Console().print(table)

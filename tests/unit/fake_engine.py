@@ -25,6 +25,7 @@ from targetplugin.engine import (
 )
 from targetplugin.engine.core import Core
 from targetplugin.errors import Reason, Refused
+from targetplugin.subsystem.ground.views import COUNTERS
 
 READ, WRITE, FLUSH = 1, 2, 3
 ACT_READ, ACT_WRITE, ACT_FLUSH, _ACT_ZERO, ACT_ANSWER, ACT_DONE, ACT_EVENT = range(1, 8)
@@ -75,7 +76,7 @@ class Volume:
     host: dict[int, bytearray] = field(default_factory=dict)
     answers: dict[int, int] = field(default_factory=dict)
     attentions: list[tuple[int, int]] = field(default_factory=list)
-    counters: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
     through: bool = False
 
 
@@ -169,6 +170,9 @@ class FakeEngine:
         with self._lock:
             volume = self.volumes[handle]
             volume.host[0] = data
+            verb, moved = ("reads", "read") if op == READ else ("writes", "written")
+            volume.counters[verb] += 1
+            volume.counters[f"bytes_{moved}"] += len(data)
             volume.core.command(0, op, offset, len(data), 0)
             self._pump(handle)
             while 0 not in volume.answers:  # it waits for a copy

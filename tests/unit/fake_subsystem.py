@@ -92,6 +92,15 @@ def a_volume(**changed: Any) -> dict[str, Any]:
         "operation": None,
         "export": an_export(),
         "retention": None,
+        "counters": {
+            "reads": 100,
+            "writes": 50,
+            "flushes": 5,
+            "bytes_read": 100 * 4096,
+            "bytes_written": 50 * 65536,
+            "read_errors": 0,
+            "write_errors": 0,
+        },
         **changed,
     }
 

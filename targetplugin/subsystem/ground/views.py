@@ -22,6 +22,16 @@ BLOCK_SIZE = 512
 REPLACE_AFTER = 300  # seconds in which a leg that was lost may come back
 LEAST_PROGRESS = 0.01  # below it nobody knows how long it takes
 BESIDE = ("restore", "backup", "fill")  # verbs of which the engine counts nothing
+# What the engine counts of hosts' commands since it serves a volume.
+COUNTERS = (
+    "reads",
+    "writes",
+    "flushes",
+    "bytes_read",
+    "bytes_written",
+    "read_errors",
+    "write_errors",
+)
 LEFT_OVER = "left over"  # how the use begins of a medium that another catalog knew
 Shape = dict[str, Any]
 
@@ -217,7 +227,8 @@ class Views(Standing):
 
     def volume(self, volume: Volume) -> Shape:
         """name, id, naa, sizes, generation, parent, state, rights, policies, legs, store, saves, operation,
-        export, clone_of: the save that it was made of, retention.
+        export, clone_of: the save that it was made of, retention, counters: what hosts did since it is
+        served (None: it is not).
         """
         status = self._floor.status(volume)
         legs = self.legs(volume, status)
@@ -255,6 +266,7 @@ class Views(Standing):
             "store": self.store_shape(volume, status),
             "saves": [self.save(volume, s) for s in self._floor.catalog.saves(volume.uuid)],
             "changed_extents": status["changed"] if status else 0,
+            "counters": {name: status["ring"][name] for name in COUNTERS} if status else None,
             "operation": running,
             "export": self.export(volume.name, volume.uuid, export) if export else None,
             "retention": retention.rules if retention else None,
