@@ -42,11 +42,12 @@ class Daemon:
 
     Args:
         state_dir: what must survive: the catalog and the extent maps.
-        run_dir: where the control socket is.
+        run_dir: where the control socket is, and what must survive a kill, though not the machine's run.
     """
 
     def __init__(self, state_dir: Path, run_dir: Path) -> None:
         self._units: dict[int, LogicalUnit] = {}
+        self._notes = run_dir / "unanswered"
         self._catalog = Catalog(state_dir)
         self._hotplug = Hotplug()
         self._kernel = Lio()
@@ -80,7 +81,9 @@ class Daemon:
         self._catalog.close()
 
     def _make_engine(self, on_event: Callable[[Event], None]) -> Engine:
-        return Engine(ENGINE_THREADS, self._answer, on_event, on_kept=self._free_buffers)
+        return Engine(
+            ENGINE_THREADS, self._answer, on_event, on_kept=self._free_buffers, notes=self._notes
+        )
 
     def _free_buffers(self, volume: int, command: int) -> None:
         name = self._subsystem.volume_of(volume)

@@ -38,6 +38,7 @@ FILES = """
 | --- | --- |
 | `/var/lib/targetplugin/` | the catalog (SQLite) and the maps of frozen generations; mode 0700. Losing it loses no host data |
 | `/run/targetplugin/control.sock` | the control socket, mode 0600; root or the daemon's user only |
+| `/run/targetplugin/unanswered/` | COMPARE AND WRITE commands under way, to be known again after a kill; mode 0700. Nobody else's to write |
 | `/var/lib/pitcopy/` | on hosts: where a `pitcopy run` or `jobs` stands; it must outlive a reboot (`PITCOPY_STATE_DIR` names another place) |
 | a medium | the volume's plain data from offset 0; at its end a trailer: superblocks, volume records, maps |
 
@@ -108,8 +109,11 @@ def scsi() -> str:
         f"COMPARE AND WRITE takes up to {native.MAX_COMPARE} blocks, ORWRITE, WRITE AND VERIFY and a VERIFY that brings its blocks",
         f"{native.MAX_STEPS}, other VERIFYs {native.MAX_VERIFY}. COMPARE AND WRITE, ORWRITE and WRITE AND VERIFY are atomic",
         "against all other commands on their blocks, and against saves, recovers and swaps. A COMPARE AND WRITE that was done",
-        "but not answered when the daemon was killed is sent again by the host, and is compared with what it wrote itself:",
-        "MISCOMPARE, never a GOOD for what another host may have written. A host that reads the blocks then finds its own data.\n",
+        "but not answered when the daemon was killed is sent again by the host, as LIO answers BUSY in the dead daemon's place. It is",
+        "known again by its blocks and data (`/run/targetplugin/unanswered/`), finished without being compared, and GOOD, once. For",
+        "the 5 s that it has for that, all else that wants its blocks is BUSY, which hosts repeat. Where the machine itself went down,",
+        "a volume has got a save, recover or swap since, or the daemon was killed in the microseconds between the end of the note and",
+        "the answer, it is compared with what it wrote itself: MISCOMPARE, never a GOOD for what another host may have written.\n",
         "Of the mode pages (caching, control, informational exceptions) a host can change one bit, WCE: whether there is a write",
         "cache. Without one no write of any kind is answered before it is on stable storage, as if each had FUA, and MODE SELECT",
         "itself is answered when all that was answered before is there. What is set holds for all hosts of the volume, and while",

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
@@ -52,6 +53,8 @@ class Engine:
         on_kept: is called, on the same, with a volume's handle and the id of a command whose
         buffers the kernel kept and may have back.
         silent: seconds without an answer after which a medium is given up, where another stands in.
+        notes: a folder that outlives this process, where it notes, a file for each volume, which commands
+        would be done but not answered if it were killed. None: such commands are not known again.
         spin: while commands come in gaps shorter than so many microseconds, a thread looks for them
         before it sleeps.
 
@@ -68,6 +71,7 @@ class Engine:
         on_kept: Callable[[int, int], None] = lambda handle, command: None,
         silent: float = SILENT,
         spin: int = 1000,
+        notes: Path | None = None,
     ) -> None:
         try:
             self._reactors = [Reactor(spin, silent) for _ in range(threads)]
@@ -80,6 +84,7 @@ class Engine:
             ) from error
         self._volumes: dict[int, Served] = {}
         self._handles = 0
+        self._notes = notes
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self.messages = Messages(self._volumes, on_command, on_event, on_kept)
@@ -115,6 +120,8 @@ class Engine:
         media = self._known(core, with_store(spec))
         core.start(spec.record, spec.maps, spec.same_content)
         handle = self._serve(core, media)
+        if self._notes is not None:
+            self._note(self._at(handle), self._notes / spec.uuid.hex())
         over = time.monotonic() + START_WAIT
         while not core.started() and time.monotonic() < over:
             time.sleep(0.001)
@@ -131,6 +138,18 @@ class Engine:
         media = self._known(core, spec.media)
         core.show(spec.looked_up)
         return self._serve(core, media)
+
+    def _note(self, served: Served, path: Path) -> None:
+        """Without such a file a volume is served all the same."""
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            log.warning("COMPARE AND WRITE is not known again after a crash: %s", error)
+            return
+        with served:
+            served.notes = (fd, path)
+            served.reactor.unanswered_in(served.number, fd)
 
     def _known(self, core: Core, specs: list[MediumSpec]) -> dict[int, MediumSpec]:
         """Attaches media to a core that is not served yet."""
@@ -163,6 +182,7 @@ class Engine:
             while True:
                 with served:
                     if not served.reactor.ring_polled(served.number) and not served.under_way():
+                        served.end_notes()
                         served.reactor.volume_remove(served.number)
                         served.gone = True
                         del self._volumes[handle]

@@ -8,6 +8,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, field
@@ -52,6 +53,7 @@ class Served(Struct):
     silent: Callable[[], set[bytes]]
     media: dict[int, MediumSpec] = field(default_factory=dict)
     verb: threading.Lock = field(default_factory=threading.Lock)
+    notes: tuple[int, Path] | None = None  # the file of unanswered commands
     gone: bool = False  # it was removed; its number may be another volume's
 
     def __enter__(self) -> None:
@@ -63,6 +65,18 @@ class Served(Struct):
 
     def __exit__(self, *_: object) -> None:
         self.reactor.unpark()
+
+    def end_notes(self) -> None:
+        """The volume is closed and all is answered; what a daemon before this one left may be left to the
+        next. Call it while the thread is held.
+        """
+        if self.notes is not None:
+            fd, path = self.notes
+            if not self.reactor.unanswered_left(self.number):
+                path.unlink(missing_ok=True)
+            self.reactor.unanswered_in(self.number, -1)
+            os.close(fd)
+            self.notes = None
 
     def under_way(self) -> int:
         """How many requests to media are not over. Call it while the thread is held."""

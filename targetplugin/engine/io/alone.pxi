@@ -22,6 +22,9 @@ cdef bint hindered(volume_t *v, slot_t *s) noexcept nogil:
 cdef void begin(reactor_t *r, volume_t *v, uint32_t tag, uint64_t lba, uint64_t count) noexcept nogil:
     """Starts a command that is found right, on these blocks; later, if it must wait."""
     cdef slot_t *s = &v.slots[tag]
+    if v.left and unanswered_hinders(r, v, s, lba, count):
+        answer(v, tag, BUSY, NULL, 0, 0, 0)
+        return
     s.lba = lba
     s.count = count
     v.arrivals += 1

@@ -21,6 +21,8 @@ KINDS = {
 }
 CHANGES = ("write", "unmap", "write same", "write and verify", "compare and write", "orwrite")
 
+cdef uint64_t max_compare = MAX_COMPARE
+
 ctypedef struct decode_t:
     uint8_t kind  # KIND_*
     uint8_t changes  # it would change what is on the media

@@ -134,6 +134,7 @@ cdef class Reactor:
         v.handle = handle
         v.used = 1
         v.ring_fd = -1
+        v.unanswered_fd = -1
         v.core = <void *>core
         v.blocks = core.size >> 9
         v.protected = core.view
@@ -176,6 +177,18 @@ cdef class Reactor:
             raise KeyError(volume)
         return self.r.volumes[volume]
 
+    def unanswered_in(self, uint32_t volume, int fd):
+        """Commands that a kill could leave done but not answered are noted in this file, which is the caller's; and those
+        that were left are taken from it.
+        """
+        cdef volume_t *v = self.at(volume)
+        v.unanswered_fd = fd
+        unanswered_load(v)
+
+    def unanswered_left(self, uint32_t volume):
+        """Whether there are still some for which a killed daemon's hosts may come again."""
+        return bool(self.at(volume).left)
+
     def set_fd(self, uint32_t volume, uint32_t medium, int fd):
         self.at(volume).fds[medium] = fd
         self.at(volume).zero_not[medium] = 0
@@ -214,6 +227,7 @@ cdef class Reactor:
         v.next = ring_tail(map)
         v.tail = v.next
         v.ring_fd = ring_fd
+        v.kept_until = microseconds() + UNANSWERED_TIME
         v.broken = 0
         v.gone = 0
         v.detaching = 0

@@ -16,6 +16,13 @@ ctypedef struct mapping_t
 ctypedef struct kept_t
 ctypedef struct together_t
 
+# How an entry in the file of unanswered commands begins.
+ctypedef struct unanswered_t:
+    uint32_t magic  # zero: it is free
+    uint32_t generation  # in which it was compared: after a point there may be other data
+    uint64_t lba
+    uint64_t count
+
 # A host command under way.
 ctypedef struct slot_t:
     uint8_t used
@@ -37,6 +44,7 @@ ctypedef struct slot_t:
     uint8_t waits  # for another on the same blocks
     uint8_t flushed  # what it changed is on stable storage, or will be when what is under way is over
     uint32_t sent  # bytes at the beginning of its own memory that the host sent
+    uint8_t noted  # number of its entry among the unanswered, from 1; 0: it has none
     uint32_t done  # blocks of a VERIFY
     uint32_t generation  # in which its blocks were read
     uint64_t lba  # the blocks that it is about; none: no other command is hindered by it
@@ -74,6 +82,11 @@ ctypedef struct volume_t:
     uint16_t *free_slots
     uint32_t free_count
     buffer_t *copies[8]
+    int unanswered_fd  # the file of those; -1: there is none
+    unanswered_t unanswered[16]
+    uint16_t noted  # entries of the file that are commands' under way, a bit each
+    uint16_t left  # and those that a daemon that was killed left
+    uint64_t kept_until  # then those are forgotten
     uint32_t alone  # commands that are atomic against others
     uint32_t waiting  # commands that wait for others on the same blocks
     uint8_t freed  # one of those may begin
@@ -165,6 +178,9 @@ cdef void answer_sense(volume_t *v, uint32_t tag, uint8_t key, uint16_t code) no
 cdef void answer(volume_t *v, uint32_t tag, uint8_t status, const uint8_t *sense, uint32_t length,
                  int has_read, uint32_t read_length) noexcept nogil:
     cdef slot_t *s = &v.slots[tag]
+    if s.noted:
+        unanswered_free(v, s.noted - 1)
+        s.noted = 0
     if v.map != NULL and not v.broken:
         answer_raw(v, s.id, status, sense, length, has_read, read_length, s.kept != NULL and v.keeps)
     if s.kept != NULL:
@@ -192,7 +208,7 @@ cdef bint slot_take(volume_t *v, slot_t *s, const uint8_t *entry, uint32_t lengt
     s.iovs = 0
     s.ranges = s.range_at = 0
     s.kind = KIND_PYTHON
-    s.flags = s.phase = s.waits = s.flushed = 0
+    s.flags = s.phase = s.waits = s.flushed = s.noted = 0
     s.count = 0
     if count > MAX_IOVS or count > entry_iov_room(length) or cdb >= v.map_length or v.map_length - cdb < CDB_BYTES:
         return False

@@ -5,7 +5,6 @@ cdef enum:
     MISCOMPARE_DURING_VERIFY = 0x1D00
 
 # Blocks; targetplugin/engine/native.py says them to hosts.
-cdef uint64_t max_compare = MAX_COMPARE
 cdef uint64_t max_steps = MAX_STEPS
 cdef uint64_t max_verify = MAX_VERIFY
 
@@ -70,6 +69,8 @@ cdef void steps(reactor_t *r, volume_t *v, uint32_t tag, uint64_t lba, uint64_t 
         return
     s.sent = <uint32_t>sent
     s.done = 0
+    if s.kind == KIND_COMPARE_WRITE and v.left:
+        unanswered_take(r, v, s, lba, count)
     begin(r, v, tag, lba, count)
 
 
@@ -96,6 +97,8 @@ cdef void steps_start(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
     if s.kind == KIND_WRITE_VERIFY:  # on the medium, or there is nothing to be verified
         s.flushed = 1
         write_step(r, v, tag, s.own, PHASE_WRITE, HOST_FUA)
+    elif s.noted:  # it was compared before
+        write_step(r, v, tag, s.own + (s.count << 9), PHASE_LAST, HOST_FUA if s.cdb[1] & 0x08 else 0)
     else:
         read_step(v, tag)
 
@@ -160,6 +163,8 @@ cdef bint step_next(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
     at = first_difference(s.own, found, length)
     if at < length:
         miscompare(v, tag, at)
+    elif not unanswered_note(v, s):
+        answer(v, tag, BUSY, NULL, 0, 0, 0)
     else:
         write_step(r, v, tag, s.own + length, PHASE_LAST, flags)
     return True

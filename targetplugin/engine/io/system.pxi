@@ -81,6 +81,9 @@ cdef extern from "unistd.h" nogil:
     ssize_t read(int fd, void *buffer, size_t count)
     ssize_t write(int fd, const void *buffer, size_t count)
     int close(int fd)
+    ssize_t pread(int fd, void *buffer, size_t count, int64_t offset)
+    ssize_t pwrite(int fd, const void *buffer, size_t count, int64_t offset)
+    int ftruncate(int fd, int64_t length)
 
 cdef extern from "poll.h" nogil:
     enum: POLLIN
