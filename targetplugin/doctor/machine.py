@@ -39,6 +39,21 @@ class Machine(Struct, frozen=True):
         except OSError:
             return False
 
+    def log(self) -> str:
+        """What the kernel's log holds; "" where it can't be read."""
+        found = []
+        try:
+            with open(self.place("/dev/kmsg"), "rb", buffering=0, opener=_without_waiting) as file:
+                while record := file.read(8192):  # one record a read, dev-kmsg in the kernel's ABI
+                    found.append(record.decode(errors="replace"))
+        except OSError:
+            pass  # the end of the log, EAGAIN, or no right to it
+        return "".join(found)
+
     @property
     def is_root(self) -> bool:
         return self.user == 0
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -18,8 +18,8 @@ from targetplugin.kernel.addresses import check_iqn, machine_addresses, parse_po
 
 TARGETS = "/sys/kernel/config/target/iscsi"
 LISTENING = "0A"  # of /proc/net/tcp, the kernel's include/net/tcp_states.h
-# Of a target's iscsi_tgt_attr/last_fail_type, include/target/iscsi/iscsi_target_stat.h.
-NOT_NAMED, WRONG_SECRET = "4", "5"
+# What the kernel logs of it, drivers/target/iscsi/iscsi_target_nego.c.
+_NOT_AUTHORIZED = re.compile(r"iSCSI Initiator Node: (\S+) is not authorized to access")
 _ANYWHERE = ("0.0.0.0", "[::]")
 
 
@@ -153,55 +153,78 @@ def _initiator(machine: Machine, name: str) -> Finding:
 
 
 def refused_logins(machine: Machine) -> Iterator[Finding]:
-    """Of each target: whom the kernel refused last, and why; not who has logged in since."""
-    count = 0
+    """Of each target with a host that is not logged in: what the kernel has refused.
+
+    It counts by reasons. Whose the last login was it keeps, too, but often only as `Unknown`: its log may
+    have the name then.
+    """
+    well = 0
     for target in sorted(machine.place(TARGETS).glob("iqn.*")):
-        seen = target / "fabric_statistics" / "iscsi_tgt_attr"
-        if not seen.is_dir():
+        counted = {name: _count(target, name) for name in _REFUSALS}
+        if not any(counted.values()) or not _absent(target):
+            well += 1
             continue
-        count += 1
-        why = configfs.text(seen / "last_fail_type")
-        host = configfs.text(seen / "fail_intr_name").lower()
-        if configfs.text(seen / "login_fails") in ("", "0") or _has_session(target, host):
-            continue
-        yield from _refusal(machine, target, seen, host, why)
-        count -= 1
-    if count:
-        yield ok("logins", f"No host was refused at {count} of the targets since it logged in.")
+        for name, refusal in _REFUSALS.items():
+            if counted[name]:
+                yield refusal(machine, target, counted[name])
+    if well:
+        yield ok("logins", f"Of {well} targets every host is logged in, or none was refused.")
 
 
-def _has_session(target: Path, host: str) -> bool:
-    return any(
-        configfs.has_session(configfs.text(place / "info"))
-        for place in target.glob("tpgt_*/acls/*")
-        if place.name == host
+def _count(target: Path, reason: str) -> int:
+    text = configfs.text(target / "fabric_statistics" / "iscsi_login_stats" / reason)
+    return int(text) if text.isdigit() else 0
+
+
+def _absent(target: Path) -> list[str]:
+    """The hosts that may log in and have not."""
+    return [
+        place.name
+        for place in sorted(target.glob("tpgt_*/acls/*"))
+        if not configfs.has_session(configfs.text(place / "info"))
+    ]
+
+
+def _last(target: Path) -> str:
+    """Where the last login came from that was refused: ` (the last from 10.0.0.7)`."""
+    address = configfs.text(target / "fabric_statistics" / "iscsi_tgt_attr" / "fail_intr_addr")
+    known = re.fullmatch(r"[\d.]+|\[?[\da-f:]+\]?", address) and address != "0.0.0.0"
+    return f", the last from {address}" if known else ""
+
+
+def _volume(target: Path) -> str:
+    return ", ".join(sorted(configfs.linked(target / "tpgt_1" / "lun" / "lun_0"))) or "VOLUME"
+
+
+def _not_named(machine: Machine, target: Path, count: int) -> Finding:
+    seen = configfs.text(target / "fabric_statistics" / "iscsi_tgt_attr" / "fail_intr_name")
+    known = sorted(path.name for path in target.glob("tpgt_*/acls/*"))
+    names = _NOT_AUTHORIZED.findall(machine.log()) or [seen]
+    name = names[-1].lower() if names[-1].startswith(("iqn.", "eui.", "naa.")) else ""
+    called = f" (it called itself {name})" if name and name not in known else ""
+    return warning(
+        "logins",
+        f"{target.name} has refused {_times(count)} a host by its name{_last(target)}{called}."
+        f" Its initiators are: {', '.join(known)}.",
+        f"targetplugin export {_volume(target)} --initiator {name or 'IQN'} --chap; or correct the"
+        " host's /etc/iscsi/initiatorname.iscsi and restart its iscsid",
     )
 
 
-def _refusal(machine: Machine, target: Path, seen: Path, host: str, why: str) -> Iterator[Finding]:
-    volume = ", ".join(sorted(configfs.linked(target / "tpgt_1" / "lun" / "lun_0"))) or "VOLUME"
-    address = configfs.text(seen / "fail_intr_addr")
-    who = f"{host} ({address})" if re.match(r"[\d.]+$|\[?[\da-f:]+\]?$", address) else host
-    if why == NOT_NAMED:
-        names = sorted(path.name for path in target.glob("tpgt_*/acls/*"))
-        known = ", ".join(names) or "none"
-        yield warning(
-            "logins",
-            f"{target.name} refused {who}: it is none of its initiators, which are: {known}.",
-            f"targetplugin export {volume} --initiator {host} --chap; or correct the host's"
-            " /etc/iscsi/initiatorname.iscsi and restart its iscsid",
-        )
-    elif why == WRONG_SECRET:
-        yield warning(
-            "logins",
-            f"{target.name} refused {who}: its CHAP user or password is not the export's.",
-            f"Set both at the host: iscsiadm -m node -T {target.name} -o update -n"
-            " node.session.auth.password -v ..., and the same for .authmethod (CHAP) and"
-            f" .username; or anew here: targetplugin export {volume} --initiator {host} --chap",
-        )
-    else:
-        yield warning(
-            "logins",
-            f"{target.name} refused {who} for another reason.",
-            "See what dmesg says here, and journalctl -u iscsid at the host",
-        )
+def _wrong_secret(machine: Machine, target: Path, count: int) -> Finding:
+    absent = _absent(target)
+    return warning(
+        "logins",
+        f"{target.name} has refused {_times(count)} a host whose CHAP user or password is not the"
+        f" export's{_last(target)}. Not logged in: {', '.join(absent)}.",
+        f"Set both at the host: iscsiadm -m node -T {target.name} -o update -n"
+        " node.session.auth.password -v ..., and the same for .authmethod (CHAP) and .username; or"
+        f" anew here: targetplugin export {_volume(target)} --initiator {absent[0]} --chap",
+    )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+_REFUSALS = {"authorize_fails": _not_named, "authenticate_fails": _wrong_secret}

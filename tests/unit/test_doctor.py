@@ -100,11 +100,17 @@ def test_an_old_kernel_is_named(machine: Machine, release: str, level: Level) ->
     assert release in found.what
 
 
-def test_io_uring_that_is_switched_off_is_found(machine: Machine) -> None:
-    put(machine.root, "/proc/sys/kernel/io_uring_disabled", "2")
-    found = only(ground.look(machine))
-    assert found.level is Level.PROBLEM
-    assert "kernel.io_uring_disabled" in found.next
+@pytest.mark.parametrize(
+    ("disabled", "user", "bad"),
+    [("0", 0, False), ("1", 0, False), ("1", 1000, True), ("2", 0, True)],
+)
+def test_io_uring_that_is_switched_off_is_found(
+    machine: Machine, disabled: str, user: int, bad: bool
+) -> None:
+    put(machine.root, "/proc/sys/kernel/io_uring_disabled", disabled)
+    found = next(one for one in ground.look(other(machine, user=user)) if one.check == "io_uring")
+    assert (found.level is Level.PROBLEM) == bad
+    assert ("kernel.io_uring_disabled" in found.next) == bad
 
 
 def test_io_uring_that_a_policy_refuses_is_found(
@@ -372,14 +378,11 @@ def export(machine: Machine, host: str = HOST, **attributes: str) -> Path:
     lun = machine.root / group.lstrip("/") / "lun/lun_0"
     lun.mkdir(parents=True)
     (lun / "x").symlink_to(machine.root / "sys/kernel/config/target/core/user_0/ledger")
-    told = {
-        "login_fails": "0",
-        "last_fail_type": "0",
-        "fail_intr_name": "None",
-        "fail_intr_addr": "0.0.0.0",
-    }
-    for name, value in {**told, **attributes}.items():
-        put(machine.root, f"{target}/fabric_statistics/iscsi_tgt_attr/{name}", value)
+    counted = {"authorize_fails": "0", "authenticate_fails": "0", **attributes}
+    for name, value in counted.items():
+        put(machine.root, f"{target}/fabric_statistics/iscsi_login_stats/{name}", value)
+    put(machine.root, f"{target}/fabric_statistics/iscsi_tgt_attr/fail_intr_name", "Unknown")
+    put(machine.root, f"{target}/fabric_statistics/iscsi_tgt_attr/fail_intr_addr", "10.0.0.7")
     return machine.root / group.lstrip("/")
 
 
@@ -398,30 +401,33 @@ def test_an_initiator_is_told_where_it_may_log_in(machine: Machine) -> None:
 
 
 def test_a_login_under_a_wrong_name_is_explained(machine: Machine) -> None:
-    export(
-        machine,
-        login_fails="2",
-        last_fail_type=network.NOT_NAMED,
-        fail_intr_name="iqn.1993-08.org.debian:01:ab",
-        fail_intr_addr="10.0.0.7",
-    )
+    export(machine, authorize_fails="2")
+    line = "3,1,1,-;iSCSI Initiator Node: iqn.1993-08.org.debian:01:ab is not authorized to access"
+    put(machine.root, "/dev/kmsg", f"{line} iSCSI target portal group: 1.")
     found = only(network.refused_logins(machine))
-    assert "iqn.1993-08.org.debian:01:ab (10.0.0.7)" in found.what
+    assert "refused 2 times" in found.what
+    assert "10.0.0.7" in found.what
     assert HOST in found.what, "whom it would have taken"
     assert "targetplugin export ledger --initiator iqn.1993-08.org.debian:01:ab" in found.next
 
 
+def test_so_is_one_whose_name_nobody_has_kept(machine: Machine) -> None:
+    export(machine, authorize_fails="1")
+    found = only(network.refused_logins(machine))
+    assert "refused once a host by its name, the last from 10.0.0.7" in found.what
+    assert "--initiator IQN" in found.next
+
+
 def test_a_login_with_a_wrong_password_is_explained(machine: Machine) -> None:
-    export(machine, login_fails="1", last_fail_type=network.WRONG_SECRET, fail_intr_name=HOST)
+    export(machine, authenticate_fails="1")
     found = only(network.refused_logins(machine))
     assert "CHAP" in found.what
+    assert HOST in found.what
     assert "iscsiadm -m node" in found.next
 
 
-def test_a_host_that_has_logged_in_since_is_well(machine: Machine) -> None:
-    group = export(
-        machine, login_fails="1", last_fail_type=network.WRONG_SECRET, fail_intr_name=HOST
-    )
+def test_a_target_whose_hosts_have_logged_in_since_is_well(machine: Machine) -> None:
+    group = export(machine, authenticate_fails="1", authorize_fails="3")
     session = f"InitiatorName: {HOST}\nSession State: TARG_SESS_STATE_LOGGED_IN"
     (group / f"acls/{HOST}/info").write_text(session)
     assert bad(network.refused_logins(machine)) == []

@@ -79,6 +79,15 @@ def kernel_errors(lab: Lab) -> str:
     return lab.shell("initiator", script).stdout
 
 
+def doctor(lab: Lab) -> list[dict[str, str]]:
+    """What the doctor says of logins that were refused; it finds no other fault with the target."""
+    told = tool(lab, "doctor", "--portal", PORTAL)
+    assert isinstance(told, dict)
+    bad = [one for one in told["checks"] if one["level"] != "ok" and one["check"] != "disks"]
+    assert [one for one in bad if one["check"] != "logins"] == []
+    return bad
+
+
 def test_no_host_gets_in_but_the_named_ones(export: Lab) -> None:
     def rule(name: str) -> str:
         return export.exec("target", ["cat", f"{TPG}/{name}"]).stdout.strip()
@@ -91,6 +100,10 @@ def test_no_host_gets_in_but_the_named_ones(export: Lab) -> None:
     login = export.exec("initiator", [*NODE, "--login"], check=False)
     export.exec("initiator", [*NODE, "--op", "delete"])
     assert login.returncode == 24  # ISCSI_ERR_LOGIN_AUTH_FAILED
+    (told,) = doctor(export)
+    assert f"it called itself {HOST}" in told["what"]
+    assert f"Its initiators are: {OTHER}." in told["what"]
+    assert f"targetplugin export {VOLUME} --initiator {HOST}" in told["next"]
 
 
 def test_a_host_with_chap_needs_its_secret(export: Lab) -> None:
@@ -105,9 +118,10 @@ def test_a_host_with_chap_needs_its_secret(export: Lab) -> None:
             setting = ["--name", f"node.session.auth.{name}", "--value", value]
             export.exec("initiator", [*NODE, "--op", "update", *setting])
         outcomes.append(export.exec("initiator", [*NODE, "--login"], check=False).returncode)
+        outcomes.append(["CHAP" in one["what"] for one in doctor(export)])
     export.exec("initiator", [*NODE, "--logout"], check=False)
     export.exec("initiator", [*NODE, "--op", "delete"])
-    assert outcomes == [24, 0]
+    assert outcomes == [24, [True], 0, []]
 
 
 def test_hosts_see_no_error_when_the_daemon_is_killed_again_and_again(
