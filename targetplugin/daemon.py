@@ -25,6 +25,7 @@ from targetplugin.errors import Refused
 from targetplugin.kernel.hotplug import DiskChange, Hotplug, RingChange
 from targetplugin.kernel.lio import Lio
 from targetplugin.kernel.restore import Keeper
+from targetplugin.metrics.server import Metrics
 from targetplugin.scsi.logical_unit import LogicalUnit
 from targetplugin.subsystem import Subsystem
 
@@ -43,9 +44,10 @@ class Daemon:
     Args:
         state_dir: what must survive: the catalog and the extent maps.
         run_dir: where the control socket is, and what must survive a kill, though not the machine's run.
+        metrics: where Prometheus may ask for numbers, if it may.
     """
 
-    def __init__(self, state_dir: Path, run_dir: Path) -> None:
+    def __init__(self, state_dir: Path, run_dir: Path, metrics: str | None = None) -> None:
         self._units: dict[int, LogicalUnit] = {}
         self._notes = run_dir / "unanswered"
         self._catalog = Catalog(state_dir)
@@ -58,6 +60,7 @@ class Daemon:
             asked_by=lambda who: self._subsystem.asked("terminal", who),
         )
         self._keeper = Keeper(self._subsystem.restore_exports)
+        self._metrics = Metrics(metrics, self._subsystem.status) if metrics else None
 
     def start(self) -> None:
         """Serves what the catalog has. Exports follow LIO's own restore, which is not waited for.
@@ -69,11 +72,18 @@ class Daemon:
         self._hotplug.watch(self._ring_changed, self._disk_changed)
         self._server.start()
         self._keeper.start()
+        if self._metrics is not None:
+            try:
+                self._metrics.start()
+            except Refused as error:  # hosts need their disks, numbers or not
+                _log.error("%s (%s)", error.message, error.hint)
 
     def stop(self) -> None:
         """Takes no more calls, ends what runs, leaves clean records. LIO's objects stay: hosts
         wait.
         """
+        if self._metrics is not None:
+            self._metrics.stop()
         self._server.stop()
         self._keeper.stop()
         self._hotplug.close()
@@ -110,7 +120,7 @@ class Daemon:
             self._subsystem.disk_appeared()
 
 
-def serve(state_dir: Path, run_dir: Path) -> None:
+def serve(state_dir: Path, run_dir: Path, metrics: str | None = None) -> None:
     """Runs until SIGTERM or SIGINT.
 
     Raises:
@@ -120,7 +130,7 @@ def serve(state_dir: Path, run_dir: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
     systemd = sdnotify.SystemdNotifier()
-    daemon = Daemon(state_dir, run_dir)
+    daemon = Daemon(state_dir, run_dir, metrics)
     daemon.start()
     systemd.notify("READY=1")
     _log.info("targetplugind %s serves", __version__)
@@ -137,6 +147,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=__version__)
     top.add_argument("--state-dir", type=Path, default=Path(STATE_DIR), metavar="DIR")
     top.add_argument("--run-dir", type=Path, default=Path(RUN_DIR), metavar="DIR")
+    text = (
+        "answer Prometheus there: 127.0.0.1:PORT, [::1]:PORT or the path of a socket (default: off)"
+    )
+    top.add_argument("--metrics", metavar="WHERE", help=text)
     levels = ("debug", "info", "warning", "error")
     top.add_argument("--log-level", choices=levels, default="info")
     verbs = top.add_subparsers(dest="verb", metavar="VERB")
@@ -163,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.verb == "unloop":
             Lio().remove_loop(options.volume)
         else:
-            serve(options.state_dir, options.run_dir)
+            serve(options.state_dir, options.run_dir, options.metrics)
     except Refused as error:
         _log.critical("%s%s", error.message, f" ({error.hint})" if error.hint else "")
         if "NOTIFY_SOCKET" in os.environ:

@@ -74,6 +74,8 @@ def _fill_target(tree: Path) -> None:
         _put(tree, f"usr/bin/{name}", text.encode(), 0o755)
     unit = (CHECKOUT / "packaging/targetplugind.service").read_bytes()
     _put(tree, "lib/systemd/system/targetplugind.service", unit)
+    board = (CHECKOUT / "packaging/grafana/targetplugin.json").read_bytes()
+    _put(tree, "usr/share/doc/targetplugin/grafana.json", board)
     script = [sys.executable, "-m", "targetplugin.terminal.main", "completion", "bash"]
     words = subprocess.run(script, check=True, capture_output=True, cwd=CHECKOUT).stdout
     _put(tree, "usr/share/bash-completion/completions/targetplugin", words)

@@ -12,6 +12,7 @@ from targetplugin.control.methods import METHODS
 from targetplugin.engine import native
 from targetplugin.errors import Reason
 from targetplugin.host import pitcopy as host
+from targetplugin.metrics.families import FAMILIES
 from targetplugin.scsi import commands, pitcopy, vendor
 from targetplugin.subsystem.ground.states import ALL_STATES, TABLE, Outcome, Verb
 from targetplugin.terminal.verbs import build_parser
@@ -27,7 +28,7 @@ Made from the code by `python3 -m tools.reference`; a test compares it. How to d
 - [targetplugin](#targetplugin), [targetplugind](#targetplugind), [pitcopy](#pitcopy)
 - [States and verbs](#states-and-verbs)
 - [SCSI commands](#scsi-commands), [PIT COPY](#pit-copy), [answers to refused requests](#answers-to-refused-requests)
-- [Control socket](#control-socket)
+- [Control socket](#control-socket), [metrics](#metrics)
 - [Files](#files)
 
 """
@@ -42,8 +43,8 @@ FILES = """
 | `/var/lib/pitcopy/` | on hosts: where a `pitcopy run` or `jobs` stands; it must outlive a reboot (`PITCOPY_STATE_DIR` names another place) |
 | a medium | the volume's plain data from offset 0; at its end a trailer: superblocks, volume records, maps |
 
-The daemon's directories are its options `--state-dir` and `--run-dir`. There is no configuration file: everything is
-set by verbs and kept in the catalog.
+The daemon's directories are its options `--state-dir` and `--run-dir`; where metrics are told is `--metrics`. The service takes options from
+`OPTIONS` in `/etc/default/targetplugind`, if that is there. Everything else is set by verbs and kept in the catalog.
 
 ## Times
 
@@ -157,6 +158,20 @@ def control() -> str:
     return "\n".join(lines) + "\n"
 
 
+def metrics() -> str:
+    lines = [
+        "\n## Metrics\n",
+        "`GET /metrics` at the place that `targetplugind --metrics` names, in Prometheus' text format. Counters begin at 0",
+        "with the daemon, and there are none of a volume that is down.\n",
+        "| name | kind | labels | what |",
+        "| --- | --- | --- | --- |",
+    ]
+    for family in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        lines.append(f"| `{family.name}` | {family.kind.value} | {labels} | {family.help} |")
+    return "\n".join(lines) + "\n"
+
+
 def reference() -> str:
     """The whole text."""
     os.environ["COLUMNS"] = "100"
@@ -169,6 +184,7 @@ def reference() -> str:
         + states()
         + scsi()
         + control()
+        + metrics()
         + FILES
     )
 
