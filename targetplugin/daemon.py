@@ -115,9 +115,8 @@ class Daemon:
         self._subsystem.ring_changed(change.name, change.present)
         self._keeper.poke()
 
-    def _disk_changed(self, change: DiskChange) -> None:
-        if change.present:
-            self._subsystem.disk_appeared()
+    def _disk_changed(self, _: DiskChange) -> None:
+        self._subsystem.disks_changed()
 
 
 def serve(state_dir: Path, run_dir: Path, metrics: str | None = None) -> None:

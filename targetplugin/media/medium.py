@@ -132,6 +132,12 @@ class Medium:
             os.close(self.fd)
             self.fd = -1
 
+    def is_gone(self) -> bool:
+        """Whether its device was pulled: Linux gives one that is no more the size 0. A file never is: what
+        is open stays.
+        """
+        return self.kind == "block" and os.lseek(self.fd, 0, os.SEEK_END) == 0
+
     def __enter__(self) -> Medium:
         return self
 

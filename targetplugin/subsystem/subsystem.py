@@ -160,8 +160,10 @@ class Subsystem:
         )
         self._hooks = Hooks(catalog, floor.journal)
         self._replace = Replace(floor, self._legs, self._tell)
-        self._comeback = Comeback(floor, pool, settle, self._start, self._shown, self._fills)
-        floor.patience.answered = lambda path: self._comeback.appeared()
+        self._comeback = Comeback(
+            floor, pool, settle, self._start, self._exports, self._shown, self._fills
+        )
+        floor.patience.answered = lambda path: self._comeback.soon()
         floor.engine = make_engine(self._transfers.take)
 
     # --- the daemon --------------------------------------------------------------------------
@@ -208,9 +210,9 @@ class Subsystem:
         for uuid in list(self._floor.media):
             self._pool.close(uuid)
 
-    def disk_appeared(self) -> None:
-        """A disk was plugged in; returns at once."""
-        self._comeback.appeared()
+    def disks_changed(self) -> None:
+        """A disk was plugged in, or pulled; returns at once."""
+        self._comeback.soon()
 
     def ring_changed(self, name: str, present: bool) -> None:
         """A storage object of the volume or shown save `name` was made or removed by someone else."""

@@ -173,7 +173,7 @@ def test_a_medium_that_was_away_at_a_start_comes_back_as_it_was(site: Site) -> N
         "missing",
     ]
     (site.folder / "away").rename(site.folder / "b")
-    site.subsystem.disk_appeared()
+    site.subsystem.disks_changed()
     deadline = time.monotonic() + 20
     while site.subsystem.volume_show("ledger")["state"] != "serving":
         assert time.monotonic() < deadline, site.subsystem.volume_show("ledger")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from targetplugin.errors import Refused
+from targetplugin.media.medium import Medium
 from tests.engine.test_subsystem_engine import EXTENT, MIB, SIZE, Site, fill
 
 
@@ -104,6 +107,38 @@ def test_a_leg_that_is_gone_is_replaced_by_itself(site: Site) -> None:
     one, other = ((site.folder / name).read_bytes()[:SIZE] for name in "ac")
     assert one == other == b"".join(after)
     site.boot()
+
+
+def test_a_volume_whose_disks_are_all_pulled_is_down_until_they_are_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(site, 1)
+    before = site.content()
+    site.over(site.subsystem.save("ledger", policy="copy", onto="c"))
+    nothing = os.open(os.devnull, os.O_RDONLY)  # no write to it succeeds, and no lock is held
+    for medium in list(site.subsystem._floor.media.values()):
+        if medium.name in ("a", "b"):
+            os.rename(medium.path, f"{medium.path}-away")
+            os.dup2(nothing, medium.fd)
+    monkeypatch.setattr(
+        Medium, "is_gone", lambda medium: os.path.samestat(os.fstat(medium.fd), os.stat(os.devnull))
+    )
+    assert site.subsystem.volume_show("ledger")["state"] == "degraded"
+    site.subsystem.disks_changed()
+    until(lambda: site.subsystem.volume_show("ledger")["state"] == "down")
+    with pytest.raises(Refused, match="ledger is down"):
+        site.subsystem.save("ledger")
+    os.close(nothing)
+    site.ring.close()
+    for name in "ab":
+        (site.folder / f"{name}-away").rename(site.folder / name)
+        site.subsystem.disks_changed()
+    until(lambda: site.subsystem.volume_show("ledger")["state"] == "serving")
+    site.serve()
+    assert site.content() == before
+    fill(site, 2)
+    site.over(site.subsystem.recover("ledger"))
+    assert site.content() == before
 
 
 def test_a_file_with_data_is_adopted_and_mirrored(site: Site) -> None:

@@ -28,7 +28,8 @@ def test_everything_is_there_again_after_a_clean_end(house: House) -> None:
     before = house.show()
     house.end()
     house.boot()
-    assert house.show() == before
+    # What hosts have done is counted from a start on.
+    assert {**house.show(), "counters": None} == {**before, "counters": None}
     assert house.read(3) == "y"
     house.subsystem.recover("ledger@night")
     house.finish()

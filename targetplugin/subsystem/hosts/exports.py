@@ -258,6 +258,12 @@ class Exports:
         os.close(runtime.ring)
         runtime.ring = None
 
+    def hold(self, one: Offered) -> None:
+        """Lets the ring go and has hosts wait, until it is served again."""
+        if self._floor.runtime(one.uuid).ring is not None:
+            self.ring_gone(one)
+            self._parts()[0].reset_ring(one.name)
+
     def adopt(self, one: Offered) -> None:
         """At a start: serves the ring of a storage object that outlived the daemon, or that someone
         else restored.

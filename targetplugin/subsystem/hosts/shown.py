@@ -222,6 +222,18 @@ class Shown:
             log.warning("%s is shown no more: its medium is gone", one.name)
             self._end(one)
 
+    def volume_down(self, volume: Volume) -> None:
+        """The volume is to be stopped: what is looked up in its legs is served no more, until
+        begin_all().
+        """
+        for row in self._catalog.shown(volume.uuid):
+            save = self._catalog.save_get(row.volume, row.generation)
+            assert save is not None  # the catalog sees to it
+            one = picture(volume, save)
+            if one.uuid in self._looked_up:
+                self._exports.hold(one)
+                self._end(one)
+
     # --- the kernel ------------------------------------------------------------------------------
 
     def restore(self) -> bool:

@@ -1,7 +1,7 @@
 """Media that come back: a leg takes up again and gets what it missed alone, a volume that was down
-starts.
+starts. One whose last legs are pulled is down until then.
 
-Looks when a disk is plugged in, and after a leg was lost again and again, ever more rarely. Copies
+Looks when a disk is plugged in or pulled, and after a leg was lost again and again, ever more rarely. Copies
 nothing itself.
 """
 
@@ -18,6 +18,7 @@ from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.backups.fills import Fills
 from targetplugin.subsystem.ground.floor import Floor
+from targetplugin.subsystem.hosts.exports import Exports
 from targetplugin.subsystem.hosts.shown import Shown
 from targetplugin.subsystem.mirror.pool import Pool
 from targetplugin.subsystem.mirror.settle import Settle, left_to_the_next_start
@@ -37,6 +38,7 @@ class Comeback:
         pool: Pool,
         settle: Settle,
         start: Start,
+        exports: Exports,
         shown: Shown,
         fills: Fills,
     ) -> None:
@@ -44,6 +46,7 @@ class Comeback:
         self._pool = pool
         self._settle = settle
         self._start = start
+        self._exports = exports
         self._shown = shown
         self._fills = fills
         self._wake = threading.Event()
@@ -63,8 +66,8 @@ class Comeback:
         """A leg was lost, or answers again: looks for it after a while."""
         self._wake.set()
 
-    def appeared(self) -> None:
-        """A disk was plugged in: looks soon."""
+    def soon(self) -> None:
+        """A disk was plugged in, or pulled: looks soon."""
         self._wait = 0.2
         self._wake.set()
 
@@ -92,6 +95,8 @@ class Comeback:
 
     def look(self) -> bool:
         """Takes up what is there. True when nothing is missing."""
+        for volume in self._floor.catalog.volumes():
+            self._stop_without_legs(volume)
         self._give_up_dead()
         came = self._start.open_media(0.0)
         complete, started = True, False
@@ -112,6 +117,33 @@ class Comeback:
         if started:
             self._start.decide()
         return complete and all(r.uuid in self._floor.media for r in self._floor.catalog.media())
+
+    def _stop_without_legs(self, volume: Volume) -> None:
+        """Stops a volume all of whose legs in sync were pulled: the engine never gives up the last one,
+        and its descriptor stays dead when the disk is back. Hosts wait until then, as for one that is
+        down at a start.
+        """
+        runtime = self._floor.runtime(volume.uuid)
+        with runtime.lock:
+            status = self._floor.status(volume)
+            if runtime.handle is None or status is None:
+                return
+            legs = [uuid for uuid, leg in status["legs"].items() if leg["state"] == "in_sync"]
+            media = [self._floor.media.get(uuid) for uuid in legs]
+            if not media or not all(medium is not None and medium.is_gone() for medium in media):
+                return
+            names = ", ".join(self._floor.medium_name(uuid) for uuid in legs)
+            log.error("%s is down: %s is gone", volume.name, names)
+            self._shown.volume_down(volume)
+            try:
+                self._exports.hold(volume)
+            except Refused as error:
+                log.error("hosts of %s can't be made to wait: %s", volume.name, error.message)
+            self._floor.engine.remove_volume(runtime.handle)
+            runtime.handle = None
+            for uuid in legs:
+                self._pool.close(uuid)
+        self._floor.tell()
 
     def _give_up_dead(self) -> None:
         """Closes media whose device was pulled; the engine tells by itself of those that it has.
