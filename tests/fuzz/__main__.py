@@ -16,6 +16,7 @@ of that with sanitizers.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -27,6 +28,8 @@ from targetplugin.engine import executor
 from targetplugin.scsi.commands import COMMANDS
 from tests.fuzz.driver import Driver, Wrong
 
+PART = 20_000  # cases from one look at the clock, and at the media, to the next
+TELL = 60  # seconds from one word of how far it is to the next
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # disks would be most of the time
 
 
@@ -39,11 +42,18 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         driver = Driver(Path(folder), options.seed)
-        began = time.monotonic()
+        began = told = time.monotonic()
+        done = 0
         try:
-            done = driver.run(options.cases, options.seconds)
+            while done < options.cases and (left := end_of(began, options.seconds)) > 0:
+                done += driver.run(min(PART, options.cases - done), left)
+                if time.monotonic() > told + TELL:
+                    told = time.monotonic()
+                    print(f"{done} cases in {told - began:.0f} s", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
         except Wrong as wrong:
-            print(f"seed {options.seed}: {wrong}", file=sys.stderr)
+            print(f"seed {options.seed}, after {done} cases: {wrong}", file=sys.stderr)
             return 1
         finally:
             driver.close()
@@ -56,6 +66,11 @@ def main() -> int:
         f"{done} cases with seed {options.seed} in {seconds:.0f} s, {done / seconds:.0f} a second"
     )
     return 0
+
+
+def end_of(began: float, seconds: float | None) -> float:
+    """How many seconds are left of so many."""
+    return math.inf if seconds is None else began + seconds - time.monotonic()
 
 
 def table(counts: Counter[tuple[str, int]]) -> Iterator[str]:
