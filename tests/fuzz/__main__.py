@@ -26,7 +26,7 @@ from pathlib import Path
 
 from targetplugin.engine import executor
 from targetplugin.scsi.commands import COMMANDS
-from tests.fuzz.driver import Driver, Wrong
+from tests.fuzz.driver import BUSY, Driver, Wrong
 
 PART = 20_000  # cases from one look at the clock, and at the media, to the next
 TELL = 60  # seconds from one word of how far it is to the next
@@ -84,6 +84,8 @@ def table(counts: Counter[tuple[str, int]]) -> Iterator[str]:
 
 
 def words(code: int) -> str:
+    if code == BUSY:
+        return "BUSY"
     return f"{code >> 16:X}/{code >> 8 & 0xFF:02X}/{code & 0xFF:02X}"
 
 

@@ -26,6 +26,8 @@ MARK = b"\xa5"
 BATCH = 128
 BATCH_BYTES = 24 << 20
 LOOK = 500  # batches between two looks at the media
+BUSY = -1  # beside sense: what is one too many at once of what is noted before it is done
+NOTED = 0x89  # COMPARE AND WRITE
 KEYS = (0x2, 0x5, 0x6, 0xE)  # sense keys that an answer may have while no disk fails
 ATTENTION = 0x62800  # the one that is brought about now and then
 WRONG_ENTRY = "ring entries that point anywhere"
@@ -44,7 +46,7 @@ class Driver:
         self.unit = LogicalUnit(Verbs(SIZE), "fuzz")
         self.paths = [folder / "a", folder / "b"]
         self.fds = [self._medium(path) for path in self.paths]
-        self.engine = Engine(1, self._answer, self._event)
+        self.engine = Engine(1, self._answer, self._event, notes=folder / "notes")
         self.engine.start()
         media = [
             MediumSpec(path.name.encode().ljust(16, b"."), fd, SIZE, SIZE + GAP, SIZE + 65536, 1)
@@ -120,6 +122,8 @@ class Driver:
             wanted.append(expected)
             length += len(case.sent) + case.room
         self.late.extend(late)
+        if self.cases.chance() < 0.1:
+            self.engine.set_write_through(self.handle, self.cases.chance() < 0.5)
         attention = self.cases.chance() < 0.1
         if attention:
             self.engine.set_sense_ua(self.handle, ATTENTION >> 8 & 0xFF, ATTENTION & 0xFF)
@@ -127,7 +131,7 @@ class Driver:
             found = self._valid(case, answer)
             if found == ATTENTION and attention:
                 attention = False  # one command gets it, and is not done
-            elif expected is not None:
+            elif expected is not None and found != BUSY:
                 self._as_expected(case, expected, answer, found)
                 self.disk.apply(expected)
         if attention and any(case.cdb[0] == 0 for case in cases):
@@ -144,6 +148,9 @@ class Driver:
             if length is not None and answer.data.count(0, length) < len(answer.data) - length:
                 raise Wrong(f"others' data comes after the answer to {case}")
             return 0
+        if answer.status == 8 and case.cdb[0] == NOTED:
+            self.counts[name, BUSY] += 1
+            return BUSY
         value = sense.decode(answer.sense)
         if answer.status != 2 or value is None or value.key not in KEYS:
             raise Wrong(f"{case} is answered with {answer}")
