@@ -18,7 +18,7 @@ from pathlib import Path
 
 from targetplugin import __version__
 from targetplugin.host import onefile
-from tools import manual
+from tools import completion, manual
 
 CHECKOUT = Path(__file__).parents[1]
 RECIPES = CHECKOUT / "packaging/debian"
@@ -98,6 +98,8 @@ def _fill_host(tree: Path) -> None:
     place = tree / "usr/bin/pitcopy"
     place.parent.mkdir(parents=True)
     onefile.build(place)
+    words = completion.pitcopy_script().encode()
+    _put(tree, "usr/share/bash-completion/completions/pitcopy", words)
 
 
 def _document(tree: Path, name: str, version: str) -> None:

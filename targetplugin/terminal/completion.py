@@ -1,13 +1,13 @@
 """`targetplugin completion bash`: a script for bash, made from the parser.
 
 Words of the grammar stand in the script; names of volumes and the like are asked from the daemon
-when the key is pressed.
+when the key is pressed. A script for another program is made from its parser the same way.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from targetplugin.control.client import ControlError
@@ -16,45 +16,64 @@ from targetplugin.terminal.session import Session
 
 KINDS = ("volume", "save", "point", "medium", "operation", "backup", "group")
 
-_SCRIPT = r"""# bash completion for targetplugin; made by: targetplugin completion bash
+_HEAD = """\
+# bash completion for targetplugin; made by: targetplugin completion bash
 # Put it into /etc/bash_completion.d/targetplugin, or: source <(targetplugin completion bash)
-_targetplugin() {
+"""
+_NAMES = r"""
+_targetplugin_names() {
+    "${words[0]}" completion names "$1" 2> /dev/null
+}
+"""
+_SCRIPT = r"""
+_PROGRAM() {
     # bash breaks words at '@' and ':'; ours are split at blanks alone.
     local line="${COMP_LINE:0:COMP_POINT}" words current option="" verb="" word i kind="" found
-    local -i after=0 place=0
+    local -i after=0 place=0 ended=0
     read -ra words <<< "$line"
     [[ $line == *[[:space:]] ]] && words+=("")
     current="${words[-1]}"
     for ((i = 1; i < ${#words[@]} - 1; i++)); do
         word="${words[i]}"
-        if [[ $word == -* ]]; then
+        if [[ $word == -- ]]; then
+            ended=i
+            break
+        elif [[ $word == -* ]]; then
             option="$word" after=0
-        elif [[ -n $option && " $(_targetplugin_takes "$verb" "$option") " == *" one "* \
+        elif [[ -n $option && " $(_PROGRAM_takes "$verb" "$option") " == *" one "* \
                 && $after -eq 0 ]]; then
             after=1
-        elif [[ -n $option && " $(_targetplugin_takes "$verb" "$option") " == *" many "* ]]; then
+        elif [[ -n $option && " $(_PROGRAM_takes "$verb" "$option") " == *" many "* ]]; then
             after+=1
-        elif [[ " $(_targetplugin_words "$verb") " == *" $word "* ]]; then
+        elif [[ " $(_PROGRAM_words "$verb") " == *" $word "* ]]; then
             verb="${verb:+$verb }$word" option=""
         else
             place+=1 option=""
         fi
     done
-    if [[ $current == -* ]]; then
-        found="$(compgen -W "$(_targetplugin_options "$verb")" -- "$current")"
+    if ((ended)); then  # what follows is another program's
+        found="$(compgen -f -- "$current")" kind=file
+        ((ended < ${#words[@]} - 2)) || [[ $current == */* ]] || \
+            found="$(compgen -c -- "$current")" kind=""
+    elif [[ $current == -* ]]; then
+        found="$(compgen -W "$(_PROGRAM_options "$verb")" -- "$current")"
     else
-        local takes="$(_targetplugin_takes "$verb" "$option")"
+        local takes="$(_PROGRAM_takes "$verb" "$option")"
         if [[ -n $option && ( $takes == many* || ( $takes == one* && $after -eq 0 ) ) ]]; then
             kind="${takes#* }"
         else
-            kind="$(_targetplugin_place "$verb" "$place")"
+            kind="$(_PROGRAM_place "$verb" "$place")"
         fi
         case "$kind" in
             "") found="" ;;
             file) found="$(compgen -f -- "$current")" ;;
+            device)
+                kind=file
+                found="$(compgen -f -- "${current:-/dev/}" | while IFS= read -r word; do
+                    [[ ! -b $word && ! -d $word ]] || printf '%s\n' "$word"
+                done)" ;;
             names\ *)
-                found="$(compgen -W "$("${words[0]}" completion names "${kind#names }" \
-                    2> /dev/null)" -- "$current")" ;;
+                found="$(compgen -W "$(_PROGRAM_names "${kind#names }")" -- "$current")" ;;
             *) found="$(compgen -W "${kind#words }" -- "$current")" ;;
         esac
     fi
@@ -119,12 +138,34 @@ def names(session: Session, kind: str) -> set[str]:
     return {name for name in found if not any(c.isspace() for c in name)}
 
 
-def script(root: argparse.ArgumentParser) -> str:
-    """The script for a grammar."""
+def named(action: argparse.Action) -> str:
+    """What completes an argument: `words A B`, `names KIND`, `file`, `device` or nothing."""
+    choices: Any = action.choices
+    if choices:
+        return f"words {' '.join(choices)}"
+    kind = getattr(action, "completed_as", "")
+    return f"names {kind}" if kind in KINDS else kind
+
+
+def script(
+    root: argparse.ArgumentParser,
+    *,
+    head: str = _HEAD,
+    asks: str = _NAMES,
+    completes: Callable[[argparse.Action], str] = named,
+) -> str:
+    """The script for a grammar.
+
+    Args:
+        head: comment lines that it begins with.
+        asks: a function in bash, `_PROGRAM_names KIND`, that prints what there is of a kind.
+        completes: what completes an argument, as `named` tells.
+    """
+    program = f"_{root.prog}"
     verbs = dict(_walk(root, ()))
-    lines = [_SCRIPT]
+    lines = [head + asks + _SCRIPT.replace("_PROGRAM", program)]
     words = {path: " ".join(_subverbs(parser)) for path, parser in verbs.items()}
-    lines += _function("words", [(f'"{" ".join(p)}"', w) for p, w in words.items() if w])
+    lines += _function(program, "words", [(f'"{" ".join(p)}"', w) for p, w in words.items() if w])
     options = [
         (
             f'"{" ".join(path)}"',
@@ -132,7 +173,7 @@ def script(root: argparse.ArgumentParser) -> str:
         )
         for path, p in verbs.items()
     ]
-    lines += _function("options", options)
+    lines += _function(program, "options", options)
     takes: dict[str, list[str]] = {}
     places: dict[str, list[str]] = {}
     for path, parser in verbs.items():
@@ -140,21 +181,21 @@ def script(root: argparse.ArgumentParser) -> str:
         for action in _options(parser):
             if action.nargs != 0:
                 many = "many" if action.nargs == "+" else "one"
-                value = f"{many} {_completes(action)}"
+                value = f"{many} {completes(action)}"
                 for option in action.option_strings:
                     takes.setdefault(value, []).append(f'"{name}:{option}"')
         for place, action in enumerate(_positionals(parser)):
             # Of the last that takes many, all places from its own on: none of ours stands past nine.
             at = f'"{name}:"[{place}-9]' if action.nargs == "+" else f'"{name}:{place}"'
-            places.setdefault(_completes(action), []).append(at)
-    lines += _function("takes", [("|".join(p), v) for v, p in takes.items()], "$1:$2")
-    lines += _function("place", [("|".join(p), v) for v, p in places.items()], "$1:$2")
-    return "\n".join([*lines, "complete -F _targetplugin targetplugin", ""])
+            places.setdefault(completes(action), []).append(at)
+    lines += _function(program, "takes", [("|".join(p), v) for v, p in takes.items()], "$1:$2")
+    lines += _function(program, "place", [("|".join(p), v) for v, p in places.items()], "$1:$2")
+    return "\n".join([*lines, f"complete -F {program} {root.prog}", ""])
 
 
-def _function(name: str, cases: list[tuple[str, str]], key: str = "$1") -> list[str]:
+def _function(program: str, name: str, cases: list[tuple[str, str]], key: str = "$1") -> list[str]:
     arms = [f"        {pattern}) echo '{value}' ;;" for pattern, value in cases]
-    return [f"_targetplugin_{name}() {{", f'    case "{key}" in', *arms, "    esac", "}"]
+    return [f"{program}_{name}() {{", f'    case "{key}" in', *arms, "    esac", "}"]
 
 
 def _walk(
@@ -178,12 +219,3 @@ def _options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 def _positionals(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     return [action for action in parser._actions if not action.option_strings]
-
-
-def _completes(action: argparse.Action) -> str:
-    """What completes an argument: `words A B`, `names KIND`, `file` or nothing."""
-    choices: Any = action.choices
-    if choices:
-        return f"words {' '.join(choices)}"
-    kind = getattr(action, "completed_as", "")
-    return f"names {kind}" if kind in KINDS else kind

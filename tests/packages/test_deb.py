@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -87,6 +88,10 @@ def test_the_unit_and_the_pages_of_the_checkout_are_in_it(
     assert (tree / "lib/systemd/system/targetplugind.service").read_bytes() == unit.read_bytes()
     found = {path.name for path in (tree / "usr/share/man/man8").iterdir()}
     assert found == {"targetplugin.8.gz", "targetplugind.8.gz"}
-    completion = tree / "usr/share/bash-completion/completions/targetplugin"
-    asked("bash", "-n", str(completion))
-    assert "complete " in completion.read_text()
+    host = unpacked(packages["pitcopy"], tmp_path / "host")
+    for name, place in (("targetplugin", tree), ("pitcopy", host)):
+        completion = place / "usr/share/bash-completion/completions" / name
+        asked("bash", "-n", str(completion))
+        assert f"complete -F _{name} {name}" in completion.read_text()
+    board = tree / "usr/share/doc/targetplugin/grafana.json"
+    assert json.loads(board.read_text())["title"] == "targetplugin"

@@ -15,6 +15,7 @@ from targetplugin.control.server import Server
 from targetplugin.terminal.completion import script
 from targetplugin.terminal.verbs import build_parser
 from tests.unit.fake_subsystem import FakeSubsystem
+from tools.completion import pitcopy_script
 
 ROOT = Path(__file__).parents[2]
 BREAKS = " \t\n\"'@><=;|&(:"  # bash's default
@@ -39,13 +40,15 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     server.stop(1)
 
 
-def complete(scene: Path, line: str, breaks: str = BREAKS) -> list[str]:
+def complete(
+    scene: Path, line: str, breaks: str = BREAKS, program: str = "targetplugin"
+) -> list[str]:
     """What bash is told to complete the end of the line with."""
     asked = f"""
         source script
         COMP_WORDBREAKS={shlex.quote(breaks)}
         COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)}
-        _targetplugin
+        _{program}
         printf '%s\\n' "${{COMPREPLY[@]}}"
     """
     done = subprocess.run(
@@ -105,3 +108,43 @@ def test_without_a_daemon_nothing_is_offered_and_nothing_is_said(tmp_path: Path)
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# --- pitcopy, whose script is made from its own parser --------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the script, and a `pitcopy` that knows two saves of any disk."""
+    host = tmp_path_factory.mktemp("pitcopy")
+    saves = '{"saves": [{"generation": 3, "label": "night"}, {"generation": 5, "label": "a b"}]}'
+    program = host / "pitcopy"
+    program.write_text(f"""#!/bin/sh\n[ "$1 $3" = "status --json" ] && echo '{saves}'\n""")
+    program.chmod(0o755)
+    (host / "script").write_text(pitcopy_script())
+    (host / "list").touch()
+    (host / "dev/disk").mkdir(parents=True)
+    (host / "dev/null").touch()
+    return host
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("pitcopy re", ["recover", "release", "restore", "resync"]),
+        ("pitcopy save /dev/sdb --no", ["--no-fill"]),
+        ("pitcopy recover /dev/sdb --save ", ["3", "5", "night"]),
+        ("pitcopy recover /dev/sdb --save n", ["night"]),
+        ("pitcopy recover --save ", []),
+        ("pitcopy save /dev/sdb --replace ni", ["night"]),
+        ("pitcopy save dev/", ["dev/disk"]),
+        ("pitcopy save /dev/sdb dev/", ["dev/disk"]),
+        ("pitcopy jobs /dev/sdb li", ["list"]),
+        ("pitcopy save /dev/sdb --label ", []),
+        ("pitcopy run /dev/sdb -- pitco", ["pitcopy"]),
+        ("pitcopy run /dev/sdb -- cat --li", []),
+        ("pitcopy run /dev/sdb -- cat li", ["list"]),
+    ],
+)
+def test_pitcopy_is_completed(host: Path, line: str, found: list[str]) -> None:
+    assert complete(host, line, program="pitcopy") == found
