@@ -139,6 +139,14 @@ class Ledger:
             f"dd if=/dev/urandom of={self.disk} bs=1M seek={first_mib} count={mib} oflag=direct conv=fsync"
         )
 
+    def scatter(self, first_mib: int, mib: int) -> None:
+        """Writes every second extent (64 KiB) of a region."""
+        words = [f"--offset={first_mib}M", f"--size={mib}M", "--rw=write:64k", "--bs=64k"]
+        more = ["--ioengine=psync", "--direct=1", "--end_fsync=1"]
+        self.initiator(
+            " ".join(["fio", "--name=scatter", f"--filename={self.disk}", *words, *more])
+        )
+
     def checksum(self, first_mib: int, mib: int) -> str:
         """Of a region, read past all caches."""
         return self.initiator(

@@ -27,7 +27,6 @@ from .many import log_in
 GUEST = "/opt/targetplugin/checkout/tests/vm/guest"
 DEADLINE = ["--deadline", "5000"]  # milliseconds; an emulated machine is slow
 PATIENCE = 300.0  # seconds
-UNDER_ONE_LOAD = 4  # saves of the operator
 AT_ONCE = 2  # of them are looked at, as many as the host has processors
 LOG_OUT = """
     for name in "$@"; do
@@ -97,8 +96,9 @@ def both(label: str) -> list[str]:
 class Pairs:
     """The two volumes, the bank on them, and what is done to both."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, under_one_load: int) -> None:
         self.lab = lab
+        self.under_one_load = under_one_load
         self.data = Ledger(lab, media="abc", size="160M", name="data")
         self.wal = Ledger(lab, media="def", size="64M", name="wal")
         self.disks = [self.data.disk, self.wal.disk]
@@ -124,7 +124,7 @@ class Pairs:
         if number % 2:
             self._save_by_host(f"round-{number}")
             return 1
-        labels = [f"round-{number}-{which}" for which in range(min(saves, UNDER_ONE_LOAD))]
+        labels = [f"round-{number}-{which}" for which in range(min(saves, self.under_one_load))]
         self._save_by_operator(labels)
         return len(labels)
 
@@ -261,10 +261,14 @@ class Load:
         return Paid(max(meanwhile), statistics.median(took for _, took in self._paid))
 
 
-def run(lab: Lab, count: int, seconds: float = math.inf) -> Report:
-    """Saves so many times, or for so long; see the module."""
+def run(lab: Lab, count: int, seconds: float = math.inf, *, under_one_load: int = 4) -> Report:
+    """Saves so many times, or for so long; see the module.
+
+    Args:
+        under_one_load: how many saves the operator asks for before they are looked at.
+    """
     late = time.monotonic() + seconds
-    pairs = Pairs(lab)
+    pairs = Pairs(lab, under_one_load)
     try:
         done = rounds = 0
         while done < count and time.monotonic() < late:
