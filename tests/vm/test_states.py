@@ -101,8 +101,12 @@ class Place:
 @pytest.fixture(scope="module")
 def place(booted_lab: Lab) -> Iterator[Place]:
     fragile = Dm(booted_lab, "fragile", "media-c")
-    ids = [f"/dev/disk/by-id/virtio-media-{letter}" for letter in (*LEGS, "d", "e")]
-    ledger = Ledger(booted_lab, paths=[*ids[:2], fragile.path, *ids[2:]])
+    legs, spares = (
+        [f"/dev/disk/by-id/virtio-media-{letter}" for letter in letters] for letters in (LEGS, "de")
+    )
+    ledger = Ledger(booted_lab, paths=legs)
+    for path in (fragile.path, *spares):
+        ledger.target("media", "add", path, "--force")
     made = Place(ledger, fragile, 0)
     ledger.fill(0, 32)
     save = made.save("--wait")
