@@ -255,6 +255,7 @@ def test_a_save_onto_an_older_one_is_held_as_its_own(house: House, clock: Clock)
     assert [(save["name"], bool(save["held_until"])) for save in house.show()["saves"]] == [
         ("ledger@2", True)
     ]
+    house.finish()
     with pytest.raises(Refused, match="ledger@2 is held"):
         house.subsystem.save("ledger", replace="ledger@2")
 
