@@ -17,7 +17,12 @@ from targetplugin.terminal.verbs import build_parser
 from tests.sim.rules import FENCE, NEWEST, RULES
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "tests/vm/README.md"]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "tests/vm/README.md",
+    ROOT / "vagrant/README.md",
+]
 PARSERS = {
     "targetplugin": build_parser,
     "targetplugind": daemon.parser,

@@ -4,12 +4,13 @@ Owns the command line and its exit codes, nothing else.
 """
 
 import argparse
+import json
 import os
 import signal
 import sys
 from pathlib import Path
 
-from . import channel, disks, machine, network, recipe, state
+from . import box, channel, disks, machine, network, recipe, state
 from .errors import LabError, Usage
 from .lab import Lab
 
@@ -53,6 +54,11 @@ def parser() -> argparse.ArgumentParser:
     verb("down", "switch both machines off")
     verb("status", "say which machines run, and how the target's media stand")
     verb("image", "build the image if it is not in the cache")
+    box = verb("box", "make a box for Vagrant of the image")
+    box.add_argument(
+        "file", nargs="?", type=Path, help="left out: say what the box would be called"
+    )
+    verb("way", "say how QEMU runs machines here, as JSON: with KVM if that works, else emulated")
     machine_argument(verb("console", "show what a machine wrote to its serial console"))
     return top
 
@@ -98,6 +104,13 @@ def act(options: argparse.Namespace) -> int:
             return status(lab)
         case "image":
             print(recipe.image().directory)
+        case "box":
+            if options.file:
+                box.build(options.file)
+            else:
+                print(box.name())
+        case "way":
+            print(json.dumps(lab.way()))
         case "console":
             sys.stdout.write(lab.console(options.machine))
     return 0

@@ -8,6 +8,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from . import tsc
 from .state import cache_dir, progress
 
 PROBE_SECONDS = 20
@@ -26,21 +27,42 @@ def fastest(kernel: Path, initrd: Path) -> str:
     return "kvm" if works("kvm", kernel, initrd) else "tcg"
 
 
+def cpu(way: str) -> str:
+    """The processor that QEMU gives a machine."""
+    return WAYS[way][WAYS[way].index("-cpu") + 1]
+
+
+def kernel_words(way: str) -> str:
+    """What a kernel is told that runs so."""
+    return f"{TCG_WORDS} {tsc.kernel_words()}" if way == "tcg" else ""
+
+
 def works(name: str, kernel: Path, initrd: Path) -> bool:
     """Whether a kernel boots with that accelerator."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    known = cache_dir() / f"accel-{name}.json"
-    question = [boot, os.getuid()]
-    try:
-        asked, answer = json.loads(known.read_text())
-        if asked == question:
-            return bool(answer)
-    except (FileNotFoundError, ValueError):
-        pass
+    answer = known(name)
+    if answer is not None:
+        return answer
     answer = _boots(name, kernel, initrd)
-    known.write_text(json.dumps([question, answer]))
+    _answers(name).write_text(json.dumps([_question(), answer]))
     progress(f"{name} {'works' if answer else 'does not work'} here (probed by booting)")
     return answer
+
+
+def known(name: str) -> bool | None:
+    """What was found since this machine booted; None before the first time."""
+    try:
+        asked, answer = json.loads(_answers(name).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return bool(answer) if asked == _question() else None
+
+
+def _answers(name: str) -> Path:
+    return cache_dir() / f"accel-{name}.json"
+
+
+def _question() -> list[str | int]:
+    return [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.getuid()]
 
 
 def _boots(name: str, kernel: Path, initrd: Path) -> bool:

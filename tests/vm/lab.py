@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import channel, dependencies, disks, machine, network, overlay, recipe, state
+from . import accel, channel, dependencies, disks, machine, network, overlay, recipe, state
 from .errors import LabError
 from .qmp import Qmp
 from .state import progress
@@ -187,6 +187,18 @@ class Lab:
         """Whether a machine is switched on."""
         return bool(machine.processes(where))
 
+    def way(self) -> dict[str, str]:
+        """How machines run here: QEMU's accelerator, its processor, and words for the kernel."""
+        works = accel.known("kvm")
+        if works is None:
+            with self._changing():
+                image = recipe.image()
+                draft = self._initrd(image)
+                works = accel.works("kvm", image.kernel, draft)
+        way = "kvm" if works else "tcg"
+        words = f"{machine.KERNEL_ARGUMENTS} {accel.kernel_words(way)}"
+        return {"way": way, "cpu": accel.cpu(way), "words": words}
+
     def console(self, where: str) -> str:
         """What a machine's kernel and systemd have written to its serial console since power-on."""
         try:
@@ -340,12 +352,15 @@ class Lab:
                 progress(f"the emulator of the {' and '.join(fallen)} fell over: once more")
         return None
 
+    def _initrd(self, image: recipe.Image) -> Path:
+        draft = state.run_dir() / "initrd.new"
+        draft.write_bytes(overlay.initrd(image))
+        return draft.replace(state.run_dir() / "initrd")
+
     def _switch_on(
         self, machines: tuple[str, ...], known: state.State, image: recipe.Image, site: Path
     ) -> None:
-        draft = state.run_dir() / "initrd.new"
-        draft.write_bytes(overlay.initrd(image))
-        draft.replace(state.run_dir() / "initrd")
+        self._initrd(image)
         for where in machines:
             media = known.disks if where == "target" else {}
             machine.start(

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from . import accel, channel, disks, network, tsc, volatile
+from . import accel, channel, disks, network, volatile
 from . import processes as running
 from .errors import LabError
 from .recipe import Image
@@ -72,8 +72,7 @@ def start(
     address = network.ADDRESSES[machine]
     words = f"lab.role={machine} lab.address={address}/24 systemd.hostname={machine}"
     way = accel.fastest(image.kernel, initrd)
-    if way == "tcg":
-        words += f" {accel.TCG_WORDS} {tsc.kernel_words()}"
+    words += f" {accel.kernel_words(way)}"
     checkout = str(CHECKOUT).replace(",", ",,")
     command = [
         accel.QEMU,

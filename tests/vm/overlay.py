@@ -10,6 +10,7 @@ from . import kernel, network, program
 from .recipe import Image
 
 GUEST_DIR = Path(__file__).parent / "guest"
+COMMON = "overlay/common"  # in the initrd: what is put over the image of every machine
 
 # What a machine that lives for minutes, without people at its console, can do without.
 MASKED = """
@@ -46,8 +47,8 @@ BLACKLIST = """
     sha256_ssse3 sha1_ssse3 evdev button serio_raw sg_pt parport
 """
 
-FILES = {
-    "etc/machine-id": "6c61625f746172676574706c7567696e\n",
+# Of every machine that starts from the image: the lab's, and Vagrant's (box.py).
+TRIMMED = {
     "etc/systemd/journald.conf.d/lab.conf": "[Journal]\nStorage=volatile\nRateLimitBurst=0\n",
     "etc/systemd/system.conf.d/lab.conf": "[Manager]\nDefaultTimeoutStopSec=30s\n",
     "etc/modprobe.d/lab.conf": "".join(f"blacklist {name}\n" for name in BLACKLIST.split()),
@@ -56,6 +57,9 @@ FILES = {
 ExecStart=
 ExecStart=udevadm trigger --action=add --subsystem-match=block --subsystem-match=net
 """,
+}
+FILES = {
+    "etc/machine-id": "6c61625f746172676574706c7567696e\n",
     "etc/systemd/system/lab-agent.service": """\
 [Unit]
 Description=Runs what the lab's exec channel asks for
@@ -80,40 +84,60 @@ Unit=poweroff.target
 }
 # What packages of the image would have udev run for each disk; test_multipath.py takes the first away.
 UNWANTED_RULES = ("60-multipath.rules", "55-scsi-sg3_id.rules", "58-scsi-sg3_symlink.rules")
-LINKS = {
+TRIMMED_LINKS = {
     **{f"etc/udev/rules.d/{name}": "/dev/null" for name in UNWANTED_RULES},
     "etc/systemd/system/default.target": "/lib/systemd/system/multi-user.target",
+}
+LINKS = {
     "etc/systemd/system/sysinit.target.wants/lab-agent.service": "../lab-agent.service",
     "etc/systemd/system/timers.target.wants/lab-lifetime.timer": "../lab-lifetime.timer",
 }
 
 
 def initrd(image: Image) -> bytes:
-    """The archive that the kernel starts from: a shell, modules, and the overlay."""
+    """The archive that the kernel of a lab's machine starts from: a shell, modules, and the overlay."""
+    return kernel.archive(start(image, "init") + _common() + _by_role())
+
+
+def start(image: Image, init: str) -> list[kernel.Entry]:
+    """A shell, the modules that the image needs, and a script of `guest/` that is the first process."""
     busybox = next(Path(path) for path in ("/bin/busybox", "/usr/bin/busybox"))
     entries = [
-        kernel.file("init", (GUEST_DIR / "init").read_bytes(), 0o755),
+        kernel.file("init", (GUEST_DIR / init).read_bytes(), 0o755),
         kernel.file("bin/busybox", busybox.read_bytes(), 0o755),
     ]
-    tools = "sh mount umount cat cp ln ls rm mkdir sleep insmod ip poweroff switch_root"
+    tools = "sh mount umount cat cp ln ls rm mkdir sleep sed insmod ip poweroff switch_root"
     entries += [kernel.link(f"bin/{tool}", "busybox") for tool in tools.split()]
     entries += [kernel.directory(path) for path in ("dev", "proc", "sys", "root")]
     for module in image.modules:
         entries.append(kernel.file(f"modules/{module.name}", module.read_bytes()))
     order = "".join(f"/modules/{module.name}\n" for module in image.modules)
     entries.append(kernel.file("modules/order", order.encode()))
-    return kernel.archive(entries + _common() + _by_role())
+    return entries
+
+
+def put(root: str, files: dict[str, str], links: dict[str, str]) -> list[kernel.Entry]:
+    """Files, by what is in them, and links, by where they lead, below `root`."""
+    entries = [kernel.file(f"{root}/{path}", text.encode()) for path, text in files.items()]
+    return entries + [kernel.link(f"{root}/{path}", to) for path, to in links.items()]
+
+
+def trimmed() -> list[kernel.Entry]:
+    """What makes a machine boot fast."""
+    entries = put(COMMON, TRIMMED, TRIMMED_LINKS)
+    entries += [_mask(COMMON, unit) for unit in MASKED.split()]
+    for name in GENERATORS.split():
+        path = f"{COMMON}/etc/systemd/system-generators/systemd-{name}-generator"
+        entries.append(kernel.link(path, "/dev/null"))
+    entries.append(kernel.file(f"{COMMON}/etc/hosts", network.hosts_file().encode()))
+    for role, units in MASKED_ON.items():
+        entries += [_mask(f"overlay/{role}", unit) for unit in units]
+    return entries
 
 
 def _common() -> list[kernel.Entry]:
-    root = "overlay/common"
-    entries = [kernel.file(f"{root}/{path}", text.encode()) for path, text in FILES.items()]
-    entries += [kernel.link(f"{root}/{path}", to) for path, to in LINKS.items()]
-    entries += [_mask(root, unit) for unit in MASKED.split()]
-    for name in GENERATORS.split():
-        path = f"{root}/etc/systemd/system-generators/systemd-{name}-generator"
-        entries.append(kernel.link(path, "/dev/null"))
-    entries.append(kernel.file(f"{root}/etc/hosts", network.hosts_file().encode()))
+    root = COMMON
+    entries = trimmed() + put(root, FILES, LINKS)
     for entry in program.package():
         entries.append(kernel.Entry(f"{root}/{entry.path}", entry.mode, entry.data))
     for name in ("agent.py", "warm.py"):
@@ -123,9 +147,7 @@ def _common() -> list[kernel.Entry]:
 
 
 def _by_role() -> list[kernel.Entry]:
-    entries = [
-        _mask(f"overlay/{role}", unit) for role, units in MASKED_ON.items() for unit in units
-    ]
+    entries = []
     for name, role in program.COMMANDS.items():
         if text := program.command(name):
             path = f"overlay/{role}/usr/local/bin/{name}"

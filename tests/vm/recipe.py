@@ -77,27 +77,31 @@ class Image:
         return sorted((self.directory / "modules").iterdir())
 
 
-def recipe_hash() -> str:
+def recipe_hash(more: tuple[str, ...] = ()) -> str:
     """What names the image: everything that goes into it."""
-    recipe = [SUITE, *PACKAGES.split(), BEFORE, ROOT_SIZE, SLIM, *kernel.BOOT_MODULES]
+    recipe = [SUITE, *PACKAGES.split(), *more, BEFORE, ROOT_SIZE, SLIM, *kernel.BOOT_MODULES]
     return hashlib.sha256("\n".join(recipe).encode()).hexdigest()[:16]
 
 
-def image(name: str | None = None) -> Image:
-    """The image of that name (default: of this recipe); builds it if it is not in the cache."""
-    name = name or recipe_hash()
+def image(name: str | None = None, *, more: tuple[str, ...] = ()) -> Image:
+    """The image of that name (default: of this recipe); builds it if it is not in the cache.
+
+    Args:
+        more: packages that it has besides.
+    """
+    name = name or recipe_hash(more)
     final = cache_dir() / f"image-{name}"
     if final.exists():
         return Image(final)
-    if name != recipe_hash():
+    if name != recipe_hash(more):
         raise LabError(f"The image {name} is not in the cache any more. Leave out --keep.")
     with locked(cache_dir() / "image.lock", "waiting for another build of the image"):
         if not final.exists():
-            _build(final)
+            _build(final, more)
     return Image(final)
 
 
-def _build(final: Path) -> None:
+def _build(final: Path, more: tuple[str, ...]) -> None:
     for leftover in cache_dir().glob("building-image-*"):
         _remove(leftover)
     for tool in ("mmdebstrap", "mke2fs", "tar"):
@@ -110,7 +114,7 @@ def _build(final: Path) -> None:
     log = cache_dir() / "image.log"
     try:
         with open(log, "wb") as output:
-            _make(work, output.fileno())
+            _make(work, output.fileno(), more)
         shutil.rmtree(work / "scratch", ignore_errors=True)
         work.rename(final)
     except subprocess.CalledProcessError as error:
@@ -123,11 +127,12 @@ def _build(final: Path) -> None:
     progress(f"image built in {time.monotonic() - began:.0f} s")
 
 
-def _make(work: Path, log: int) -> None:
+def _make(work: Path, log: int, more: tuple[str, ...]) -> None:
     tree, tar = work / "scratch" / "tree", work / "scratch" / "tree.tar"
     tree.mkdir(parents=True)
     # No mirror is named: mmdebstrap then takes the machine's own apt sources.
-    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES.split())}"]
+    packages = ",".join([*PACKAGES.split(), *more])
+    command = ["mmdebstrap", "--variant=minbase", f"--include={packages}"]
     command += ["--aptopt=APT::Install-Recommends false", f"--essential-hook={BEFORE}"]
     command += [SUITE, str(tar)]
     _run(command, log)
