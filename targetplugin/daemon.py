@@ -17,15 +17,21 @@ from pathlib import Path
 
 import sdnotify
 
-from targetplugin import __version__
+from targetplugin import __version__, logs
 from targetplugin.catalog import Catalog
 from targetplugin.control.server import Server
 from targetplugin.engine import Command, Engine, Event
 from targetplugin.errors import Refused
+from targetplugin.hooks.remote import RemoteRunner
 from targetplugin.kernel.hotplug import DiskChange, Hotplug, RingChange
 from targetplugin.kernel.lio import Lio
+from targetplugin.kernel.remote import RemoteLio, RemoteRings, Service
 from targetplugin.kernel.restore import Keeper
+from targetplugin.media.by_path import done_by
+from targetplugin.media.remote import RemoteFiles
 from targetplugin.metrics.server import Metrics
+from targetplugin.qemu import running
+from targetplugin.qemu.remote import Images
 from targetplugin.scsi.logical_unit import LogicalUnit
 from targetplugin.subsystem import Subsystem
 
@@ -45,21 +51,36 @@ class Daemon:
         state_dir: what must survive: the catalog and the extent maps.
         run_dir: where the control socket is, and what must survive a kill, though not the machine's run.
         metrics: where Prometheus may ask for numbers, if it may.
+        lio: the socket of the service that has the rights to LIO; None: this process has them.
+        hooks: the socket of the service that runs hooks; None: this process does.
     """
 
-    def __init__(self, state_dir: Path, run_dir: Path, metrics: str | None = None) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        run_dir: Path,
+        metrics: str | None = None,
+        lio: Path | None = None,
+        hooks: Path | None = None,
+    ) -> None:
         self._units: dict[int, LogicalUnit] = {}
         self._notes = run_dir / "unanswered"
         self._catalog = Catalog(state_dir)
         self._hotplug = Hotplug()
-        self._kernel = Lio()
-        self._subsystem = Subsystem(self._catalog, self._make_engine, self._kernel, self._hotplug)
+        self._kernel: Lio | RemoteLio = Lio()
+        rings: Hotplug | RemoteRings = self._hotplug
+        if lio is not None:
+            service = Service(lio)
+            self._kernel = RemoteLio(service, self._kernel)
+            rings = RemoteRings(service, self._hotplug)
+        runner = RemoteRunner(hooks) if hooks is not None else None
+        self._subsystem = Subsystem(self._catalog, self._make_engine, self._kernel, rings, runner)
         self._server = Server(
             self._subsystem,
             run_dir / "control.sock",
             asked_by=lambda who: self._subsystem.asked("terminal", who),
         )
-        self._keeper = Keeper(self._subsystem.restore_exports)
+        self._keeper = Keeper(self._subsystem.restore_exports, self._kernel.restoring)
         self._metrics = Metrics(metrics, self._subsystem.status) if metrics else None
 
     def start(self) -> None:
@@ -119,7 +140,13 @@ class Daemon:
         self._subsystem.disks_changed()
 
 
-def serve(state_dir: Path, run_dir: Path, metrics: str | None = None) -> None:
+def serve(
+    state_dir: Path,
+    run_dir: Path,
+    metrics: str | None = None,
+    lio: Path | None = None,
+    hooks: Path | None = None,
+) -> None:
     """Runs until SIGTERM or SIGINT.
 
     Raises:
@@ -129,7 +156,7 @@ def serve(state_dir: Path, run_dir: Path, metrics: str | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
     systemd = sdnotify.SystemdNotifier()
-    daemon = Daemon(state_dir, run_dir, metrics)
+    daemon = Daemon(state_dir, run_dir, metrics, lio, hooks)
     daemon.start()
     systemd.notify("READY=1")
     _log.info("targetplugind %s serves", __version__)
@@ -150,6 +177,26 @@ def parser() -> argparse.ArgumentParser:
         "answer Prometheus there: 127.0.0.1:PORT, [::1]:PORT or the path of a socket (default: off)"
     )
     top.add_argument("--metrics", metavar="WHERE", help=text)
+    text = (
+        "have LIO changed and rings opened by the service that listens there, targetplugin-lio(8)"
+        " (default: do it in this process, which needs root's rights for it)"
+    )
+    top.add_argument("--lio", type=Path, metavar="SOCKET", help=text)
+    text = (
+        "have files and disks opened by targetplugin-files(8), which listens there"
+        " (default: by this process, which needs rights to them)"
+    )
+    top.add_argument("--files", type=Path, metavar="SOCKET", help=text)
+    text = (
+        "have qemu-img, wipefs and sfdisk run by targetplugin-images(8), which listens there"
+        " (default: as children of this process)"
+    )
+    top.add_argument("--images", type=Path, metavar="SOCKET", help=text)
+    text = (
+        "have hooks run by targetplugin-hooks(8), which listens there"
+        " (default: in this process' name)"
+    )
+    top.add_argument("--hooks", type=Path, metavar="SOCKET", help=text)
     levels = ("debug", "info", "warning", "error")
     top.add_argument("--log-level", choices=levels, default="info")
     verbs = top.add_subparsers(dest="verb", metavar="VERB")
@@ -164,19 +211,18 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: it ended as it was asked to; 1: it could not start, and the log says why."""
     options = parser().parse_args(arguments)
-    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=options.log_level.upper(),
-        format=stamp + "%(levelname)s %(name)s: %(message)s",
-    )
+    if options.files is not None:
+        done_by(RemoteFiles(options.files))
+    if options.images is not None:
+        running.run_by(Images(options.images).launch)
+    logs.begin("targetplugind", options.log_level)
     try:
         if options.verb == "loop":
             print(Lio().ensure_loop(options.volume))
         elif options.verb == "unloop":
             Lio().remove_loop(options.volume)
         else:
-            serve(options.state_dir, options.run_dir, options.metrics)
+            serve(options.state_dir, options.run_dir, options.metrics, options.lio, options.hooks)
     except Refused as error:
         _log.critical("%s%s", error.message, f" ({error.hint})" if error.hint else "")
         if "NOTIFY_SOCKET" in os.environ:

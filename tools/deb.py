@@ -7,6 +7,8 @@ packages go into the package: Debian 12 has not all of them.
 from __future__ import annotations
 
 import argparse
+import email
+import email.message
 import gzip
 import hashlib
 import shutil
@@ -32,8 +34,44 @@ sys.path[at:at] = ["/{home}", "/{site}"]
 from {module} import main
 sys.exit(main())
 """
-PROGRAMS = {"targetplugin": "targetplugin.terminal.main", "targetplugind": "targetplugin.daemon"}
+PROGRAMS = {
+    "targetplugin": "targetplugin.terminal.main",
+    "targetplugind": "targetplugin.daemon",
+    "targetplugin-lio": "targetplugin.kernel.service",
+    "targetplugin-files": "targetplugin.media.service",
+    "targetplugin-images": "targetplugin.qemu.service",
+    "targetplugin-hooks": "targetplugin.hooks.service",
+    "targetplugin-dbus": "targetplugin.dbus.main",
+}
+UNITS = (
+    "targetplugind.service",
+    "targetplugin-lio.service",
+    "targetplugin-lio.socket",
+    "targetplugin-files.service",
+    "targetplugin-files.socket",
+    "targetplugin-images.service",
+    "targetplugin-images.socket",
+    "targetplugin-hooks.service",
+    "targetplugin-hooks.socket",
+    "targetplugin-metrics.service",
+    "targetplugin-metrics.socket",
+    "targetplugin-dbus.service",
+)
+FILES = {  # -> in the package; all of the target's
+    **{f"packaging/{unit}": f"lib/systemd/system/{unit}" for unit in UNITS},
+    "packaging/sysusers.conf": "usr/lib/sysusers.d/targetplugin.conf",
+    "packaging/dbus/targetplugin.conf": "usr/share/dbus-1/system.d/targetplugin.conf",
+    "packaging/grafana/targetplugin.json": "usr/share/doc/targetplugin/grafana.json",
+}
 SCRIPTS = ("postinst", "prerm", "postrm")
+COPYRIGHT = """\
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+
+Files: *
+Copyright: the targetplugin authors
+License: Apache-2.0
+ On Debian systems the text is in /usr/share/common-licenses/Apache-2.0.
+"""
 NOTE = "Made from a checkout by python3 -m tools.deb.\n"
 CHANGES = "{name} ({version}) unstable; urgency=medium\n\n  * See the project's history.\n\n"
 
@@ -72,10 +110,8 @@ def _fill_target(tree: Path) -> None:
     for name, module in PROGRAMS.items():
         text = PROGRAM.format(home=HOME, site=SITE, module=module)
         _put(tree, f"usr/bin/{name}", text.encode(), 0o755)
-    unit = (CHECKOUT / "packaging/targetplugind.service").read_bytes()
-    _put(tree, "lib/systemd/system/targetplugind.service", unit)
-    board = (CHECKOUT / "packaging/grafana/targetplugin.json").read_bytes()
-    _put(tree, "usr/share/doc/targetplugin/grafana.json", board)
+    for source, place in FILES.items():
+        _put(tree, place, (CHECKOUT / source).read_bytes())
     script = [sys.executable, "-m", "targetplugin.terminal.main", "completion", "bash"]
     words = subprocess.run(script, check=True, capture_output=True, cwd=CHECKOUT).stdout
     _put(tree, "usr/share/bash-completion/completions/targetplugin", words)
@@ -111,6 +147,27 @@ def _document(tree: Path, name: str, version: str) -> None:
     changes = CHANGES.format(name=name, version=version).encode()
     _put(tree, f"usr/share/doc/{name}/changelog.gz", gzip.compress(changes, 9, mtime=0))
     _put(tree, f"usr/share/doc/{name}/README", NOTE.encode())
+    _put(tree, f"usr/share/doc/{name}/copyright", _copyright(tree).encode())
+
+
+def _copyright(tree: Path) -> str:
+    """Whose the package is, and the Python packages in it, each with what its own metadata says."""
+    text = COPYRIGHT
+    for found in sorted((tree / SITE).glob("*.dist-info")):
+        told = email.message_from_string((found / "METADATA").read_text())
+        license = told["License-Expression"] or told["License"] or _classified(told)
+        whose = told["Author"] or told["Author-email"] or told["Maintainer"] or "its authors"
+        text += (
+            f"\nFiles: {SITE}/*\nComment: {told['Name']} {told['Version']}; the licence's text is in"
+            f" {SITE}/{found.name}\nCopyright: {whose}\nLicense: {license.splitlines()[0]}\n"
+        )
+    return text
+
+
+def _classified(told: email.message.Message) -> str:
+    """A licence by its classifier, where nothing else tells it."""
+    classes = [one.split(" :: ")[-1] for one in told.get_all("Classifier", []) if "License" in one]
+    return classes[0] if classes else "see its text"
 
 
 def _control(tree: Path, name: str, version: str, architecture: str) -> None:

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from targetplugin import __version__, daemon
+from targetplugin.dbus import main as dbus
+from targetplugin.hooks import service as hooks
 from targetplugin.host import pitcopy
+from targetplugin.kernel import service as lio
+from targetplugin.media import service as files
+from targetplugin.qemu import service as images
 from targetplugin.terminal.verbs import build_parser
 from tools.reference import EXIT_STATUS, FILES, leaves
 
@@ -46,7 +51,45 @@ def pages() -> list[Page]:
             daemon.parser(),
             8,
             "serves iSCSI disks that can take a job back",
-            ("targetplugin(8)", "systemctl(1)"),
+            (
+                "targetplugin(8)",
+                "targetplugin-lio(8)",
+                "targetplugin-files(8)",
+                "targetplugin-images(8)",
+                "targetplugin-hooks(8)",
+                "targetplugin-dbus(8)",
+                "systemctl(1)",
+            ),
+        ),
+        Page(
+            lio.parser(),
+            8,
+            "changes LIO and opens rings for targetplugind",
+            ("targetplugind(8)", "systemctl(1)"),
+        ),
+        Page(
+            files.parser(),
+            8,
+            "opens files and disks for targetplugind",
+            ("targetplugind(8)", "systemctl(1)"),
+        ),
+        Page(
+            images.parser(),
+            8,
+            "runs qemu-img, wipefs and sfdisk for targetplugind",
+            ("targetplugind(8)", "qemu-img(1)", "wipefs(8)", "systemctl(1)"),
+        ),
+        Page(
+            hooks.parser(),
+            8,
+            "runs hooks for targetplugind",
+            ("targetplugind(8)", "targetplugin(8)", "systemctl(1)"),
+        ),
+        Page(
+            dbus.parser(),
+            8,
+            "tells targetcli of volumes",
+            ("targetplugind(8)", "targetcli(8)"),
         ),
     ]
 

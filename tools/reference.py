@@ -7,12 +7,17 @@ import os
 import sys
 from collections.abc import Iterator
 
-from targetplugin import daemon
+from targetplugin import daemon, logs
 from targetplugin.control.methods import METHODS
+from targetplugin.dbus import main as dbus
 from targetplugin.engine import native
 from targetplugin.errors import Reason
+from targetplugin.hooks import service as hooks
 from targetplugin.host import pitcopy as host
+from targetplugin.kernel import service as lio
+from targetplugin.media import service as files
 from targetplugin.metrics.families import FAMILIES
+from targetplugin.qemu import service as images
 from targetplugin.scsi import commands, pitcopy, vendor
 from targetplugin.subsystem.ground.states import ALL_STATES, TABLE, Outcome, Verb
 from targetplugin.terminal.verbs import build_parser
@@ -25,10 +30,11 @@ HEAD = """# Reference
 
 Made from the code by `python3 -m tools.reference`; a test compares it. How to do things is in the [how-to pages](howto.md).
 
-- [targetplugin](#targetplugin), [targetplugind](#targetplugind), [pitcopy](#pitcopy)
+- [targetplugin](#targetplugin), [targetplugind](#targetplugind), [targetplugin-lio](#targetplugin-lio), [targetplugin-files](#targetplugin-files),
+  [targetplugin-images](#targetplugin-images), [targetplugin-hooks](#targetplugin-hooks), [targetplugin-dbus](#targetplugin-dbus), [pitcopy](#pitcopy)
 - [States and verbs](#states-and-verbs)
 - [SCSI commands](#scsi-commands), [PIT COPY](#pit-copy), [answers to refused requests](#answers-to-refused-requests)
-- [Control socket](#control-socket), [metrics](#metrics)
+- [Control socket](#control-socket), [metrics](#metrics), [log](#log)
 - [Files](#files)
 
 """
@@ -37,8 +43,12 @@ FILES = """
 
 | path | what |
 | --- | --- |
-| `/var/lib/targetplugin/` | the catalog (SQLite) and the maps of frozen generations; mode 0700. Losing it loses no host data |
-| `/run/targetplugin/control.sock` | the control socket, mode 0600; root or the daemon's user only |
+| `/var/lib/targetplugin/` | the catalog (SQLite) and the maps of frozen generations; mode 0700, of the user `targetplugin`. Losing it loses no host data |
+| `/run/targetplugin/control.sock` | the control socket, mode 0660; root or the daemon's user only |
+| `/run/targetplugin-lio.sock` | where the daemon asks for changes of LIO and for rings; mode 0600; the daemon's user only |
+| `/run/targetplugin-files.sock` | where the daemon has files and disks opened; the same |
+| `/run/targetplugin-images.sock` | where the daemon has qemu-img, wipefs and sfdisk run; the same |
+| `/run/targetplugin-hooks.sock` | where the daemon has hooks run; the same |
 | `/run/targetplugin/unanswered/` | COMPARE AND WRITE commands under way, to be known again after a kill; mode 0700. Nobody else's to write |
 | `/var/lib/pitcopy/` | on hosts: where a `pitcopy run` or `jobs` stands; it must outlive a reboot (`PITCOPY_STATE_DIR` names another place) |
 | a medium | the volume's plain data from offset 0; at its end a trailer: superblocks, volume records, maps |
@@ -105,16 +115,20 @@ def scsi() -> str:
         "\n## SCSI commands\n",
         "`native` ones are answered by the engine without Python. What is not here is refused with ILLEGAL REQUEST 20h/00h:",
         "EXTENDED COPY (it names logical units, and could reach another's) and SANITIZE (which could not be done truly) among them.",
-        "REPORT LUNS, PERSISTENT RESERVE IN and OUT, RESERVE, RELEASE, REPORT and SET TARGET PORT GROUPS are answered by LIO",
-        "itself. REPORT SUPPORTED OPERATION CODES reads the same table.\n",
-        f"COMPARE AND WRITE takes up to {native.MAX_COMPARE} blocks, ORWRITE, WRITE AND VERIFY and a VERIFY that brings its blocks",
-        f"{native.MAX_STEPS}, other VERIFYs {native.MAX_VERIFY}. COMPARE AND WRITE, ORWRITE and WRITE AND VERIFY are atomic",
+        "REPORT LUNS, PERSISTENT RESERVE IN and OUT, RESERVE and RELEASE are answered by LIO itself, before they come here. REPORT",
+        "SUPPORTED OPERATION CODES reads the same table. START STOP UNIT starts, and is refused where it would stop or eject. What a",
+        "READ with FUA or a VERIFY finds is on stable storage when it is answered.\n",
+        f"COMPARE AND WRITE takes up to {native.MAX_COMPARE >> 10} KiB, ORWRITE, WRITE AND VERIFY and a VERIFY that brings its blocks",
+        f"{native.MAX_STEPS >> 10} KiB, other VERIFYs, UNMAP and WRITE SAME {native.MAX_VERIFY >> 20} and"
+        f" {native.MAX_UNMAP >> 20} MiB, whatever a volume's blocks are. COMPARE AND WRITE, ORWRITE and WRITE AND VERIFY are atomic",
         "against all other commands on their blocks, and against saves, recovers and swaps. A COMPARE AND WRITE that was done",
         "but not answered when the daemon was killed is sent again by the host, as LIO answers BUSY in the dead daemon's place. It is",
         "known again by its blocks and data (`/run/targetplugin/unanswered/`), finished without being compared, and GOOD, once. For",
         "the 5 s that it has for that, all else that wants its blocks is BUSY, which hosts repeat. Where the machine itself went down,",
         "a volume has got a save, recover or swap since, or the daemon was killed in the microseconds between the end of the note and",
-        "the answer, it is compared with what it wrote itself: MISCOMPARE, never a GOOD for what another host may have written.\n",
+        "the answer, it is compared with what it wrote itself: MISCOMPARE, never a GOOD for what another host may have written.",
+        "One that comes again later than that is a command as any other: it writes once more where its blocks hold by then what it",
+        "compares with.\n",
         "Of the mode pages (caching, control, informational exceptions) a host can change one bit, WCE: whether there is a write",
         "cache. Without one no write of any kind is answered before it is on stable storage, as if each had FUA, and MODE SELECT",
         "itself is answered when all that was answered before is there. What is set holds for all hosts of the volume, and while",
@@ -127,7 +141,7 @@ def scsi() -> str:
     ]
     for one in commands.COMMANDS:
         action = "" if one.action is None else f"{one.action:02X}h"
-        who = one.handler if one.handler == commands.NATIVE else "logical unit"
+        who = one.handler if one.handler in (commands.NATIVE, commands.KERNEL) else "logical unit"
         lines.append(
             f"| {one.opcode:02X}h | {action} | {one.name} | `{one.usage.hex(' ')}` | {who} |"
         )
@@ -139,8 +153,10 @@ def scsi() -> str:
         for reason, value in vendor.SENSE.items()
     ]
     lines.append(
-        "\nAfter a recover or swap the logical unit answers its next command with UNIT ATTENTION 28h/00h. The kernel tells the"
-        "\nstore nothing of who sent a command, so this attention reaches one session only."
+        "\nAfter a recover or swap the logical unit answers its next command with UNIT ATTENTION 28h/00h, or returns that to a"
+        "\nREQUEST SENSE. The kernel tells the store nothing of who sent a command, so this attention reaches one session only."
+        "\n\nAfter a volume has grown it is UNIT ATTENTION 2Ah/09h, CAPACITY DATA HAS CHANGED, once and to one session, too. The kernel"
+        "\nitself raises none: it only keeps the size (`dev_size`) to show it. READ CAPACITY says the new size to all."
     )
     return "\n".join(lines) + "\n"
 
@@ -155,6 +171,25 @@ def control() -> str:
     for name, method in METHODS.items():
         fields = ", ".join(f"`{field}`" for field in method.params.__struct_fields__)
         lines.append(f"| `{name}` | {fields} |")
+    return "\n".join(lines) + "\n"
+
+
+def log() -> str:
+    lines = [
+        "\n## Log\n",
+        "What records of the services have besides systemd's own fields (`MESSAGE`, `PRIORITY`, `SYSLOG_IDENTIFIER`, `CODE_FILE`,",
+        "`CODE_LINE`, `CODE_FUNC`), where they are known. Where standard error is not the journal's: `operation=17 volume=ledger`.\n",
+        "| in the journal | elsewhere | what |",
+        "| --- | --- | --- |",
+    ]
+    lines += [
+        f"| `TARGETPLUGIN_{name.upper()}` | `{name}` | {what} |"
+        for name, what in logs.FIELDS.items()
+    ]
+    lines += [
+        "| `LOGGER`, `THREAD` | the first before the message | which part of the program |",
+        "| `EXCEPTION_TYPE`, `EXCEPTION_TEXT` | the lines after it | of a defect: Python's exception, and its traceback |",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -180,11 +215,17 @@ def reference() -> str:
         + EXIT_STATUS
         + help_of("targetplugin", build_parser())
         + help_of("targetplugind", daemon.parser())
+        + help_of("targetplugin-lio", lio.parser())
+        + help_of("targetplugin-files", files.parser())
+        + help_of("targetplugin-images", images.parser())
+        + help_of("targetplugin-hooks", hooks.parser())
+        + help_of("targetplugin-dbus", dbus.parser())
         + help_of("pitcopy", host.parser())
         + states()
         + scsi()
         + control()
         + metrics()
+        + log()
         + FILES
     )
 

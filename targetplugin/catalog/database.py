@@ -10,7 +10,7 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,6 +44,7 @@ class Database:
         self.path = path
         self.lock = threading.RLock()
         self._depth = 0
+        self._after: list[Callable[[], None]] = []
         self._prepare_files()
         with self._meaning():
             self._connection = sqlite3.connect(
@@ -113,17 +114,33 @@ class Database:
                 undo = [f"ROLLBACK TO {name}", end]
             self._connection.execute(begin)
             self._depth += 1
+            calls = len(self._after)
             try:
                 yield
                 self._check_whole()
                 self._connection.execute(end)
             except BaseException:
+                del self._after[calls:]
                 if self._connection.in_transaction:
                     for statement in undo:
                         self._connection.execute(statement)
                 raise
             finally:
                 self._depth -= 1
+            if not self._depth:
+                done, self._after = self._after, []
+                for call in done:
+                    call()
+
+    def after(self, call: Callable[[], None]) -> None:
+        """Calls it when what is under way is durable: never where that is undone, now where there is
+        nothing.
+        """
+        with self.lock:
+            if self._depth:
+                self._after.append(call)
+            else:
+                call()
 
     def _check_whole(self) -> None:
         """Full and failing disks make SQLite undo everything by itself: then nothing may follow."""
@@ -215,7 +232,7 @@ def trouble(path: str, error: OSError) -> Refused:
     why = os.strerror(error.errno) if error.errno else str(error)
     hint = "give targetplugind a state directory with room that it may write (--state-dir)"
     if isinstance(error, PermissionError) and os.geteuid() != 0:
-        hint = "start targetplugind as root: systemctl start targetplugind"
+        hint = "start it as the service that it is: systemctl start targetplugind"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = _SPACE
     return Refused(

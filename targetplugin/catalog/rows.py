@@ -48,6 +48,7 @@ class Volume(Struct, frozen=True):
         events: the events counter last seen in its record.
         op: the last operation known to be in force.
         details: whatever else the subsystem keeps with it, JSON.
+        blocks: name of the format of its blocks.
     """
 
     uuid: bytes
@@ -64,6 +65,7 @@ class Volume(Struct, frozen=True):
     op: int = 0
     created: str = ""
     details: dict[str, Any] = field(default_factory=dict)
+    blocks: str = "512e"
 
 
 class Leg(Struct, frozen=True):

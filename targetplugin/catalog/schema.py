@@ -215,6 +215,9 @@ STEPS = (
         medium BLOB NOT NULL UNIQUE REFERENCES media (uuid)
     ) STRICT;
     """,
+    """
+    ALTER TABLE volumes ADD COLUMN blocks TEXT NOT NULL DEFAULT '512e';
+    """,
 )
 
 VERSION = len(STEPS)

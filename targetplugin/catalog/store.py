@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from targetplugin.catalog.database import Database
@@ -59,6 +60,10 @@ class Catalog(
         Holds the lock. May be nested: an inner one that raises is undone alone.
         """
         return self._db.transaction()
+
+    def after(self, call: Callable[[], None]) -> None:
+        """Calls it once the transaction around it is durable, with the lock; never if it is undone."""
+        self._db.after(call)
 
     def meta_get(self, key: str, default: str = "") -> str:
         row = self._db.one("SELECT value FROM meta WHERE key = ?", key)

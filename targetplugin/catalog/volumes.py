@@ -66,6 +66,11 @@ class VolumeTables(Tables):
         rows = self._db.all("SELECT * FROM legs WHERE volume = ? ORDER BY position", volume)
         return [make(Leg, row) for row in rows]
 
+    def leg_of(self, medium: bytes) -> bytes | None:
+        """The volume whose leg a medium is."""
+        row = self._db.one("SELECT volume FROM legs WHERE medium = ?", medium)
+        return row["volume"] if row else None
+
     def legs_set(self, volume: bytes, media: Iterable[bytes]) -> None:
         """These and no others, in that order."""
         with self._db.transaction():

@@ -102,6 +102,7 @@ class VolumeCreate(Params):
     extent_size: Annotated[int, Meta(ge=4096, le=1 << 20)] | UnsetType = UNSET
     policy: Literal["split", "copy"] | UnsetType = UNSET
     rights: Literal["none", "status", "save", "all"] | UnsetType = UNSET
+    blocks: Literal["512n", "512e", "4kn"] | UnsetType = UNSET
     force: bool | UnsetType = UNSET
 
     def __post_init__(self) -> None:
@@ -117,6 +118,7 @@ class VolumeAdopt(Params):
     extent_size: Annotated[int, Meta(ge=4096, le=1 << 20)] | UnsetType = UNSET
     policy: Literal["split", "copy"] | UnsetType = UNSET
     rights: Literal["none", "status", "save", "all"] | UnsetType = UNSET
+    blocks: Literal["512n", "512e", "4kn"] | UnsetType = UNSET
     preview: bool | UnsetType = UNSET
 
     def __post_init__(self) -> None:
@@ -130,6 +132,14 @@ class VolumeSet(Params):
     mirror: Annotated[int, Meta(ge=1, le=8)] | UnsetType | None = UNSET
     replace_failed: bool | UnsetType | None = UNSET
     replace_after: Annotated[int, Meta(ge=0, le=1 << 31)] | UnsetType | None = UNSET
+
+
+class VolumeResize(Params):
+    name: Name
+    size: Bytes
+    rate: Rate | UnsetType | None = UNSET
+    request: RequestId | UnsetType | None = UNSET
+    preview: bool | UnsetType = UNSET
 
 
 class VolumeDelete(Params):
@@ -172,6 +182,9 @@ class Chap(Params):
     def __post_init__(self) -> None:
         if len(self.password.encode()) < _CHAP_BYTES:
             raise ValueError(f"parameter 'chap': a password has {_CHAP_BYTES} bytes or more")
+
+    def __repr__(self) -> str:
+        return f"Chap(user={self.user!r})"
 
 
 class ExportVolume(Params):
@@ -432,6 +445,7 @@ METHODS: dict[str, Method] = {
     "volume.create": Method(VolumeCreate, "volume_create"),
     "volume.adopt": Method(VolumeAdopt, "volume_adopt"),
     "volume.set": Method(VolumeSet, "volume_set"),
+    "volume.resize": Method(VolumeResize, "volume_resize"),
     "volume.delete": Method(VolumeDelete, "volume_delete"),
     "volume.list": Method(Nothing, "volume_list"),
     "volume.show": Method(VolumeShow, "volume_show"),

@@ -21,8 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from targetplugin import logs
 from targetplugin.control import protocol, wire
-from targetplugin.control.methods import METHODS, BadParams, read_params
+from targetplugin.control.methods import DOOR, METHODS, BadParams, read_params
 from targetplugin.errors import Reason, Refused
 
 _log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ class Server:
 
     def _bind(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177)  # the file is 0600 from its first moment
+        before = os.umask(0o117)  # for the daemon's group, too; who may ask is looked at besides
         try:
             listener.bind(str(self._path))
         except OSError:
@@ -187,8 +188,9 @@ class Server:
             if refused is not None:
                 connection.sendall(protocol.encode(refused))
                 return
-            verbs = self._asked_by(_who(connection))
-            with connection.makefile("rb") as lines:
+            who = _who(connection)
+            verbs = self._asked_by(who)
+            with connection.makefile("rb") as lines, logs.about(door=DOOR, asker=who):
                 self._answer_lines(connection, lines, verbs)
         except OSError as error:
             _log.debug("a peer of the control socket went away: %s", error)

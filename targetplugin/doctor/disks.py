@@ -12,6 +12,7 @@ from targetplugin.doctor.finding import Finding, ok, problem, warning
 from targetplugin.doctor.machine import Machine
 from targetplugin.errors import Refused
 from targetplugin.media import device, probe
+from targetplugin.media.by_path import by_path
 from targetplugin.media.layout import layout
 from targetplugin.media.names import stable_path
 
@@ -38,7 +39,7 @@ def one_disk(path: str, size: int | None) -> Finding:
     if not os.path.isabs(path):
         return problem("disk", f"{path!r} is not an absolute path.", "Give the path from /.")
     try:
-        found = (probe.uses(path) if os.path.exists(path) else []) or probe.findings(path)
+        found = (by_path().uses(path) if os.path.exists(path) else []) or probe.findings(path)
         room = 0 if found else _room(path)
         if not found:
             layout(room, name=path)

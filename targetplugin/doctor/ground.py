@@ -20,7 +20,6 @@ MODULES = {
 LOOP = "tcm_loop"
 PROGRAMS = {  # -> the Debian package that has it, and what needs it
     "wipefs": ("util-linux", "media add looks with it at what is on a disk"),
-    "ip": ("iproute2", "export asks it for this machine's addresses"),
     "modprobe": ("kmod", "the kernel's modules are loaded with it"),
 }
 BACKUPS = ("qemu-img", "qemu-nbd")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from targetplugin.doctor.machine import Machine
 
 UNIT = "targetplugind.service"
 UNIT_PLACES = ("/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
+BESIDE = tuple(f"targetplugin-{name}.socket" for name in ("lio", "files", "images", "hooks"))
+USER = "targetplugin"  # who the daemon runs as
 NEEDED = 16 << 20  # bytes that the catalog may want at once: a write-ahead log, and maps
 ROOMY = 128 << 20
 MIB = 1 << 20
@@ -78,12 +81,25 @@ def _above(folder: Path) -> Path:
 def _unit(machine: Machine) -> Iterator[Finding]:
     if not machine.there("/run/systemd/system"):
         return
-    if not any(machine.there(f"{place}/{UNIT}") for place in UNIT_PLACES):
+    if not _known(machine, UNIT):
         yield warning(
             "service",
             f"systemd knows no {UNIT}.",
-            "Install the Debian package, or copy packaging/targetplugind.service to"
+            "Install the Debian package, or copy packaging/targetplugin*.s* to"
             " /etc/systemd/system; then: systemctl enable --now targetplugind",
+        )
+    elif missing := [unit for unit in BESIDE if not _known(machine, unit)]:
+        yield problem(
+            "service",
+            f"systemd knows no {' and no '.join(missing)}, which {UNIT} needs.",
+            "Install the Debian package, or copy packaging/targetplugin*.s* to"
+            " /etc/systemd/system; then: systemctl daemon-reload; systemctl restart targetplugind",
+        )
+    elif not re.search(f"^{USER}:", machine.text("/etc/passwd"), re.MULTILINE):
+        yield problem(
+            "service",
+            f"There is no user {USER}, whom {UNIT} runs as.",
+            "From a checkout: systemd-sysusers packaging/sysusers.conf; the Debian package makes it.",
         )
     elif machine.there(f"/etc/systemd/system/multi-user.target.wants/{UNIT}"):
         yield ok("service", f"{UNIT} is started at boot.")
@@ -93,6 +109,10 @@ def _unit(machine: Machine) -> Iterator[Finding]:
             f"{UNIT} is not started at boot: after a reboot hosts would wait for it in vain.",
             "systemctl enable targetplugind",
         )
+
+
+def _known(machine: Machine, unit: str) -> bool:
+    return any(machine.there(f"{place}/{unit}") for place in UNIT_PLACES)
 
 
 def _answers(machine: Machine, socket: str) -> Iterator[Finding]:

@@ -223,7 +223,8 @@ cdef class Core:
             clean_when_full(self)
             background(self)
             more = False
-            if self.record_wanted > self.record_started and not self.record_waiting:
+            # Rule 3: none makes the leg stale that alone has a slot of a map, before another has it.
+            if self.record_wanted > self.record_started and not self.record_waiting and not (self.booting and self.damaged):
                 record_start(self)
                 more = True
             if store_go_on(self):

@@ -19,7 +19,7 @@ from targetplugin.engine.core import Core, decode_record
 from targetplugin.engine.executor import Reactor
 from targetplugin.engine.group import Group
 from targetplugin.engine.messages import Messages
-from targetplugin.engine.served import Served, attach, check_over
+from targetplugin.engine.served import Served, attach, check_blocks, check_over
 from targetplugin.engine.values import (
     Command,
     Compared,
@@ -117,9 +117,9 @@ class Engine:
             Refused: the record is damaged or another volume's, or no leg in sync is there.
         """
         core = Core(spec.uuid, spec.size, spec.extent_shift)
-        media = self._known(core, with_store(spec))
+        media = self._known(core, with_store(spec), spec.block_size)
         core.start(spec.record, spec.maps, spec.same_content)
-        handle = self._serve(core, media)
+        handle = self._serve(core, media, spec.block_size)
         if self._notes is not None:
             self._note(self._at(handle), self._notes / spec.uuid.hex())
         over = time.monotonic() + START_WAIT
@@ -135,9 +135,9 @@ class Engine:
             Refused: a medium is too small, or does not answer.
         """
         core = Core(spec.uuid, spec.size, VIEW_SHIFT)
-        media = self._known(core, spec.media)
+        media = self._known(core, spec.media, spec.block_size)
         core.show(spec.looked_up)
-        return self._serve(core, media)
+        return self._serve(core, media, spec.block_size)
 
     def _note(self, served: Served, path: Path) -> None:
         """Without such a file a volume is served all the same."""
@@ -151,21 +151,23 @@ class Engine:
             served.notes = (fd, path)
             served.reactor.unanswered_in(served.number, fd)
 
-    def _known(self, core: Core, specs: list[MediumSpec]) -> dict[int, MediumSpec]:
+    def _known(self, core: Core, specs: list[MediumSpec], block_size: int) -> dict[int, MediumSpec]:
         """Attaches media to a core that is not served yet."""
         silent = self.silent()
-        return {attach(core, medium, silent): medium for medium in specs}
+        return {attach(core, medium, silent, block_size): medium for medium in specs}
 
-    def _serve(self, core: Core, media: dict[int, MediumSpec]) -> int:
+    def _serve(self, core: Core, media: dict[int, MediumSpec], block_size: int) -> int:
         with self._lock:
             self._handles += 1
             handle = self._handles
             reactor = self._reactors[handle % len(self._reactors)]
         with reactor:
-            number = reactor.volume_add(core, handle)
+            number = reactor.volume_add(core, handle, block_size.bit_length() - 1)
             for index, medium in media.items():
                 reactor.set_fd(number, index, medium.fd)
-            self._volumes[handle] = Served(reactor, number, core, self.silent, media)
+            self._volumes[handle] = Served(
+                reactor, number, core, self.silent, media, block_size=block_size
+            )
         return handle
 
     def remove_volume(self, handle: int) -> None:
@@ -429,6 +431,7 @@ class Engine:
         served = self._at(handle)
         with served.verb:
             check_over(medium, self.silent())
+            check_blocks(medium, served.block_size)
             known = served.find(medium.uuid)
             if known is not None:
                 before = served.media.get(known)

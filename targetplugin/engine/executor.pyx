@@ -18,7 +18,7 @@ from targetplugin.engine.core cimport (
     STATUS_WRITE_ERROR, Core, action_t, medium_spec_t,
 )
 
-from targetplugin.engine.native import MAX_COMPARE, MAX_STEPS, MAX_VERIFY, NATIVE
+from targetplugin.engine.native import MAX_COMPARE, MAX_STEPS, MAX_UNMAP, MAX_VERIFY, NATIVE
 from targetplugin.errors import Reason, Refused
 
 cdef extern from *:

@@ -67,7 +67,9 @@ NATIVE: tuple[Native, ...] = (
     _native(0xAF, "VERIFY (12)", "aff6ffffffffffffffff0000", "verify"),
 )
 
-# Limits of one command, in blocks of 512 bytes; the engine keeps them, and VPD B0h tells them to hosts.
-MAX_COMPARE = 128  # of COMPARE AND WRITE
-MAX_STEPS = 1024  # of ORWRITE, WRITE AND VERIFY, and of a VERIFY that brings its blocks
-MAX_VERIFY = 65535  # of a VERIFY that compares with nothing, or with one block
+# Limits of one command, in bytes whatever a volume's blocks are: they bound the memory and the time that it
+# takes. The engine keeps them, and VPD B0h tells them to hosts, in blocks.
+MAX_COMPARE = 64 << 10  # of COMPARE AND WRITE
+MAX_STEPS = 512 << 10  # of ORWRITE, WRITE AND VERIFY, and of a VERIFY that brings its blocks
+MAX_VERIFY = 32 << 20  # of a VERIFY that compares with nothing, or with one block
+MAX_UNMAP = 16 << 20  # of UNMAP and WRITE SAME: the copies that they cause fit in a command's time

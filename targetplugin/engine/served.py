@@ -52,6 +52,7 @@ class Served(Struct):
     core: Core
     silent: Callable[[], set[bytes]]
     media: dict[int, MediumSpec] = field(default_factory=dict)
+    block_size: int = 512  # bytes of a logical block
     verb: threading.Lock = field(default_factory=threading.Lock)
     notes: tuple[int, Path] | None = None  # the file of unanswered commands
     gone: bool = False  # it was removed; its number may be another volume's
@@ -173,7 +174,7 @@ class Served(Struct):
         """Makes a medium known to the core. Returns its index."""
         silent = self.silent()
         with self:
-            index = attach(self.core, medium, silent)
+            index = attach(self.core, medium, silent, self.block_size)
             self.use(index, medium)
             return index
 
@@ -235,13 +236,17 @@ def refusal(verb: str, error: int) -> Refused:
     return Refused(reason, f"{verb} is refused: {why}", hint=hint)
 
 
-def attach(core: Core, medium: MediumSpec, silent: set[bytes]) -> int:
+def attach(core: Core, medium: MediumSpec, silent: set[bytes], block_size: int) -> int:
     """Makes a medium known to a core. Returns its index.
 
+    Args:
+        block_size: bytes of a logical block of the volume.
+
     Raises:
-        Refused: it is one of the silent, or too small, or one too many.
+        Refused: it is one of the silent, or too small, or one too many, or its blocks are too large.
     """
     check_over(medium, silent)
+    check_blocks(medium, block_size)
     try:
         index = core.attach(
             medium.uuid,
@@ -262,4 +267,17 @@ def check_over(medium: MediumSpec, silent: set[bytes]) -> None:
             Reason.BUSY,
             "a medium's last requests are not over",
             hint="it does not answer; wait until it does, or take its disk away",
+        )
+
+
+def check_blocks(medium: MediumSpec, block_size: int) -> None:
+    """Raises Refused (STATE) for a medium whose blocks are larger than a volume's, of `block_size` bytes: a
+    host's write may be a part of one, which could only be read, changed and written back, and a power cut
+    on the way would tear what no host has written.
+    """
+    if medium.block_size > block_size:
+        raise Refused(
+            Reason.STATE,
+            f"a medium of {medium.block_size}-byte logical blocks can't be of a volume of {block_size}",
+            hint="choose a medium whose logical blocks are no larger than the volume's",
         )

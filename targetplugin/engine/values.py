@@ -9,7 +9,11 @@ from msgspec import Struct, field
 
 
 class MediumSpec(Struct, frozen=True):
-    """A medium that is open: its identity, descriptor, and where its trailer lies (bytes)."""
+    """A medium that is open: its identity, descriptor, and where its trailer lies (bytes).
+
+    Attributes:
+        block_size: what it is read and written in, bytes.
+    """
 
     uuid: bytes
     fd: int
@@ -17,6 +21,7 @@ class MediumSpec(Struct, frozen=True):
     record_offset: int
     maps_offset: int
     map_slots: int
+    block_size: int = 512
 
 
 class VolumeSpec(Struct, frozen=True):
@@ -28,6 +33,7 @@ class VolumeSpec(Struct, frozen=True):
         media: those that are there: legs, filling saves, a recover's source.
         maps: valid map slots of the record's in-sync legs and filling saves.
         same_content: a new volume's legs all hold the same already.
+        block_size: bytes of a logical block, 512 or 4096: what hosts count in.
     """
 
     uuid: bytes
@@ -37,6 +43,7 @@ class VolumeSpec(Struct, frozen=True):
     media: list[MediumSpec]
     maps: list[bytes] = field(default_factory=list)
     same_content: bool = False
+    block_size: int = 512
 
 
 class ViewSpec(Struct, frozen=True):
@@ -46,12 +53,14 @@ class ViewSpec(Struct, frozen=True):
         uuid: 16 bytes, its own. size: bytes.
         media: those that hold it, all the same; they may be a volume's too, with these descriptors.
         looked_up: there are none: READ and VERIFY come as Commands, to whom it is known what it holds.
+        block_size: as of a volume.
     """
 
     uuid: bytes
     size: int
     media: list[MediumSpec]
     looked_up: bool = False
+    block_size: int = 512
 
 
 class Pause(Struct, frozen=True):

@@ -94,6 +94,14 @@ class Disk:
             at += 4 + length
         raise Refused(f"{self.path} has no NAA designator", "sg_inq -p 0x83 shows what it has")
 
+    def block_size(self) -> int:
+        """Bytes of a logical block, by READ CAPACITY (10): addresses count in them."""
+        try:
+            data = self._execute(bytes([0x25]).ljust(10, b"\0"), data_in=8)
+        except sgio.Checked as checked:
+            raise self._refused("READ CAPACITY", checked.value) from None
+        return int.from_bytes(data[4:8], "big")
+
     def _execute(self, cdb: bytes, *, data_out: bytes = b"", data_in: int = 0) -> bytes:
         """Asks by one path after the other, for a while, until one answers.
 

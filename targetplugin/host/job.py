@@ -108,6 +108,7 @@ def execute(
     if began is not None:
         began(process.pid)
     told, by_key = 0, True
+    knowing: set[int] = set()
     while (status := _reap(process.pid)) is None:
         info = signal.sigwaitinfo(watched | {signal.SIGCHLD})
         number = info.si_signo
@@ -117,10 +118,10 @@ def execute(
         if number in STOPPING:
             told, by_key = number, by_key and key
         if not key:
-            _tell(number, process.pid)
+            knowing |= _tell(number, process.pid)
     process.returncode = status
     if told and not by_key:
-        _wait_for_the_rest()
+        _wait_for_the_rest(told, knowing)
     return Ended(status, told, by_key and bool(told))
 
 
@@ -142,8 +143,13 @@ def _adopt() -> None:
         ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
 
 
-def _tell(number: int, child: int) -> None:
-    everyone = processes.descendants(os.getpid()) if number in STOPPING else [child]
+def _tell(number: int, child: int) -> set[int]:
+    everyone = set(processes.descendants(os.getpid()) if number in STOPPING else [child])
+    _kill(everyone, number)
+    return everyone
+
+
+def _kill(everyone: Collection[int], number: int) -> None:
     for one in everyone:
         with suppress(ProcessLookupError):
             os.kill(one, number)
@@ -164,8 +170,13 @@ def _reap(child: int) -> int | None:
             found = 128 - code if code < 0 else code
 
 
-def _wait_for_the_rest() -> None:
+def _wait_for_the_rest(number: int, knowing: set[int]) -> None:
+    """Waits for what a command left. What it started just as it was told, and so was not told
+    itself, is told now: while the command lived that might have been its way of tidying up.
+    """
     end = time.monotonic() + GRACE
-    while processes.descendants(os.getpid()) and time.monotonic() < end:
+    while (left := processes.descendants(os.getpid())) and time.monotonic() < end:
+        _kill(set(left) - knowing, number)
+        knowing.update(left)
         _reap(0)
         time.sleep(0.05)

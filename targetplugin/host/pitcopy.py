@@ -272,7 +272,8 @@ def _status(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
 def _diff(disk: Disk, options: argparse.Namespace) -> dict[str, Any]:
     save = disk.save_named(options.save)
     found = disk.differential(save)
-    runs = [{"offset": lba * 512, "length": blocks * 512} for lba, blocks in found.runs]
+    block = disk.block_size()
+    runs = [{"offset": lba * block, "length": blocks * block} for lba, blocks in found.runs]
     total = sum(one["length"] for one in runs)
     extents = sum(-(-one["length"] // found.extent_size) for one in runs)
     if not options.json:

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import fcntl
 import os
+from typing import NamedTuple
 
 from targetplugin.host.errors import Away, Refused
 from targetplugin.scsi import sense
@@ -48,6 +49,18 @@ class _Header(ctypes.Structure):
     )
 
 
+class Exchanged(NamedTuple):
+    """What comes back: SCSI status, sense data, data without what it left over, and what the host's adapter
+    and driver say.
+    """
+
+    status: int
+    sense: bytes
+    data: bytes
+    host: int
+    driver: int
+
+
 class Checked(Exception):
     """The device answered CHECK CONDITION."""
 
@@ -74,7 +87,12 @@ def execute(path: str, cdb: bytes, *, data_out: bytes = b"", data_in: int = 0) -
     return _once(path, cdb, data_out, data_in)
 
 
-def _once(path: str, cdb: bytes, data_out: bytes, data_in: int) -> bytes:
+def exchange(fd: int, cdb: bytes, data_out: bytes, data_in: int) -> Exchanged:
+    """The same with no judgement of what comes back; raises OSError where it can't be sent.
+
+    Args:
+        fd: a descriptor of the device.
+    """
     buffer = ctypes.create_string_buffer(data_out, len(data_out)) if data_out else None
     if data_in:
         buffer = ctypes.create_string_buffer(data_in)
@@ -91,27 +109,31 @@ def _once(path: str, cdb: bytes, data_out: bytes, data_in: int) -> bytes:
         sbp=ctypes.addressof(told),
         timeout=TIMEOUT_MS,
     )
+    fcntl.ioctl(fd, SG_IO, header)
+    got = buffer.raw[: data_in - max(0, header.resid)] if data_in and buffer is not None else b""
+    sensed = told.raw[: header.sb_len_wr]
+    return Exchanged(header.status, sensed, got, header.host_status, header.driver_status)
+
+
+def _once(path: str, cdb: bytes, data_out: bytes, data_in: int) -> bytes:
     try:
         fd = _opened(path)
     except OSError as error:
         raise _unasked(path, error) from None
     try:
-        fcntl.ioctl(fd, SG_IO, header)
+        came = exchange(fd, cdb, data_out, data_in)
     except OSError as error:
         raise _unasked(path, error) from None
     finally:
         os.close(fd)
-    if header.status == CHECK_CONDITION or header.driver_status & DRIVER_SENSE:
-        value = sense.decode(told.raw[: header.sb_len_wr])
-        raise Checked(value or Sense(0x4, 0x44))
-    if header.status or header.host_status or header.driver_status:
+    if came.status == CHECK_CONDITION or came.driver & DRIVER_SENSE:
+        raise Checked(sense.decode(came.sense) or Sense(0x4, 0x44))
+    if came.status or came.host or came.driver:
         raise Away(
-            f"{path} did not answer: SCSI status {header.status:#x}, host {header.host_status:#x}",
+            f"{path} did not answer: SCSI status {came.status:#x}, host {came.host:#x}",
             "look whether its session is logged in (iscsiadm -m session) and at dmesg",
         )
-    if not data_in or buffer is None:
-        return b""
-    return buffer.raw[: data_in - max(0, header.resid)]
+    return came.data
 
 
 def _opened(path: str) -> int:

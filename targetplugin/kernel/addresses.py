@@ -6,12 +6,11 @@ Pure but for asking the machine which addresses it has. Knows no rtslib.
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
-import subprocess
 from collections.abc import Sequence
 
 from targetplugin.errors import Reason, Refused
+from targetplugin.kernel.netlink import global_addresses
 
 PORT = 3260
 NAMING_AUTHORITY = "iqn.2026-11.org.targetplugin"
@@ -87,32 +86,25 @@ def format_portal(address: str, port: int) -> str:
     return f"{address}:{port}"
 
 
-def machine_addresses(listing: str | None = None) -> list[str]:
+def machine_addresses(there: Sequence[str] | None = None) -> list[str]:
     """The machine's own global addresses, as configfs writes them.
 
     Args:
-        listing: what `ip -json address show scope global` printed; None asks it.
+        there: those that it has; None asks the kernel.
     """
-    if listing is None:
-        command = ["ip", "-json", "address", "show", "scope", "global"]
+    if there is None:
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-        except (OSError, subprocess.SubprocessError) as error:
+            there = global_addresses()
+        except OSError as error:
             raise Refused(
                 Reason.ENVIRONMENT,
-                f"This machine's addresses can't be listed: {error}.",
-                hint="Install iproute2, or name the portals.",
+                f"This machine's addresses can't be listed: {error.strerror or error}.",
+                hint="Name the portals.",
             ) from error
-        listing = done.stdout
-    addresses = []
-    for link in json.loads(listing or "[]"):
-        for entry in link.get("addr_info", []):
-            if "local" in entry:
-                addresses.append(parse_portal(entry["local"])[0])
-    return addresses
+    return [parse_portal(address)[0] for address in there]
 
 
-def check_portals(named: Sequence[str] | None, listing: str | None = None) -> list[str]:
+def check_portals(named: Sequence[str] | None, there: Sequence[str] | None = None) -> list[str]:
     """The portals of an export, in one spelling: those named, or the machine's one address.
 
     LIO would listen on an address that is not there, in case that it comes (it does, after a
@@ -122,7 +114,7 @@ def check_portals(named: Sequence[str] | None, listing: str | None = None) -> li
         Refused: USAGE if one is no portal or not of this machine, or if none is named and the
             machine has several addresses, or none.
     """
-    addresses = machine_addresses(listing)
+    addresses = machine_addresses(there)
     have = f"has the addresses {', '.join(addresses)}" if addresses else "has no address"
     if not named:
         if len(addresses) == 1:

@@ -45,6 +45,24 @@ class DiskChange(Struct, frozen=True):
     present: bool
 
 
+def open_ring(ring: Ring) -> tuple[int, int]:
+    """See Hotplug.open."""
+    try:
+        return os.open(ring.node, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK), ring.map_length
+    except OSError as error:
+        hint = "See what `dmesg` says of it."
+        if isinstance(error, PermissionError):
+            hint = "Run as root."
+        elif error.errno == 16:  # EBUSY: a uio device of TCMU has one opener
+            hint = f"Another handler has it open: `fuser {ring.node}` says which; stop that."
+        raise Refused(
+            Reason.ENVIRONMENT,
+            f"{ring.node}, the ring of {ring.name}, can't be opened: {error.strerror}.",
+            object=ring.name,
+            hint=hint,
+        ) from error
+
+
 class Hotplug:
     """Looks devices up in sysfs and, once `watch` was called, reports udev's events.
 
@@ -108,21 +126,7 @@ class Hotplug:
         Raises:
             Refused: ENVIRONMENT if there is none, or if another process serves it.
         """
-        ring = self.wait(name, timeout)
-        try:
-            return os.open(ring.node, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK), ring.map_length
-        except OSError as error:
-            hint = "See what `dmesg` says of it."
-            if isinstance(error, PermissionError):
-                hint = "Run as root."
-            elif error.errno == 16:  # EBUSY: a uio device of TCMU has one opener
-                hint = f"Another handler has it open: `fuser {ring.node}` says which; stop that."
-            raise Refused(
-                Reason.ENVIRONMENT,
-                f"{ring.node}, the ring of {name}, can't be opened: {error.strerror}.",
-                object=name,
-                hint=hint,
-            ) from error
+        return open_ring(self.wait(name, timeout))
 
     def watch(
         self,

@@ -39,9 +39,11 @@ from .tcmu import SUBTYPE, configuration, loop_wwn
 
 log = logging.getLogger(__name__)
 
-BLOCK_SIZE = 512
 MAX_TRANSFER = 1 << 20  # bytes a command moves at most; block limits (VPD B0h) must not say more
 DATA_AREA_MIB = 128  # 64 commands, as many as a session queues, of the largest size, twice
+# Of commands' entries: room for 240 of the largest, or 6000 of the smallest. The kernel has it in memory at
+# all times, 8 MiB a volume if it is not told.
+RING_MIB = 1
 COMMAND_TIMEOUT = 30  # seconds until LIO gives a command up that the handler does not answer
 TAG = 1  # the one target portal group of a target
 LUN_NUMBER = 0
@@ -53,6 +55,10 @@ class Initiator(Struct, frozen=True):
     iqn: str
     user: str = ""
     password: str = ""
+
+    def __repr__(self) -> str:
+        """Without the password: values end up in logs."""
+        return f"Initiator(iqn={self.iqn!r}, user={self.user!r})"
 
 
 class Lio:
@@ -76,22 +82,29 @@ class Lio:
         self._restoring = restoring
         self._one = threading.RLock()
 
+    def restoring(self) -> bool:
+        """Whether LIO's own restore runs or is about to."""
+        return self._restoring()
+
     # Storage objects
 
-    def ensure_storage_object(self, name: str, volume: str, size: int, serial: str) -> bool:
+    def ensure_storage_object(
+        self, name: str, volume: str, size: int, serial: str, block_size: int = 512
+    ) -> bool:
         """Makes or adopts the user-backed storage object `name`. True if it was made now.
 
         Args:
             name: the storage object's, and the volume's.
             volume: what stays the same when it is renamed: goes into the configuration string.
             size: bytes.
+            block_size: bytes of a logical block: hw_block_size, of which the size is a multiple.
             serial: the unit serial, under which LIO keeps persistent reservations.
         """
         config = configuration(volume)
         with self._one, _told(f"The storage object {name}", name):
             place = self._place(name)
             if place and configfs.switch(place / "enable"):
-                self._check_adoptable(place, config, size)
+                self._check_adoptable(place, config, size, block_size)
                 with contextlib.suppress(OSError):  # once a LUN is linked it is fixed, and so left
                     configfs.write_if_other(place / "attrib" / "cmd_time_out", str(COMMAND_TIMEOUT))
                 return False
@@ -102,19 +115,29 @@ class Lio:
             # nl_reply_supported: nobody is to answer for it on netlink. tcmu-runner's library,
             # where it runs, says -ENOENT to what it does not know, and the creation would fail.
             control = (
-                f"nl_reply_supported=-1,hw_block_size={BLOCK_SIZE},max_data_area_mb={DATA_AREA_MIB}"
+                f"nl_reply_supported=-1,hw_block_size={block_size},max_data_area_mb={DATA_AREA_MIB}"
+                f",cmd_ring_size_mb={RING_MIB}"
             )
             made = UserBackedStorageObject(
                 name,
                 config,
                 size,
                 serial,
-                hw_max_sectors=MAX_TRANSFER // BLOCK_SIZE,
+                hw_max_sectors=MAX_TRANSFER // block_size,
                 control=control,
                 index=self._free_index(),
             )
             made.set_attribute("cmd_time_out", COMMAND_TIMEOUT)
             return True
+
+    def check_made_by_name(self, name: str, size: int, block_size: int) -> None:
+        """Refuses a storage object that someone else made of a volume's name, as targetcli does, where it
+        can't be served as that.
+        """
+        with self._one, _told(f"The storage object {name}", name):
+            place = self._ours(name)
+            if place:
+                self._check_adoptable(place, configuration(name), size, block_size)
 
     def storage_objects(self) -> dict[str, str]:
         """Name -> configuration (`targetplugin/<volume>`) of all storage objects of ours."""
@@ -158,6 +181,19 @@ class Lio:
             log.warning(
                 "the buffers of command %d of %s are not taken back: %s", command, name, error
             )
+
+    def grow(self, name: str, size: int) -> None:
+        """Tells the kernel how large a storage object is, where it thinks that it is smaller.
+
+        It only shows that (targetcli): hosts' READ CAPACITY is the handler's, and so is what they are told
+        of it, for the kernel itself raises no unit attention. `control` takes the size without a word to
+        anyone; `attrib/dev_size` sends it to listeners on netlink first, and fails where there are none.
+        """
+        with _told(f"The size of {name}", name):
+            place = self._ours(name)
+            if not place:
+                raise FileNotFoundError(errno.ENOENT, "there is no such storage object")
+            _grow(place, size)
 
     def unblock(self, name: str) -> None:
         """Lets the commands of hosts into the ring."""
@@ -220,6 +256,21 @@ class Lio:
         """Whether the target serves storage object `name`; cheap, so that it may be asked often."""
         group = self._root / "iscsi" / target / f"tpgt_{TAG}"
         return configfs.switch(group / "enable") and name in self._served(target)
+
+    def standing(self, target: str) -> tuple[int, ...]:
+        """Numbers that are others once any part of an export was taken away, made anew or added; none where
+        it does not stand. Cheap, so that it may be asked often: rules and secrets are not looked at.
+        """
+        group = self._root / "iscsi" / target / f"tpgt_{TAG}"
+        try:
+            if not configfs.switch(group / "enable"):
+                return ()
+            lun = group / "lun" / f"lun_{LUN_NUMBER}"
+            links = [one for one in lun.iterdir() if one.is_symlink()]
+            parts = [group, *links, *(group / "np").iterdir(), *(group / "acls").iterdir()]
+            return tuple(sorted(one.stat().st_ino for one in parts))
+        except OSError:
+            return ()
 
     def portals(self, named: Sequence[str] | None) -> list[str]:
         """See addresses.check_portals."""
@@ -374,24 +425,43 @@ class Lio:
         }
         return next(index for index in range(len(taken) + 1) if index not in taken)
 
-    def _check_adoptable(self, place: Path, config: str, size: int) -> None:
+    def _check_adoptable(self, place: Path, config: str, size: int, block_size: int) -> None:
         have = configfs.config_string(place)
+        remove = f"`targetcli /backstores/user:{SUBTYPE} delete {place.name}`"
+        if have == configuration(place.name) != config:
+            raise Refused(
+                Reason.EXISTS,
+                f"The storage object {place.name} was made with targetcli, and is the volume's already.",
+                object=place.name,
+                hint=f"Export it with targetcli; or {remove}, then export it again.",
+            )
         if have.split("/")[0] == SUBTYPE and have != config:
             raise Refused(
                 Reason.EXISTS,
                 f"The storage object {place.name} is another volume's, which was called so too.",
                 object=place.name,
-                hint=f"If nothing uses it: `targetcli /backstores/user: delete {place.name}`.",
+                hint=f"If nothing uses it: {remove}.",
             )
         if have != config:
             raise _foreign(place.name, f"the storage object {place.parent.name}/{place.name}")
+        _grow(place, size)  # it may have been restored as it was before the volume grew
         have_size = configfs.info(place, "Size")
         if have_size != str(size):
             raise Refused(
                 Reason.ENVIRONMENT,
                 f"The storage object {place.name} has {have_size} bytes, the volume {size}.",
                 object=place.name,
-                hint=f"`targetcli /backstores/user: delete {place.name}`, then export it again.",
+                hint=f"{remove}, then export it again, or make it with size={size}.",
+            )
+        have_block = configfs.text(place / "attrib" / "hw_block_size")
+        if have_block and have_block != str(block_size):
+            raise Refused(
+                Reason.ENVIRONMENT,
+                f"The storage object {place.name} has blocks of {have_block} bytes, the volume of"
+                f" {block_size}.",
+                object=place.name,
+                hint=f"{remove}, then export it again, or make it with"
+                f" control=hw_block_size={block_size}.",
             )
 
     def _is_so(
@@ -482,6 +552,12 @@ class Lio:
                     hint="The address must be this machine's, and the port be free: "
                     "`ip address`, `ss -ltn`.",
                 ) from error
+
+
+def _grow(place: Path, size: int) -> None:
+    have = configfs.info(place, "Size")
+    if have.isdigit() and int(have) < size:
+        (place / "control").write_text(f"dev_size={size}")
 
 
 def _rules(wanted: dict[str, Initiator]) -> dict[str, str]:

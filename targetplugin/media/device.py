@@ -71,8 +71,17 @@ def size(fd: int) -> int:
 
 
 def block_size(fd: int) -> int:
-    """Bytes of a logical block: of files 512."""
+    """Bytes of a logical block: what direct I/O is a multiple of. A file has those of the device that its
+    file system is on; 512, where that is none or several.
+    """
     if not is_block(fd):
+        below = sys_path(os.fstat(fd).st_dev)
+        for place in ("queue", "../queue"):  # of a disk; of a partition, its disk's
+            try:
+                with open(f"{below}/{place}/logical_block_size") as file:
+                    return int(file.read())
+            except OSError:
+                continue
         return 512
     return int(struct.unpack("i", fcntl.ioctl(fd, BLKSSZGET, bytes(4)))[0])
 

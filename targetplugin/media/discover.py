@@ -6,21 +6,17 @@ Opens them for reading only, and takes none.
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 
 from msgspec import Struct
 
 from targetplugin.errors import Refused
 from targetplugin.media import device
+from targetplugin.media.by_path import ByPath, by_path, exists
 from targetplugin.media.layout import BLOCK, layout
-from targetplugin.media.names import BY_ID, by_id_paths, stable_path
 from targetplugin.media.patience import Patience
 from targetplugin.media.trailer import Trailer, choose
-
-SYS_BLOCK = "/sys/class/block"
-_NO_DISKS = ("ram", "zram", "fd", "sr")
 
 
 class Wanted(Struct, frozen=True):
@@ -49,7 +45,7 @@ def peek(path: str) -> Trailer | None:
         Refused: ENVIRONMENT, a later version wrote it.
     """
     try:
-        fd = _open(path)
+        fd = by_path().read(path, direct=True)
     except OSError:
         return None
     try:
@@ -71,15 +67,17 @@ def find(
     wanted: Iterable[Wanted],
     patience: Patience | None = None,
     *,
-    by_id: str = BY_ID,
-    sys_block: str = SYS_BLOCK,
+    at: ByPath | None = None,
 ) -> dict[bytes, Found]:
     """Looks for media by their superblocks' uuid: at the known path, by id, at all block devices.
 
     A path that holds another medium now is not taken, nor is one of two disks with the same uuid,
     nor one that does not answer.
+
+    Args:
+        at: who knows the disks; None: by_path().
     """
-    patience = patience or Patience()
+    patience, at = patience or Patience(), at or by_path()
     found: dict[bytes, Found] = {}
     missing: dict[bytes, str] = {}
     wanted = list(wanted)
@@ -91,7 +89,7 @@ def find(
         else:
             missing[one.uuid] = why
     elsewhere: dict[bytes, list[tuple[str, Trailer]]] = {uuid: [] for uuid in missing}
-    others = list(_candidates(by_id, sys_block)) if missing else []
+    others = at.disks() if missing else []
     for path, answer in patience.ask(_seen, others).items():
         seen = answer[0] if answer else None
         if seen and seen.uuid in elsewhere:
@@ -99,7 +97,7 @@ def find(
     for uuid, places in elsewhere.items():
         if len(places) == 1:
             path, seen = places[0]
-            found[uuid] = Found(uuid, stable_path(path, by_id), seen)
+            found[uuid] = Found(uuid, at.stable(path), seen)
         elif places:
             paths = " and ".join(path for path, _ in places)
             found[uuid] = Found(uuid, "", why=f"{paths} both say that they are it: take one away")
@@ -115,57 +113,14 @@ def answers(path: str) -> bool:
     return True
 
 
-def _open(path: str) -> int:
-    mode = os.stat(path).st_mode
-    if not (stat.S_ISBLK(mode) or stat.S_ISREG(mode)):
-        raise OSError("neither a file nor a block device")
-    try:
-        return os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
-    except OSError:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-
 def _seen(path: str) -> tuple[Trailer | None, str]:
     """What is at a path, and what to say if it is not what was looked for."""
     try:
         trailer = peek(path)
+        if trailer:
+            return trailer, f"{path} holds another medium now: {trailer.uuid.hex()}"
+        if exists(path):
+            return None, f"{path} holds no medium of this subsystem now"
     except Refused as refused:
         return None, f"{path}: {refused.message}"
-    if trailer:
-        return trailer, f"{path} holds another medium now: {trailer.uuid.hex()}"
-    if os.path.exists(path):
-        return None, f"{path} holds no medium of this subsystem now"
     return None, f"{path} is not there"
-
-
-def _candidates(by_id: str, sys_block: str) -> Iterator[str]:
-    """Each block device once, by its best path; not those that another device is built on."""
-    known: set[tuple[int, int]] = set()
-    for path in (*by_id_paths(by_id), *_device_paths(sys_block)):
-        try:
-            status = os.stat(path)
-        except OSError:
-            continue
-        block = stat.S_ISBLK(status.st_mode)
-        identity = (0, status.st_rdev) if block else (status.st_dev, status.st_ino)
-        if identity in known or (block and device.holders(status.st_rdev)):
-            continue
-        known.add(identity)
-        yield path
-
-
-def _device_paths(sys_block: str) -> Iterator[str]:
-    try:
-        names = sorted(os.listdir(sys_block))
-    except OSError:
-        return
-    for name in names:
-        if name.startswith(_NO_DISKS):
-            continue
-        try:
-            with open(os.path.join(sys_block, name, "size")) as file:
-                empty = int(file.read()) == 0
-        except (OSError, ValueError):
-            continue
-        if not empty:
-            yield "/dev/" + name.replace("!", "/")

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 import struct
-import subprocess
 
 from msgspec import Struct
 
+from targetplugin.errors import Refused
 from targetplugin.media import device, probe
+from targetplugin.media.by_path import by_path
+from targetplugin.qemu import running
 
 _PATIENCE = 60  # seconds for sfdisk on a slow disk
 _EXT_AT, _EXT_MAGIC, _EXT_64BIT = 1024, 0xEF53, 0x80  # Linux, fs/ext4/ext4.h
@@ -44,17 +46,17 @@ def end_of(path: str) -> End:
         Refused: ENVIRONMENT, wipefs is not there or fails. OSError: it can't be read.
     """
     found = tuple((kind, int(at, 0)) for kind, at in probe.signatures(path))
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = by_path().read(path, direct=False)
     try:
         size = device.size(fd)
         head = os.pread(fd, 2 * _PAGE, 0)
+        kinds = [kind for kind, _ in found]
+        if "gpt" in kinds:
+            return End("a GPT partition table, with its copy in the last block", size, "", found)
+        if "dos" in kinds and not (known := _file_system(path, head)):
+            return End("a partition table", _partitions_end(fd), "", found)
     finally:
         os.close(fd)
-    kinds = [kind for kind, _ in found]
-    if "gpt" in kinds:
-        return End("a GPT partition table, with its copy in the last block", size, "", found)
-    if "dos" in kinds and not (known := _file_system(path, head)):
-        return End("a partition table", _partitions_end(path), "", found)
     known = _file_system(path, head)
     if known is None:
         return End(kinds[0] if kinds else "", None, "", found)
@@ -82,19 +84,12 @@ def _file_system(path: str, head: bytes) -> tuple[str, int, str] | None:
     return None
 
 
-def _partitions_end(path: str) -> int | None:
+def _partitions_end(fd: int) -> int | None:
     """Where the last partition of a table ends."""
     try:
-        done = subprocess.run(
-            ["sfdisk", "--json", path],
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-            check=True,
-        )
-        table = json.loads(done.stdout)["partitiontable"]
+        done = running.ended(["sfdisk", "--json", running.place(fd)], fd, seconds=_PATIENCE)
+        table = json.loads(done.output)["partitiontable"]
         ends = [p["start"] + p["size"] for p in table.get("partitions", [])]
         return max(ends, default=1) * int(table.get("sectorsize", 512))
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
+    except (Refused, OSError, ValueError, KeyError, TypeError):
         return None

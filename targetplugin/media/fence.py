@@ -7,7 +7,8 @@ process's. Its descriptors stay open as long, so that nobody can open the medium
 from __future__ import annotations
 
 from targetplugin.errors import Reason, Refused
-from targetplugin.media import medium, probe
+from targetplugin.media import medium
+from targetplugin.media.by_path import by_path
 
 
 def held(path: str) -> bool:
@@ -19,7 +20,7 @@ def held(path: str) -> bool:
         medium.try_exclusively(path)
     except Refused as refused:
         try:
-            return refused.reason is Reason.BUSY and not probe.uses(path)
+            return refused.reason is Reason.BUSY and not by_path().uses(path)
         except OSError:
             return False  # gone meanwhile
     return False

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from targetplugin.errors import Reason, Refused
+from targetplugin.media.by_path import by_path
 from targetplugin.media.layout import BLOCK, DATA_UNIT, layout
 
 
@@ -20,16 +19,7 @@ def length_for(size: int, before: int) -> int:
 def grow(path: str, before: int, length: int) -> None:
     """Makes a file longer, durably. Raises Refused (ENVIRONMENT)."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            if os.fstat(fd).st_size != before:
-                raise Refused(
-                    Reason.BUSY, f"{path} has changed its size just now", object=path, hint="repeat"
-                )
-            os.ftruncate(fd, length)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        by_path().set_length(path, before, length)
     except OSError as error:
         raise Refused(
             Reason.ENVIRONMENT,
@@ -44,5 +34,6 @@ def shrink_back(path: str, before: int) -> None:
 
     Raises OSError.
     """
-    if os.path.isfile(path) and os.path.getsize(path) > before:
-        os.truncate(path, before)
+    seen = by_path().look(path)
+    if seen is not None and seen.kind == "file" and seen.size > before:
+        by_path().set_length(path, seen.size, before)

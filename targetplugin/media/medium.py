@@ -6,9 +6,7 @@ Decides nothing about what it is used for. Host data goes past it: the engine ha
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import stat
 import time
 import uuid as uuids
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from msgspec.structs import replace
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import device
+from targetplugin.media.by_path import by_path
 from targetplugin.media.layout import (
     BLOCK,
     COPIES,
@@ -30,7 +29,7 @@ from targetplugin.media.layout import (
     store_group,
     store_groups,
 )
-from targetplugin.media.names import medium_name, stable_path
+from targetplugin.media.names import medium_name
 from targetplugin.media.trailer import Trailer, choose, encode
 
 if TYPE_CHECKING:
@@ -55,16 +54,18 @@ class Medium:
         kind: "block" or "file".
         fd: the one descriptor, O_DIRECT where the file system has it.
         layout: where things lie.
+        block_size: bytes of a logical block of the device: no part of one can be read or written.
         trailer: what the superblock said when it was last read or written; None: no superblock.
     """
 
     def __init__(self, path: str, fd: int, kind: Kind, where: Layout) -> None:
         self.path = path
-        self.stable_path = stable_path(path)
+        self.stable_path = by_path().stable(path)
         self.name = medium_name(self.stable_path)
         self.kind: Kind = kind
         self.fd = fd
         self.layout = where
+        self.block_size = device.block_size(fd)
         self.trailer: Trailer | None = None
 
     @classmethod
@@ -77,7 +78,7 @@ class Medium:
 
         Raises:
             Refused: NOT_FOUND, no such path; USAGE, neither file nor block device, too small, or
-                not of 512-byte blocks; BUSY, another has it; STATE, another medium than `uuid` is
+                of blocks larger than 4096 bytes; BUSY, another has it; STATE, another medium than `uuid` is
                 there; ENVIRONMENT, anything else.
         """
         fd, kind = _open_exclusively(path, time.monotonic() + wait)
@@ -107,7 +108,7 @@ class Medium:
         layout(size, name=path)
         with _environment(path, "can't be made"):
             try:
-                fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                by_path().make(path, size)
             except FileExistsError:
                 raise Refused(
                     Reason.EXISTS,
@@ -115,15 +116,6 @@ class Medium:
                     object=path,
                     hint="leave the size out to take it as it is, or choose another path",
                 ) from None
-            try:
-                os.ftruncate(fd, size)
-                os.fsync(fd)
-            except BaseException:
-                os.unlink(path)
-                raise
-            finally:
-                os.close(fd)
-            _sync_directory(path)
         return cls.open(path)
 
     def close(self) -> None:
@@ -137,6 +129,10 @@ class Medium:
         is open stays.
         """
         return self.kind == "block" and os.lseek(self.fd, 0, os.SEEK_END) == 0
+
+    def is_there(self) -> bool:
+        """Whether its device or file still exists, by whatever name."""
+        return not self.is_gone() and (self.kind == "block" or os.fstat(self.fd).st_nlink > 0)
 
     def __enter__(self) -> Medium:
         return self
@@ -175,6 +171,7 @@ class Medium:
             record_offset=self.layout.record_offset,
             maps_offset=self.layout.maps_offset,
             map_slots=self.layout.slots,
+            block_size=self.block_size,
         )
 
     # --- superblock --------------------------------------------------------------------------
@@ -285,7 +282,7 @@ class Medium:
         """Makes a range read as zeros, durably, fast where disk or file system can.
 
         Args:
-            offset, length: multiples of 512.
+            offset, length: multiples of block_size.
             progress: is told how many bytes are done, every GiB.
         """
         with _environment(self.path, "can't be zeroed"):
@@ -297,12 +294,12 @@ class Medium:
             os.fsync(self.fd)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Reads; both are multiples of 512. Raises Refused (ENVIRONMENT)."""
+        """Reads; both are multiples of block_size. Raises Refused (ENVIRONMENT)."""
         with _environment(self.path, "can't be read"):
             return device.read(self.fd, offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
-        """Writes durably; offset and length are multiples of 512. Raises Refused (ENVIRONMENT)."""
+        """Writes durably; offset and length are multiples of block_size. Raises Refused (ENVIRONMENT)."""
         with _environment(self.path, "can't be written"):
             device.write(self.fd, offset, data)
 
@@ -315,16 +312,15 @@ def try_exclusively(path: str) -> None:
 def _open_exclusively(path: str, until: float) -> tuple[int, Kind]:
     """The descriptor of a medium that nobody else has, and its kind."""
     with _environment(path, "can't be opened"):
-        try:
-            mode = os.stat(path).st_mode
-        except FileNotFoundError:
+        seen = by_path().look(path)
+        if seen is None or seen.kind == "nothing":
             raise Refused(
                 Reason.NOT_FOUND,
                 f"{path} is not there",
                 object=path,
                 hint="give the path of a disk or file, or a size to make a file",
-            ) from None
-        if not stat.S_ISBLK(mode) and not stat.S_ISREG(mode):
+            )
+        if seen.kind not in ("block", "file"):
             raise Refused(
                 Reason.USAGE,
                 f"{path} is neither a file nor a block device",
@@ -333,8 +329,11 @@ def _open_exclusively(path: str, until: float) -> tuple[int, Kind]:
             )
         while True:
             try:
-                return _open_block(path) if stat.S_ISBLK(mode) else _open_file(path)
-            except BlockingIOError:
+                fd = by_path().take(path)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EBUSY, errno.EAGAIN):
+                    raise
                 if time.monotonic() >= until:
                     raise Refused(
                         Reason.BUSY,
@@ -343,60 +342,31 @@ def _open_exclusively(path: str, until: float) -> tuple[int, Kind]:
                         hint="unmount it, or stop what uses it (lsblk and fuser tell), and repeat",
                     ) from None
             time.sleep(_AGAIN)
-
-
-def _open_block(path: str) -> tuple[int, Kind]:
-    """O_EXCL keeps mounts, md, LVM and another daemon out, until the last request is over."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_EXCL | os.O_DIRECT | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            raise BlockingIOError from error
-        raise
-    try:
-        if device.read_only(fd):
-            raise Refused(
-                Reason.ENVIRONMENT,
-                f"{path} is read-only",
-                object=path,
-                hint=f"blockdev --setrw {path}, if the disk itself allows it, and repeat",
-            )
-        if device.block_size(fd) != 512:
-            raise Refused(
-                Reason.USAGE,
-                f"{path} has logical blocks of {device.block_size(fd)} bytes",
-                object=path,
-                hint="use a disk of 512-byte logical blocks",
-            )
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd, "block"
-
-
-def _open_file(path: str) -> tuple[int, Kind]:
-    """The lock is on this very descriptor: it stays until the last request on it is over."""
-    flags = os.O_RDWR | os.O_CLOEXEC
-    try:
-        fd = os.open(path, flags | os.O_DIRECT)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
+        try:
+            if not device.is_block(fd):
+                return fd, "file"
+            _check_block(path, fd)
+            return fd, "block"
+        except BaseException:
+            os.close(fd)
             raise
-        fd = os.open(path, flags)  # tmpfs, say
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd, "file"
 
 
-def _sync_directory(path: str) -> None:
-    fd = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _check_block(path: str, fd: int) -> None:
+    if device.read_only(fd):
+        raise Refused(
+            Reason.ENVIRONMENT,
+            f"{path} is read-only",
+            object=path,
+            hint=f"blockdev --setrw {path}, if the disk itself allows it, and repeat",
+        )
+    if device.block_size(fd) > BLOCK:
+        raise Refused(
+            Reason.USAGE,
+            f"{path} has logical blocks of {device.block_size(fd)} bytes",
+            object=path,
+            hint=f"use a disk whose logical blocks are of {BLOCK} bytes or fewer",
+        )
 
 
 @contextmanager

@@ -6,11 +6,12 @@ Knows nothing of what is asked.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
+
+from targetplugin.media.by_path import by_path
 
 Answer = TypeVar("Answer")
 SILENT = 12.0  # seconds, as the engine's
@@ -40,7 +41,11 @@ class Patience:
         Raises:
             What the question does, of the first path for which it does.
         """
-        questions = [_Question(self, question, path) for path in paths]
+        paths = list(paths)
+        reals = by_path().real(paths)
+        questions = [
+            _Question(self, question, path, real) for path, real in zip(paths, reals, strict=True)
+        ]
         begun = time.monotonic()
         for one in questions:
             if one.asked:
@@ -74,11 +79,13 @@ class Patience:
 class _Question:
     """One path's. `ended` is set when it has been answered; not at all if it is silent already."""
 
-    def __init__(self, patience: Patience, question: Callable[[str], Any], path: str) -> None:
+    def __init__(
+        self, patience: Patience, question: Callable[[str], Any], path: str, real: str
+    ) -> None:
         self._patience = patience
         self._question = question
         self.path = path
-        self.key = (question, os.path.realpath(path))
+        self.key = (question, real)
         self.ended = threading.Event()
         self.answer: Any = None
         self.error: Exception | None = None

@@ -7,38 +7,21 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import stat
-import subprocess
 from collections.abc import Iterator
-
-from msgspec import Struct
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import device
+from targetplugin.media.by_path import Seen, by_path
 from targetplugin.media.discover import peek
 from targetplugin.media.layout import layout
 from targetplugin.media.trailer import Role
+from targetplugin.media.uses import Finding
+from targetplugin.qemu import running
 
 _EDGE = 1 << 20  # how much of each end must be zeros
 _SAMPLES = 128  # pages between the ends that must be too, spread evenly: all would take hours
 _PAGE = 4096
 _PATIENCE = 60  # seconds for wipefs on a slow disk
-_ESCAPE = re.compile(r"\\([0-7]{3})")
-
-
-class Finding(Struct, frozen=True):
-    """One thing that stands against taking a disk.
-
-    Attributes:
-        what: as it goes after "because": "it is mounted at /srv".
-        forcible: whether --force may go over it.
-        hint: what to do.
-    """
-
-    what: str
-    forcible: bool = True
-    hint: str = "look at what is on it; repeat with --force to overwrite it"
 
 
 def check(path: str, *, force: bool = False) -> None:
@@ -47,7 +30,7 @@ def check(path: str, *, force: bool = False) -> None:
     Raises:
         Refused: DATA, with the findings in its message and the next step in its hint.
     """
-    if not os.path.lexists(path):
+    if by_path().look(path) is None:
         return
     found = [finding for finding in findings(path) if not (force and finding.forcible)]
     if found:
@@ -66,108 +49,33 @@ def findings(path: str) -> list[Finding]:
         Refused: NOT_FOUND; USAGE, neither file nor block device; ENVIRONMENT, unreadable.
     """
     try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        raise Refused(Reason.NOT_FOUND, f"{path} is not there", object=path) from None
+        seen = by_path().look(path)
+        if seen is None or seen.kind == "nothing":
+            raise Refused(Reason.NOT_FOUND, f"{path} is not there", object=path)
+        if seen.kind not in ("block", "file"):
+            raise Refused(
+                Reason.USAGE,
+                f"{path} is neither a file nor a block device",
+                object=path,
+                hint="give a disk, a partition, a logical volume or a file",
+            )
+        used = by_path().uses(path)
     except OSError as error:
         raise _unreadable(path, error) from error
-    if not stat.S_ISBLK(mode) and not stat.S_ISREG(mode):
-        raise Refused(
-            Reason.USAGE,
-            f"{path} is neither a file nor a block device",
-            object=path,
-            hint="give a disk, a partition, a logical volume or a file",
-        )
-    return [*uses(path), *_partitions(path), *_content(path)]
+    return [*used, *_partitions(path, seen), *([] if used else _content(path))]
 
 
 # --- who uses it: never forced --------------------------------------------------------------------
 
 
-def uses(path: str) -> list[Finding]:
-    """Who has a file or block device, as far as can be seen without reading from it."""
-    return [*(_block_uses(path) if stat.S_ISBLK(os.stat(path).st_mode) else _file_uses(path))]
-
-
-def _block_uses(path: str) -> Iterator[Finding]:
-    number = os.stat(path).st_rdev
-    yield from _uses_of(os.path.basename(os.path.realpath(path)), number)
-    for name, part in device.partitions(number).items():
-        yield from _uses_of(name, part)
-
-
-def _partitions(path: str) -> Iterator[Finding]:
-    found = os.stat(path)
-    partitions = device.partitions(found.st_rdev) if stat.S_ISBLK(found.st_mode) else {}
+def _partitions(path: str, seen: Seen) -> Iterator[Finding]:
+    partitions = device.partitions(seen.number) if seen.kind == "block" else {}
     if partitions:
         yield Finding(
             f"it has partitions: {', '.join(partitions)}",
             False,
             f"give one of them, or delete them with wipefs --all {path}, and repeat",
         )
-
-
-def _uses_of(name: str, number: int) -> Iterator[Finding]:
-    for place in _mounts(number):
-        yield Finding(f"{name} is mounted at {place}", False, f"umount {place}, and repeat")
-    for swap in _swaps():
-        if _number(swap) == number:
-            yield Finding(f"{name} is swap space", False, f"swapoff {swap}, and repeat")
-    for holder in device.holders(number):
-        yield Finding(
-            f"{name} is part of {holder}", False, f"take {holder} down (lsblk shows it), and repeat"
-        )
-
-
-def _file_uses(path: str) -> Iterator[Finding]:
-    for swap in _swaps():
-        if os.path.exists(swap) and os.path.samefile(swap, path):
-            yield Finding("it is swap space", False, f"swapoff {swap}, and repeat")
-    for name in sorted(os.listdir("/sys/block")):
-        try:
-            with open(f"/sys/block/{name}/loop/backing_file") as file:
-                backing = file.read().rstrip("\n")
-        except OSError:
-            continue
-        if backing == os.path.realpath(path):
-            yield Finding(
-                f"it is behind /dev/{name}", False, f"losetup -d /dev/{name}, or give /dev/{name}"
-            )
-
-
-def _mounts(number: int) -> Iterator[str]:
-    """Mount points of a block device (proc(5): mountinfo)."""
-    with open("/proc/self/mountinfo") as file:
-        for line in file:
-            left, _, right = line.partition(" - ")
-            device_number, place = left.split()[2], left.split()[4]
-            # A file system of several devices (btrfs) has a number of its own; its source tells.
-            source = _unescaped(right.split()[1])
-            if device_number == f"{os.major(number)}:{os.minor(number)}" or (
-                source.startswith("/dev/") and _number(source) == number
-            ):
-                yield _unescaped(place)
-
-
-def _swaps() -> list[str]:
-    try:
-        with open("/proc/swaps") as file:
-            return [_unescaped(line.split()[0]) for line in file.readlines()[1:] if line.strip()]
-    except OSError:
-        return []
-
-
-def _unescaped(text: str) -> str:
-    """proc(5) writes blanks and the like as three octal digits."""
-    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
-
-
-def _number(path: str) -> int | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_rdev if stat.S_ISBLK(found.st_mode) else None
 
 
 # --- what is on it: may be forced ----------------------------------------------------------------
@@ -204,25 +112,24 @@ def _content(path: str) -> Iterator[Finding]:
 def signatures(path: str) -> list[tuple[str, str]]:
     """File systems, partition tables, RAID and LVM members: (type, offset)."""
     try:
-        done = subprocess.run(
-            ["wipefs", "--no-act", "--json", path],
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-            check=True,
-        )
-        found = json.loads(done.stdout)["signatures"] if done.stdout.strip() else []
+        fd = by_path().read(path, direct=False)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        words = ["wipefs", "--no-act", "--json", running.place(fd)]
+        done = running.ended(words, fd, seconds=_PATIENCE)
+    except Refused as refused:
+        message = f"{path} can't be looked at: {refused.message}"
+        raise Refused(refused.reason, message, object=path, hint=refused.hint) from refused
+    finally:
+        os.close(fd)
+    try:
+        if done.status:
+            raise ValueError(done.status)
+        found = json.loads(done.output)["signatures"] if done.output.strip() else []
         return [(str(one["type"]), str(one["offset"])) for one in found]
-    except FileNotFoundError as error:
-        raise Refused(
-            Reason.ENVIRONMENT,
-            f"{path} can't be looked at: wipefs is not there",
-            object=path,
-            hint="install util-linux",
-        ) from error
-    except (subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
-        told = str(getattr(error, "stderr", None) or "").strip().rpartition("\n")[2]
+    except (ValueError, KeyError, TypeError) as error:
+        told = done.complaint.decode(errors="replace").strip().rpartition("\n")[2]
         raise Refused(
             Reason.ENVIRONMENT,
             f"{path} can't be looked at: {told or 'wipefs failed'}",
@@ -233,7 +140,7 @@ def signatures(path: str) -> list[tuple[str, str]]:
 
 def _data(path: str, *, without_trailer: bool) -> tuple[bool, bool, int | None]:
     """Whether the first and the last MiB hold anything but zeros, and where a page between them does."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = by_path().read(path, direct=False)
     try:
         size = device.size(fd)
         end = layout(size).data_size if without_trailer else size

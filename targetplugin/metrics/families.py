@@ -52,9 +52,12 @@ COUNTERS = {
     "flushes": _counter("host_flushes_total", "Cache flushes by hosts since the volume is served."),
     "bytes_read": _counter("host_read_bytes_total", "Bytes that hosts have read."),
     "bytes_written": _counter("host_written_bytes_total", "Bytes that hosts have written."),
+    "read_us": _counter("host_read_seconds_total", "Time that all reads by hosts took together."),
+    "write_us": _counter("host_write_seconds_total", "Time that all writes took together."),
     "read_errors": _counter("host_read_errors_total", "Reads that hosts were told have failed."),
     "write_errors": _counter("host_write_errors_total", "Writes that have failed the same way."),
 }
+UNITS = {"read_us": 1e-6, "write_us": 1e-6}  # of what is not counted in base units
 FAMILIES = (
     BUILD,
     STATE,
@@ -108,4 +111,4 @@ def _volume(one: Fields) -> Iterator[Sample]:
         yield Sample(STORE_SIZE, store["size"], name)
         yield Sample(STORE_USED, store["used"], name)
     for key, value in (one.get("counters") or {}).items():
-        yield Sample(COUNTERS[key], value, name)
+        yield Sample(COUNTERS[key], value * UNITS.get(key, 1), name)

@@ -7,6 +7,7 @@ agent of one's monitoring, pass it on.
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import logging
 import os
@@ -47,10 +48,10 @@ class Metrics:
                 Reason.ENVIRONMENT,
                 f"metrics can't be told at {self._where}: {error.strerror or error}",
                 object=self._where,
-                hint="choose another port or path for --metrics; ss -ltnp shows who has a port",
+                hint=_hint(error),
             ) from error
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
-        _log.info("metrics are told at %s", self._where)
+        _log.debug("metrics are told at %s", self._where)
 
     def stop(self) -> None:
         """Takes no more questions."""
@@ -70,6 +71,15 @@ class Metrics:
                 return exposition.text(families.FAMILIES, families.samples(status()))
 
         return Handler
+
+
+def _hint(error: OSError) -> str:
+    if error.errno == errno.EAFNOSUPPORT:  # the unit has no network
+        return (
+            "give --metrics the path /run/targetplugin/metrics.sock, and have a port by"
+            " systemctl enable --now targetplugin-metrics.socket"
+        )
+    return "choose another port or path for --metrics; ss -ltnp shows who has a port"
 
 
 def parse(where: str) -> str | tuple[str, int]:

@@ -11,7 +11,12 @@ from msgspec import Struct
 
 from targetplugin.engine import native
 
-NATIVE = "native"  # answered by the engine; seen here only by those who ask what is supported
+# Seen here only by those who ask what is supported:
+NATIVE = "native"  # answered by the engine
+KERNEL = "LIO"  # answered by LIO for every store (passthrough_parse_cdb); it never comes here
+
+# The byte, and its bits, that hold the service action.
+ACTION_MASK = 0x1F
 
 
 class Command(Struct, frozen=True):
@@ -29,6 +34,13 @@ class Command(Struct, frozen=True):
     name: str
     usage: bytes
     handler: str
+
+    def told_usage(self) -> bytes:
+        """As hosts are told it: a service action as its value, as the operation code is (SPC-4 6.35.3)."""
+        if self.action is None:
+            return self.usage
+        byte = self.usage[1] & ~ACTION_MASK & 0xFF | self.action
+        return self.usage[:1] + bytes([byte]) + self.usage[2:]
 
 
 def _usage(hexadecimal: str) -> bytes:
@@ -106,27 +118,55 @@ OF_PYTHON: tuple[Command, ...] = (
     ),
 )
 
+OF_KERNEL: tuple[Command, ...] = (
+    Command(0x16, None, "RESERVE (6)", _usage("160000000000"), KERNEL),
+    Command(0x17, None, "RELEASE (6)", _usage("170000000000"), KERNEL),
+    Command(0x56, None, "RESERVE (10)", _usage("56000000000000000000"), KERNEL),
+    Command(0x57, None, "RELEASE (10)", _usage("57000000000000000000"), KERNEL),
+    *(
+        Command(0x5E, action, f"PERSISTENT RESERVE IN: {name}", _usage(usage), KERNEL)
+        for usage in ("5e1f0000000000ffff00",)
+        for action, name in enumerate(
+            ("READ KEYS", "READ RESERVATION", "REPORT CAPABILITIES", "READ FULL STATUS")
+        )
+    ),
+    *(
+        Command(0x5F, action, f"PERSISTENT RESERVE OUT: {name}", _usage(usage), KERNEL)
+        for usage in ("5f1fff0000ffffffff00",)
+        for action, name in enumerate(
+            (
+                "REGISTER", "RESERVE", "RELEASE", "CLEAR", "PREEMPT", "PREEMPT AND ABORT",
+                "REGISTER AND IGNORE EXISTING KEY", "REGISTER AND MOVE",
+            )
+        )
+    ),
+    Command(0xA0, None, "REPORT LUNS", _usage("a000ff000000ffffffff0000"), KERNEL),
+)  # fmt: skip
+
 COMMANDS: tuple[Command, ...] = tuple(
     sorted(
-        (*OF_PYTHON, *(Command(n.opcode, None, n.name, n.usage, NATIVE) for n in native.NATIVE)),
+        (
+            *OF_PYTHON,
+            *OF_KERNEL,
+            *(Command(n.opcode, None, n.name, n.usage, NATIVE) for n in native.NATIVE),
+        ),
         key=lambda command: (command.opcode, command.action or 0),
     )
 )
-
-# The byte, and its bits, that hold the service action.
-ACTION_MASK = 0x1F
+# Of those, what comes here; where a save is looked up, READ and VERIFY too.
+_HERE = tuple(command for command in COMMANDS if command.handler != KERNEL)
 
 
 def find(cdb: bytes) -> Command | None:
-    """The command of a CDB, or None where the operation code or service action is not known."""
-    for command in COMMANDS:
+    """The command of a CDB, or None where the operation code or service action is not known here."""
+    for command in _HERE:
         if command.opcode == cdb[0] and command.action in (None, cdb[1] & ACTION_MASK):
             return command
     return None
 
 
 def known_opcode(opcode: int) -> bool:
-    return any(command.opcode == opcode for command in COMMANDS)
+    return any(command.opcode == opcode for command in _HERE)
 
 
 def reserved_bit(command: Command, cdb: bytes) -> int | None:

@@ -8,7 +8,7 @@ import struct
 
 from msgspec import Struct
 
-from targetplugin.engine.native import MAX_COMPARE
+from targetplugin.engine.native import MAX_COMPARE, MAX_UNMAP
 
 VENDOR = b"TGTPLUG "
 PRODUCT = b"PIT DISK        "
@@ -17,22 +17,28 @@ VENDOR_PAGE = 0xC0
 SIGNATURE = b"PITCOPY\0"
 REVISION = 1
 
-# Limits of one command, in blocks of 512 bytes; VPD B0h tells them to hosts.
-MAX_TRANSFER = 1024
+# Limits of one command, in bytes; VPD B0h tells them to hosts, in blocks.
+MAX_TRANSFER = 512 << 10
 BEST_TRANSFER = MAX_TRANSFER  # Linux takes it for the largest it sends
-MAX_UNMAP = 32768  # of UNMAP, and of WRITE SAME
 MAX_UNMAP_RANGES = 16
+GRAIN = 4096  # in which transfers are best, and space is given back, of bytes
 
 
 class Identity(Struct, frozen=True):
-    """What a logical unit is: name of the volume, NAA identifier (16 bytes), product revision (4
-    characters), and whether it is a save that is shown: read-only, and no volume to be asked.
+    """What a logical unit is.
+
+    Attributes:
+        name: of the volume. naa: NAA identifier, 16 bytes. revision: product revision level, 4 characters.
+        protected: it is a save that is shown: read-only, and no volume to be asked.
+        block, physical_block: bytes of a logical and of a physical block.
     """
 
     name: str
     naa: bytes
     revision: str
     protected: bool = False
+    block: int = 512
+    physical_block: int = 4096
 
 
 def standard(identity: Identity) -> bytes:
@@ -41,7 +47,6 @@ def standard(identity: Identity) -> bytes:
     data[2] = 6  # SPC-4
     data[3] = 2  # response data format
     data[4] = 91
-    data[5] = 0x10  # TPGS: implicit, as LIO reports target port groups
     data[7] = 0x02  # CMDQUE
     data[8:16] = VENDOR
     data[16:32] = PRODUCT_SAVE if identity.protected else PRODUCT
@@ -85,20 +90,22 @@ def _identification(identity: Identity) -> bytes:
 
 def _extended(identity: Identity) -> bytes:
     data = bytearray(60)
-    data[1] = 0x07  # simple, ordered and head of queue tasks
+    data[1] = 0x01  # simple tasks: LIO looks at no other attribute for a store of ours
     data[2] = 0x01  # a volatile cache
     return bytes(data)
 
 
 def _block_limits(identity: Identity) -> bytes:
+    """Block limits (SBC-3 6.6.4), counted in logical blocks."""
     data = bytearray(60)
+    block = identity.block
     data[0] = 0x01  # WSNZ: WRITE SAME of no blocks is no way to say "to the end"
-    data[1] = 0 if identity.protected else MAX_COMPARE
-    struct.pack_into(">HII", data, 2, 8, MAX_TRANSFER, BEST_TRANSFER)
+    data[1] = 0 if identity.protected else MAX_COMPARE // block
+    struct.pack_into(">HII", data, 2, GRAIN // block, MAX_TRANSFER // block, BEST_TRANSFER // block)
     if identity.protected:
         return bytes(data)
-    struct.pack_into(">III", data, 16, MAX_UNMAP, MAX_UNMAP_RANGES, 8)  # granularity: 4 KiB
-    struct.pack_into(">Q", data, 32, MAX_UNMAP)  # maximum WRITE SAME length
+    struct.pack_into(">III", data, 16, MAX_UNMAP // block, MAX_UNMAP_RANGES, GRAIN // block)
+    struct.pack_into(">Q", data, 32, MAX_UNMAP // block)  # maximum WRITE SAME length
     return bytes(data)
 
 

@@ -15,9 +15,10 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from targetplugin.errors import Refused
+from targetplugin.logs import Said, about
 from targetplugin.scsi import commands, inquiry, logs, looked_up, mode, sense
 from targetplugin.scsi.looked_up import LookedUp
-from targetplugin.scsi.vendor import BLOCK, Failed, Vendor, in_cdb, in_list
+from targetplugin.scsi.vendor import Failed, Vendor, in_cdb, in_list
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +75,15 @@ class LogicalUnit:
         self._protected = "@" in volume
         self._vendor = Vendor(subsystem, volume)
         self._facts: dict[str, Any] = {}
+        self._said = Said()
 
     def execute(self, cdb: bytes, data_out: bytes, data_in_length: int) -> Answer:
         """Answers a CDB of 16 bytes; never raises for what a host sends."""
+        volume, _, save = self._volume.partition("@")
+        with about(door="in-band", volume=volume, save=self._volume if save else None):
+            return self._execute(cdb, data_out, data_in_length)
+
+    def _execute(self, cdb: bytes, data_out: bytes, data_in_length: int) -> Answer:
         try:
             command = commands.find(cdb)
             if command is None or (self._protected and command.handler in VENDOR):
@@ -100,16 +107,19 @@ class LogicalUnit:
         except Failed as failed:
             return Answer(CHECK_CONDITION, sense=failed.value.encode())
         except Refused as refused:
-            log.info("%s: CDB %s is refused: %s", self._volume, cdb.hex(), refused.message)
+            log.debug("%s: CDB %s is refused: %s", self._volume, cdb.hex(), refused.message)
             return Answer(CHECK_CONDITION, sense=self._vendor.sense_of(refused).encode())
 
     def _looked_up(self, cdb: bytes, data_out: bytes, room: int) -> Answer:
-        save = LookedUp(self._subsystem, self._volume, self._size() // BLOCK)
+        save = LookedUp(self._subsystem, self._volume, self._size(), self._block())
         try:
-            return Answer(GOOD, save.execute(cdb, data_out, room))
+            answer = Answer(GOOD, save.execute(cdb, data_out, room))
         except Refused as refused:
-            log.warning("%s can't be read now: %s", self._volume, refused.message)
+            if self._said.new(self._volume, refused.message):
+                log.warning("%s can't be read now: %s", self._volume, refused.message)
             return Answer(BUSY)  # which hosts repeat
+        self._said.forget(self._volume)
+        return answer
 
     # --- SPC ------------------------------------------------------------------------------------
 
@@ -122,7 +132,14 @@ class LogicalUnit:
 
     def _identity(self) -> inquiry.Identity:
         naa = bytes.fromhex(self._fact("naa"))
-        return inquiry.Identity(self._volume, naa, self._revision, self._protected)
+        return inquiry.Identity(
+            self._volume,
+            naa,
+            self._revision,
+            self._protected,
+            self._block(),
+            self._fact("physical_block_size"),
+        )
 
     def _inquiry(self, cdb: bytes, data_out: bytes) -> bytes:
         length = int.from_bytes(cdb[3:5], "big")
@@ -136,15 +153,16 @@ class LogicalUnit:
         return inquiry.standard(self._identity())[:length]
 
     def _request_sense(self, cdb: bytes, data_out: bytes) -> bytes:
-        if cdb[1] & 1:  # descriptor format, which nothing here needs
-            raise in_cdb(1)
-        return sense.NO_SENSE.encode()[: cdb[4]]
+        """Nothing: each command has its sense with it, and an attention is told by the engine."""
+        told = sense.NO_SENSE.encode_descriptor() if cdb[1] & 1 else sense.NO_SENSE.encode()
+        return told[: cdb[4]]
 
     def _mode_values(self) -> mode.Values:
+        blocks, block = self._last() + 1, self._block()
         if self._protected:
-            return mode.Values(protected=True)
+            return mode.Values(protected=True, blocks=blocks, block=block)
         cache = self._subsystem.write_cache(self._volume)
-        return mode.Values(cache.now, cache.saved)
+        return mode.Values(cache.now, cache.saved, blocks=blocks, block=block)
 
     def _mode_sense_6(self, cdb: bytes, data_out: bytes) -> bytes:
         return self._mode_sense(mode.sense_6, cdb)[: cdb[4]]
@@ -153,12 +171,12 @@ class LogicalUnit:
         return self._mode_sense(mode.sense_10, cdb)[: int.from_bytes(cdb[7:9], "big")]
 
     def _mode_sense(
-        self, make: Callable[[int, int, mode.Values], bytes | None], cdb: bytes
+        self, make: Callable[[int, int, int, mode.Values], bytes | None], cdb: bytes
     ) -> bytes:
         code, control = cdb[2] & 0x3F, cdb[2] >> 6
         if control == mode.SAVED and self._protected:
             raise Failed(sense.SAVING_PARAMETERS_NOT_SUPPORTED)
-        found = make(code, control, self._mode_values())
+        found = make(cdb[1], code, control, self._mode_values())
         if found is None or cdb[3] not in (0, mode.ALL_SUBPAGES):
             raise in_cdb(2 if found is None else 3)
         return found
@@ -176,6 +194,8 @@ class LogicalUnit:
             raise in_cdb(1)
         if length == 0:
             return b""
+        if not cdb[1] & 0x10:  # PF: without it the list is no list of pages
+            raise in_cdb(1)
         if len(data) < length or length < header:
             raise Failed(sense.PARAMETER_LIST_LENGTH_ERROR)
         values = self._mode_values()
@@ -219,7 +239,7 @@ class LogicalUnit:
         found = [c for c in same if c.action is None or c.action == action]
         if not found:
             return struct.pack(">BBH", 0, 1, 0)[:length]
-        usage = bytes([found[0].opcode]) + found[0].usage[1:]
+        usage = found[0].told_usage()
         told = struct.pack(">BBH", 0, 0x83 if timeouts else 3, len(usage)) + usage + timeouts
         return told[:length]
 
@@ -228,29 +248,42 @@ class LogicalUnit:
         return [c for c in commands.COMMANDS if not (self._protected and c.handler in VENDOR)]
 
     def _report_task_management(self, cdb: bytes, data_out: bytes) -> bytes:
-        """What LIO does on its own: abort task, logical unit reset, target reset."""
-        return bytes([0x80 | 0x08, 0, 0, 0])[: int.from_bytes(cdb[6:10], "big")]
+        """What LIO does on its own: ABORT TASK and LOGICAL UNIT RESET (core_tmr)."""
+        told = bytes([0x80 | 0x08, 0, 0, 0])
+        if cdb[2] & 0x80:  # REPD: with how long they take, which is not said
+            told = told[:3] + bytes([12]) + bytes(12)
+        return told[: int.from_bytes(cdb[6:10], "big")]
 
     # --- SBC ------------------------------------------------------------------------------------
 
     def _size(self) -> int:
         return int(self._fact("size"))
 
+    def _block(self) -> int:
+        """Bytes of a logical block."""
+        return int(self._fact("block_size"))
+
+    def _last(self) -> int:
+        """The last logical block address."""
+        return self._size() // self._block() - 1
+
     def _read_capacity_10(self, cdb: bytes, data_out: bytes) -> bytes:
-        return struct.pack(">II", min(self._size() // BLOCK - 1, 0xFFFFFFFF), BLOCK)
+        return struct.pack(">II", min(self._last(), 0xFFFFFFFF), self._block())
 
     def _read_capacity_16(self, cdb: bytes, data_out: bytes) -> bytes:
-        data = struct.pack(">QI", self._size() // BLOCK - 1, BLOCK)
-        # 4096-byte physical blocks; LBPME and LBPRZ: thin, and what was unmapped reads as zeros
-        data += bytes([0, 3, 0 if self._protected else 0xC0, 0])
+        data = struct.pack(">QI", self._last(), self._block())
+        # LBPME and LBPRZ: thin, and what was unmapped reads as zeros
+        exponent = (self._fact("physical_block_size") // self._block()).bit_length() - 1
+        data += bytes([0, exponent, 0 if self._protected else 0xC0, 0])
         return data.ljust(32, b"\0")[: int.from_bytes(cdb[10:14], "big")]
 
     def _get_lba_status(self, cdb: bytes, data_out: bytes) -> bytes:
         """All from there on is mapped, or it is not known (SBC-3 5.6): media tell of no holes."""
-        lba, last = int.from_bytes(cdb[2:10], "big"), self._size() // BLOCK
-        if lba >= last:
+        lba = int.from_bytes(cdb[2:10], "big")
+        left = self._last() + 1 - lba
+        if left <= 0:
             raise Failed(sense.LBA_OUT_OF_RANGE)
-        descriptor = struct.pack(">QIB3x", lba, min(last - lba, 0xFFFFFFFF), 0)
+        descriptor = struct.pack(">QIB3x", lba, min(left, 0xFFFFFFFF), 0)
         data = struct.pack(">I4x", 4 + len(descriptor)) + descriptor
         return data[: int.from_bytes(cdb[10:14], "big")]
 
@@ -262,16 +295,24 @@ class LogicalUnit:
         return bytes([0, cdb[1] & 0x1F, *bytes(6)])[: int.from_bytes(cdb[6:10], "big")]
 
     def _log_sense(self, cdb: bytes, data_out: bytes) -> bytes:
-        found = logs.page(cdb[2] & 0x3F, cdb[3], cdb[2] >> 6, self._counters)
+        first = int.from_bytes(cdb[5:7], "big")
+        found = logs.page(cdb[2] & 0x3F, cdb[3], cdb[2] >> 6, first, self._counters)
         if found is None:
             raise in_cdb(2 if cdb[2] & 0x3F not in logs.PAGES else 3)
+        if first and (len(found) == logs.HEADER or not cdb[2] & 0x3F):  # no parameter is as far on
+            raise in_cdb(5)
         return found[: int.from_bytes(cdb[7:9], "big")]
 
     def _counters(self) -> dict[str, Any]:
         """What the engine has counted since the volume is served; of a save that is shown, nothing."""
-        return {} if self._protected else dict(self._subsystem.volume_counters(self._volume))
+        if self._protected:
+            return {}
+        return {**self._subsystem.volume_counters(self._volume), "block_size": self._block()}
 
     def _start_stop_unit(self, cdb: bytes, data_out: bytes) -> bytes:
+        """It runs, and can't be stopped or ejected: who is told that it was thinks that nothing is cached."""
+        if cdb[4] & 0xF0 or cdb[4] & 0x03 != 1 or cdb[3]:
+            raise in_cdb(3 if cdb[3] else 4)
         return b""
 
     def _prevent_allow(self, cdb: bytes, data_out: bytes) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from targetplugin.engine import native
 from targetplugin.errors import Reason, Refused
 from targetplugin.scsi import sense
-from targetplugin.scsi.vendor import BLOCK, Failed, in_cdb
+from targetplugin.scsi.vendor import Failed, in_cdb
 
 KINDS = ("read", "verify")
 COMMANDS = {command.opcode: command for command in native.NATIVE if command.kind in KINDS}
@@ -22,12 +22,15 @@ class Subsystem(Protocol):
 
 
 class LookedUp:
-    """The save of this name. Methods raise Failed, and Refused where it is not there now."""
+    """The save of this name, of `size` bytes in logical blocks of `block` bytes. Methods raise Failed, and
+    Refused where it is not there now.
+    """
 
-    def __init__(self, subsystem: Any, name: str, blocks: int) -> None:
+    def __init__(self, subsystem: Any, name: str, size: int, block: int) -> None:
         self._subsystem: Subsystem = subsystem
         self._name = name
-        self._blocks = blocks
+        self._block = block
+        self._blocks = size // block
 
     def execute(self, cdb: bytes, data_out: bytes, room: int) -> bytes:
         """What one of COMMANDS returns."""
@@ -43,13 +46,13 @@ class LookedUp:
             raise Failed(sense.LBA_OUT_OF_RANGE)
         if command.kind == "verify":
             return self._verify(cdb, data_out, lba, count)
-        if count * BLOCK > room:
+        if count * self._block > room:
             raise in_cdb(count_at)
         return self._read(lba, count)
 
     def _read(self, lba: int, count: int) -> bytes:
         try:
-            return self._subsystem.save_read(self._name, lba * BLOCK, count * BLOCK)
+            return self._subsystem.save_read(self._name, lba * self._block, count * self._block)
         except Refused as refused:
             if refused.reason in (
                 Reason.NOT_FOUND,
@@ -61,10 +64,11 @@ class LookedUp:
     def _verify(self, cdb: bytes, data_out: bytes, lba: int, count: int) -> bytes:
         """Compares with nothing, with all that the host sent, or with one block again and again."""
         compares = cdb[1] >> 1 & 3
-        if compares == 2 or count > (native.MAX_STEPS if compares == 1 else native.MAX_VERIFY):
+        most = native.MAX_STEPS if compares == 1 else native.MAX_VERIFY
+        if compares == 2 or count * self._block > most:
             raise in_cdb(1 if compares == 2 else 2)
         expected = {0: b"", 1: data_out, 3: data_out * count}[compares]
-        if compares and len(expected) != count * BLOCK:
+        if compares and len(expected) != count * self._block:
             raise in_cdb(2)
         if compares and self._read(lba, count) != expected:
             raise Failed(sense.MISCOMPARE_DURING_VERIFY)

@@ -1,9 +1,11 @@
-"""Mode pages: caching, control, informational exceptions. Owns their bytes, and what of them a host may
-change: whether there is a write cache (WCE). Source: SPC-4 6.9, 6.11, 7.5, SBC-3 6.5.
+"""Mode pages: caching, control, informational exceptions; and the block descriptor before them. Owns their
+bytes, and what of them a host may change: whether there is a write cache (WCE). Source: SPC-4 6.9, 6.11,
+7.5, SBC-3 6.5.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 
 from msgspec import Struct
@@ -18,11 +20,17 @@ WCE = (
 )
 DPOFUA = 0x10  # in the device-specific parameter: FUA is understood
 WP = 0x80  # and there: it is write-protected
+DBD = 0x08  # in a CDB's second byte: no block descriptor is wanted
+LLBAA = 0x10  # and there: a long one is taken
+LONGLBA = 0x01  # in a header's fifth byte: the block descriptor is a long one
+SHORT, LONG = 8, 16  # bytes of a block descriptor
+MANY = 0xFFFFFFFF  # in a short one: more blocks than it can say
 
 CACHING, CONTROL, EXCEPTIONS = 0x08, 0x0A, 0x1C
 DEFAULTS: Mapping[int, bytes] = {
     CACHING: bytes([CACHING, 0x12, WCE]) + bytes(17),
-    CONTROL: bytes([CONTROL, 0x0A, 0x02, 0x10]) + bytes(8),  # GLTSD; commands may be reordered
+    # GLTSD; commands may be reordered; TAS, as LIO tells others of those that a reset ended
+    CONTROL: bytes([CONTROL, 0x0A, 0x02, 0x10, 0, 0x40]) + bytes(6),
     EXCEPTIONS: bytes([EXCEPTIONS, 0x0A]) + bytes(10),
 }
 
@@ -32,12 +40,13 @@ class Values(Struct, frozen=True):
 
     Attributes:
         protected: nothing can be changed or saved, nor written.
-        block: bytes of a block, for block descriptors.
+        blocks, block: how many blocks there are, and bytes of one, for block descriptors.
     """
 
     write_cache: bool = True
     saved: bool = True
     protected: bool = False
+    blocks: int = 0
     block: int = 512
 
 
@@ -77,16 +86,37 @@ def _page(code: int, control: int, values: Values) -> bytes:
     return bytes(page)
 
 
-def sense_6(code: int, control: int, values: Values) -> bytes | None:
-    body = pages(code, control, values)
-    return None if body is None else bytes([3 + len(body), 0, _specific(values), 0]) + body
-
-
-def sense_10(code: int, control: int, values: Values) -> bytes | None:
+def sense_6(flags: int, code: int, control: int, values: Values) -> bytes | None:
+    """What MODE SENSE (6) returns; None where there is no such page. Flags are the CDB's second byte."""
     body = pages(code, control, values)
     if body is None:
         return None
-    return (6 + len(body)).to_bytes(2, "big") + bytes([0, _specific(values), 0, 0, 0, 0]) + body
+    about = b"" if flags & DBD else _short(values)
+    header = bytes([3 + len(about) + len(body), 0, _specific(values), len(about)])
+    return header + about + body
+
+
+def sense_10(flags: int, code: int, control: int, values: Values) -> bytes | None:
+    """The same of MODE SENSE (10)."""
+    body = pages(code, control, values)
+    if body is None:
+        return None
+    about, long = b"", 0
+    if not flags & DBD:
+        long = LONGLBA if flags & LLBAA else 0
+        about = _long(values) if long else _short(values)
+    length = 6 + len(about) + len(body)
+    return struct.pack(">HBBBxH", length, 0, _specific(values), long, len(about)) + about + body
+
+
+def _short(values: Values) -> bytes:
+    """A short LBA block descriptor (SBC-3 6.5.2.2)."""
+    return struct.pack(">II", min(values.blocks, MANY), values.block)
+
+
+def _long(values: Values) -> bytes:
+    """A long LBA block descriptor (SBC-3 6.5.2.3)."""
+    return struct.pack(">Q4xI", values.blocks, values.block)
 
 
 def _specific(values: Values) -> int:
@@ -122,13 +152,18 @@ def select(data: bytes, header: int, values: Values) -> bool:
 
 
 def _descriptor(data: bytes, header: int, values: Values) -> int:
-    """The length of the block descriptors, of which there may be one, of what there is."""
+    """The length of the block descriptors, of which there may be one, of what there is. How many blocks it
+    says is not looked at: a volume's size is no host's to change (SBC-3 6.5.2.2).
+    """
     at = 6 if header == 8 else 3
     length = int.from_bytes(data[at:header], "big")
-    if length not in (0, 8):
+    one = LONG if header == 8 and data[4] & LONGLBA else SHORT
+    if length not in (0, one):
         raise Wrong(at)
     if header + length > len(data):
         raise Wrong(None)
-    if length and int.from_bytes(data[header + 5 : header + 8], "big") not in (0, values.block):
-        raise Wrong(header + 5)
+    wide = 4 if one == LONG else 3
+    at = header + length - wide
+    if length and int.from_bytes(data[at : header + length], "big") not in (0, values.block):
+        raise Wrong(at)
     return length

@@ -114,6 +114,7 @@ VERBS = (
     "replace leg",
     "scrub",
     "fill",
+    "volume resize",
 )
 
 

@@ -74,6 +74,10 @@ class Sense:
             data[16:18] = round(min(max(self.progress, 0.0), 1.0) * 0xFFFF).to_bytes(2, "big")
         return bytes(data)
 
+    def encode_descriptor(self) -> bytes:
+        """Descriptor format, with no descriptor: for what is at fault nowhere, and not under way."""
+        return bytes([0x72, self.key, self.asc, self.ascq, 0, 0, 0, 0])
+
     def sentence(self) -> str:
         """In words, with the byte at fault or the progress where it is told."""
         code = self.asc << 8 | self.ascq

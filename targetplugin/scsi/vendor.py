@@ -22,8 +22,6 @@ from targetplugin.scsi.pitcopy import (
 )
 from targetplugin.scsi.sense import Sense
 
-BLOCK = 512
-
 SENSE = {
     Reason.USAGE: sense.INVALID_FIELD_IN_PARAMETER_LIST,
     Reason.NOT_FOUND: sense.INVALID_FIELD_IN_PARAMETER_LIST,
@@ -169,7 +167,7 @@ class Vendor:
         save = next((s for s in shown["saves"] if s["slot"] == request.slot), None)
         if save is None:
             raise in_cdb(6)
-        size = shown["extent_size"]
+        size, block = shown["extent_size"], shown["block_size"]
         if request.start * size >= shown["size"]:
             raise in_cdb(2)
         room = max(0, (request.allocation_length - 24) // 16)
@@ -183,8 +181,8 @@ class Vendor:
             if len(runs) == room:
                 following = first // size
                 break
-            blocks = min((end - first) // BLOCK, 0xFFFFFFFF // (size // BLOCK) * (size // BLOCK))
-            runs.append((first // BLOCK, blocks))
+            blocks = min((end - first) // block, 0xFFFFFFFF // (size // block) * (size // block))
+            runs.append((first // block, blocks))
         return pitcopy.DifferentialExtents(
             size, save["generation"], shown["generation"], tuple(runs), following
         ).encode()

@@ -6,11 +6,13 @@ Changes nothing of what is asked or answered.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
-from targetplugin.errors import Refused
+from targetplugin import logs
+from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.ground.journal import Journal
 
 # Verbs that only look; and whatever is called *_list, *_show or *_wait.
@@ -54,35 +56,51 @@ class Asker:
             if asked.get("preview"):
                 return method(*positional, **named)
             volume = self._volume or volume_of(verb, asked)
-            line = sentence(verb, asked)
-            try:
-                answer = method(*positional, **named)
-            except Refused as refused:
-                what = f"{line}: refused, {refused.message}"
-                self._journal.note_refused(
-                    verb, what, door=self._door, who=self._who, volume=volume
-                )
-                raise
-            except Exception as error:
-                what = f"{line}: failed, {type(error).__name__}"
-                self._journal.note_refused(
-                    verb, what, door=self._door, who=self._who, volume=volume
-                )
-                raise
-            operation = answer.get("operation") if isinstance(answer, dict) else None
-            operation = operation if isinstance(operation, dict) else {}
-            told = [operation.get("save"), operation.get("state") or "done"]
-            self._journal.note(
-                verb,
-                f"{line}: {' '.join(part for part in told if part)}",
-                door=self._door,
-                who=self._who,
-                volume=volume or operation.get("volume") or "",
-                operation=operation.get("id"),
-            )
-            return answer
+            with logs.about(door=self._door, asker=self._who, volume=volume):
+                return self._told(verb, volume, sentence(verb, asked), method, positional, named)
 
         return run
+
+    def _told(
+        self,
+        verb: str,
+        volume: str,
+        line: str,
+        method: Callable[..., Any],
+        positional: Sequence[Any],
+        named: Mapping[str, Any],
+    ) -> Any:
+        """Runs a verb, and notes what came of it."""
+        try:
+            answer = method(*positional, **named)
+        except Refused as refused:
+            what = f"{line}: refused, {refused.message}"
+            bad = refused.reason is Reason.ENVIRONMENT
+            self._refused(verb, what, volume, logging.WARNING if bad else logging.INFO)
+            raise
+        except Exception as error:  # which the door logs
+            what = f"{line}: failed, {type(error).__name__}"
+            self._refused(verb, what, volume, logging.DEBUG)
+            raise
+        operation = answer.get("operation") if isinstance(answer, dict) else None
+        operation = operation if isinstance(operation, dict) else {}
+        save, state = operation.get("save"), operation.get("state") or "done"
+        logs.learn(save=save)
+        self._journal.note(
+            verb,
+            f"{line}: {' '.join(part for part in (save, state) if part)}",
+            door=self._door,
+            who=self._who,
+            volume=volume or operation.get("volume") or "",
+            operation=operation.get("id"),
+            level=logging.DEBUG if state == "running" else None,  # its end is told
+        )
+        return answer
+
+    def _refused(self, verb: str, what: str, volume: str, level: int) -> None:
+        self._journal.note_refused(
+            verb, what, door=self._door, who=self._who, volume=volume, level=level
+        )
 
 
 def volume_of(verb: str, asked: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import targetplugin
 from targetplugin.catalog import Catalog, Volume
+from targetplugin.hooks.run import Runner
 from targetplugin.subsystem.asker import Asker
 from targetplugin.subsystem.backups.backup import Backups
 from targetplugin.subsystem.backups.fills import Fills
@@ -50,6 +51,7 @@ from targetplugin.subsystem.start.prepared import Prepared
 from targetplugin.subsystem.volumes.adopt import Adopt
 from targetplugin.subsystem.volumes.clones import Clones
 from targetplugin.subsystem.volumes.create import Volumes
+from targetplugin.subsystem.volumes.resize import Resize
 
 __all__ = ["Subsystem"]
 
@@ -67,6 +69,7 @@ class Subsystem:
         make_engine: makes the engine, given what it is to call with its events.
         kernel, rings: the kernel's target and where rings are found; None where volumes are not
             exported.
+        runner: runs hooks; None: this process does.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Subsystem:
         make_engine: MakeEngine,
         kernel: Kernel | None = None,
         rings: Rings | None = None,
+        runner: Runner | None = None,
     ) -> None:
         self._floor = floor = Floor(catalog, kernel, rings)
         self._views = views = Views(floor)
@@ -129,6 +133,14 @@ class Subsystem:
         self._fills = Fills(floor, views, operations, pool, settle, runs, stores, shown)
         self._clones = Clones(floor, views, operations, pool, settle, self._volumes)
         self._scrub = Scrub(floor, views, operations)
+        self._resize = Resize(
+            floor,
+            views,
+            operations,
+            runs,
+            self._exports,
+            self._serve,
+        )
         self._transfers = Transfers(
             floor, views, operations, settle, stores, self._lost, self._is_over
         )
@@ -148,6 +160,7 @@ class Subsystem:
                 self._backups,
                 self._restores,
                 self._fills,
+                self._resize,
             ),
             self._transfers,
             self._exports,
@@ -158,7 +171,7 @@ class Subsystem:
             stores,
             self._fills,
         )
-        self._hooks = Hooks(catalog, floor.journal)
+        self._hooks = Hooks(catalog, floor.journal, runner=runner)
         self._replace = Replace(floor, self._legs, self._tell)
         self._comeback = Comeback(
             floor, pool, settle, self._start, self._exports, self._shown, self._fills
@@ -221,6 +234,8 @@ class Subsystem:
             return
         volume = self._floor.catalog.volume_find(name)
         if volume is None:
+            if present:
+                self._exports.stranger(name)
             return
         with self._floor.runtime(volume.uuid).lock:
             if present:
@@ -250,6 +265,12 @@ class Subsystem:
     def _is_over(self, volume: Volume) -> None:
         self._saves.release_superseded(volume)
         self._shown.begin_all(volume, set())
+
+    def _serve(self, volume: Volume) -> bool:
+        up = self._start.try_volume(volume)
+        if not up:
+            self._comeback.lost()  # which tries again
+        return up
 
     def _tell(self, volume: Volume, what: str, text: str) -> None:
         self._floor.journal.note(what, text, door="policy", volume=volume.name)
@@ -294,6 +315,7 @@ class Subsystem:
         extent_size: int = 65536,
         policy: str = "split",
         rights: str = "all",
+        blocks: str = "512e",
         force: bool = False,
     ) -> Shape:
         """Makes a volume of zeros on `mirror` free media, the smallest that fit, or on the named
@@ -304,8 +326,10 @@ class Subsystem:
             extent_size: bytes, a power of two from 4096 to 1048576.
             policy: what a save takes: "split", a leg; "copy", a spare.
             rights: what hosts may ask for: "none", "status", "save", "all".
+            blocks: how it is divided for hosts: "512n", logical and physical blocks of 512 bytes; "512e",
+                logical ones of 512 on physical ones of 4096; "4kn", both of 4096. It stays so.
         """
-        return self._volumes.create(name, size, mirror, media, extent_size, policy, rights)
+        return self._volumes.create(name, size, mirror, media, extent_size, policy, rights, blocks)
 
     def volume_delete(self, name: str, *, force: bool = False, preview: bool = False) -> Shape:
         """Deletes a volume that is not exported and of which no save is held, with its saves.
@@ -325,6 +349,7 @@ class Subsystem:
         extent_size: int = 65536,
         policy: str = "split",
         rights: str = "all",
+        blocks: str | None = None,
         preview: bool = False,
     ) -> Shape:
         """Makes a volume of one leg of a disk or file with data, which it keeps: nothing is written
@@ -334,8 +359,9 @@ class Subsystem:
             size: bytes that are kept, a multiple of 4096, on the caller's word; None: a file whole, a
                 disk up to where the trailer begins, where a file system or partition table says
                 that it ends before.
+            blocks: as of volume_create; None: "4kn" for a disk of 4096-byte logical blocks, else "512e".
         """
-        return self._adopt.adopt(name, path, size, extent_size, policy, rights, preview)
+        return self._adopt.adopt(name, path, size, extent_size, policy, rights, preview, blocks)
 
     def volume_set(
         self,
@@ -359,6 +385,29 @@ class Subsystem:
         self._replace.wake()
         return made
 
+    def volume_resize(
+        self,
+        name: str,
+        size: int,
+        *,
+        rate: int | None = None,
+        door: str = "terminal",
+        request: bytes | None = None,
+        preview: bool = False,
+    ) -> Shape:
+        """A volume gets more room at its end while hosts use it; its saves do too, and have zeros there.
+        It never gets smaller.
+
+        Args:
+            size: bytes, a multiple of 4096, that every leg and every save's medium has room for.
+            rate: bytes a second at most in which the new part is zeroed; see operation_rate.
+
+        Returns:
+            {"operation" (None where it has that size already), "volume", "size", "before"}.
+        """
+        ask = Ask("volume resize", {"volume": name, "size": size}, door, request, preview)
+        return self._resize.resize(ask, name, size, rate)
+
     def volume_list(self) -> list[Shape]:
         return self._volumes.all()
 
@@ -381,14 +430,14 @@ class Subsystem:
         self._modes.set_write_cache(name, on, save)
 
     def save_shown(self, name: str) -> Shape:
-        """name, naa and size of a save as hosts see it, whether they do or not."""
+        """name, naa, size and lengths of blocks of a save as hosts see it, whether they do or not."""
         return self._shown.show(name)
 
     def save_read(self, name: str, offset: int, length: int) -> bytes:
         """What a save that is shown holds, whole or not. Raises Refused.
 
         Args:
-            offset, length: bytes, multiples of 512.
+            offset, length: bytes, multiples of a logical block.
         """
         return self._shown.read(name, offset, length)
 

@@ -20,7 +20,7 @@ from targetplugin.terminal.tables import colour, printable
 from targetplugin.terminal.times import format_duration
 
 Fields = dict[str, Any]
-_COUNTERS = ("reads", "writes", "bytes_read", "bytes_written")
+_COUNTERS = ("reads", "writes", "bytes_read", "bytes_written", "read_us", "write_us")
 _BAR = 16  # columns of a bar
 _NAME = 18  # columns of what is called by people, as long as they like
 _SMOOTH = 0.5  # how much of an operation's rate is what was seen last
@@ -139,7 +139,8 @@ def fit(sections: list[Section], height: int) -> None:
 
 
 def _volumes(status: Fields, rates: Rates) -> Section:
-    heads = ("VOLUME", "STATE", "LEGS", ">CHANGED", ">READS/S", ">READ", ">WRITES/S", ">WRITTEN")
+    did = (">READS/S", ">READ", ">TIME", ">WRITES/S", ">WRITTEN", ">TIME")
+    heads = ("VOLUME", "STATE", "LEGS", ">CHANGED", *did)
     rows: list[list[RenderableType]] = []
     for one in status["volumes"]:
         legs = one["legs"]
@@ -154,8 +155,10 @@ def _volumes(status: Fields, rates: Rates) -> Section:
                 _text(None if changed is None else format_size(changed * one["extent_size"])),
                 _text(_number(seen.get("reads"))),
                 _text(_rate(seen.get("bytes_read"))),
+                _text(_took(seen, "reads", "read_us")),
                 _text(_number(seen.get("writes"))),
                 _text(_rate(seen.get("bytes_written"))),
+                _text(_took(seen, "writes", "write_us")),
             ]
         )
     return Section(heads, rows)
@@ -222,6 +225,13 @@ def _text(value: object) -> Text:
 
 def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:.0f}"
+
+
+def _took(seen: dict[str, float], count: str, time: str) -> str | None:
+    """How long one took on average; None where there were none."""
+    if not seen.get(count):
+        return None
+    return f"{seen[time] / seen[count] / 1000:.1f}ms"
 
 
 def _rate(value: float | None) -> str | None:

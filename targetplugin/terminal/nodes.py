@@ -94,10 +94,11 @@ class Volumes(Node):
         media: str | None = None,
         policy: str | None = None,
         rights: str | None = None,
+        blocks: str | None = None,
     ) -> None:
         """Makes a volume on free media: create ledger size=512M media=a,b"""
         chosen = ["--media", *media.split(",")] if media else []
-        options = {"mirror": mirror, "policy": policy, "rights": rights}
+        options = {"mirror": mirror, "policy": policy, "rights": rights, "blocks": blocks}
         self.run("volume", "create", name, *chosen, size=size, **options)
 
     def ui_command_delete(self, name: str, force: str = "no") -> None:
@@ -144,6 +145,10 @@ class Volume(Offered):
     def ui_command_status(self) -> None:
         """Shows all of this volume."""
         self.run("status", self.name)
+
+    def ui_command_resize(self, size: str, rate: str | None = None, preview: str = "no") -> None:
+        """Gives it more room at its end, while hosts use it: resize 2G, resize +512M"""
+        self.run("volume", "resize", self.name, size=size, rate=rate, preview=preview)
 
     def ui_command_save(
         self,

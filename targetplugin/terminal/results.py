@@ -30,7 +30,7 @@ def effect(operation: Fields | None) -> str:
     if operation.get("seconds_in_force") is not None:
         parts.append(f"in force after {operation['seconds_in_force']:.3g} s")
     if operation.get("pause_ms") is not None:
-        parts.append(f"writes paused for {operation['pause_ms']:.3g} ms")
+        parts.append(f"writes paused for {digits(operation['pause_ms'])} ms")
     return f" ({', '.join(parts)})" if parts else ""
 
 
@@ -51,6 +51,11 @@ def copied(operation: Fields | None) -> str:
     if operation["verb"] in _COMPARED and operation.get("bytes_copied"):
         return f"{size} copied, and all of it compared"
     return f"{moved} extents copied ({size})" if moved else ""
+
+
+def digits(value: float) -> str:
+    """Three of them, and of a large number all before the point: `1.57`, `937`, `1570`."""
+    return f"{value:.0f}" if value >= 999.5 else f"{value:.3g}"
 
 
 def would(verb: str, name: str, result: Fields) -> None:
@@ -277,7 +282,7 @@ def running(found: Sequence[Fields]) -> None:
 
 
 def _unit(value: float | None, unit: str) -> str | None:
-    return None if value is None else f"{value:.3g} {unit}"
+    return None if value is None else f"{digits(value)} {unit}"
 
 
 def exports_of(found: Sequence[Fields]) -> list[Fields]:
@@ -374,7 +379,10 @@ def everything(status: Fields) -> None:
 def volume_in_full(one: Fields) -> None:
     """One volume with all that belongs to it."""
     volumes([one])
-    say(f"{one['name']}: NAA {one['naa']}, extents of {format_size(one['extent_size'])}")
+    say(
+        f"{one['name']}: NAA {one['naa']}, {one['blocks']} blocks, extents of"
+        f" {format_size(one['extent_size'])}"
+    )
     policies(one)
     if one.get("clone_of"):
         say(f"{one['name']} was made of {one['clone_of']}")

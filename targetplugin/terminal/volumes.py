@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from targetplugin.terminal import grammar, results
+from targetplugin.terminal import grammar, outcome, results
 from targetplugin.terminal.errors import Misused
 from targetplugin.terminal.session import Session
 from targetplugin.terminal.sizes import format_size, parse_size
@@ -21,6 +21,7 @@ def declare(verbs: grammar.Verbs) -> None:
         examples=[
             "volume create ledger --size 512M",
             "volume create ledger --size 1G --media virtio-media-a virtio-media-b",
+            "volume create vms --size 2T --blocks 4kn",
             "volume create notes --size 1G --mirror 1 --policy copy --rights save",
         ],
     )
@@ -42,6 +43,7 @@ def declare(verbs: grammar.Verbs) -> None:
         choices=("none", "status", "save", "all"),
         help="what a host may ask for in-band (default: all)",
     )
+    _blocks(create, "512e, unless said otherwise")
     grammar.force(create, "overwrite what is on the media")
 
     adopt = grammar.verb(
@@ -75,6 +77,7 @@ def declare(verbs: grammar.Verbs) -> None:
         choices=("none", "status", "save", "all"),
         help="what a host may ask for in-band (default: all)",
     )
+    _blocks(adopt, "4kn where the disk is so, else 512e")
     grammar.preview(adopt)
 
     change = grammar.verb(
@@ -116,6 +119,35 @@ def declare(verbs: grammar.Verbs) -> None:
         help="how long a leg may be away before (default: 300)",
     )
 
+    resize = grammar.verb(
+        verbs,
+        "resize",
+        _resize,
+        "give a volume more room at its end, while hosts use it",
+        more=(
+            "Its legs and its saves' media must have that room. The new part reads as zeros, in its saves\n"
+            "too. Hosts wait for a moment, and see the new size when they look for it again: on Linux\n"
+            "iscsiadm -m session --rescan, then resize2fs or xfs_growfs. A volume never gets smaller."
+        ),
+        examples=[
+            "volume resize ledger --size 2G",
+            "volume resize ledger --size +512M --preview",
+            "volume resize ledger --size 2T --rate 100M --no-wait",
+        ],
+    )
+    named = resize.add_argument("name", metavar="NAME", help="name of the volume")
+    grammar.completed(named, "volume")
+    resize.add_argument(
+        "--size",
+        type=_new_size,
+        required=True,
+        metavar="[+]SIZE",
+        help="how large it is to be, as 2G; with + how much is added",
+    )
+    grammar.paced(resize)
+    grammar.preview(resize)
+    grammar.waits(resize, default=True, what="wait until it has its new size (the default)")
+
     delete = grammar.verb(
         verbs,
         "delete",
@@ -137,6 +169,15 @@ def declare(verbs: grammar.Verbs) -> None:
     grammar.completed(completed, "volume")
 
 
+def _blocks(verb: argparse.ArgumentParser, default: str) -> None:
+    verb.add_argument(
+        "--blocks",
+        choices=("512n", "512e", "4kn"),
+        help="logical and physical blocks that hosts see: of 512 bytes (512n), of 512 on 4096 (512e), of"
+        f" 4096 (4kn); {default}",
+    )
+
+
 def _create(session: Session, args: argparse.Namespace) -> None:
     result = session.call(
         "volume.create",
@@ -147,6 +188,7 @@ def _create(session: Session, args: argparse.Namespace) -> None:
         extent_size=args.extent_size,
         policy=args.policy,
         rights=args.rights,
+        blocks=args.blocks,
         force=args.force,
     )
 
@@ -167,6 +209,7 @@ def _adopt(session: Session, args: argparse.Namespace) -> None:
         extent_size=args.extent_size,
         policy=args.policy,
         rights=args.rights,
+        blocks=args.blocks,
         preview=args.preview,
     )
 
@@ -203,6 +246,40 @@ def _set(session: Session, args: argparse.Namespace) -> None:
             say(f"It is {short} short of its legs: targetplugin leg add {one['name']}")
 
     session.show(result, tell)
+
+
+def _new_size(text: str) -> tuple[bool, int]:
+    """Whether it is added to what is there, and bytes. An argparse type."""
+    text = text.strip()
+    return text.startswith("+"), parse_size(text.removeprefix("+"))
+
+
+def _resize(session: Session, args: argparse.Namespace) -> None:
+    added, size = args.size
+    if added:
+        size += session.call("volume.show", name=args.name)["size"]
+    result = session.call(
+        "volume.resize", name=args.name, size=size, rate=args.rate, preview=args.preview
+    )
+    if result["operation"] is None:
+        session.show(result, lambda _: say(f"{args.name} has {format_size(size)} already."))
+        return
+
+    def would(one: results.Fields) -> None:
+        sizes = f"from {format_size(one['before'])} to {format_size(one['size'])}"
+        say(f"{args.name} would grow {sizes}; nothing was done now.")
+        say(f"{format_size(one['operation']['bytes_total'])} would be zeroed on its media.")
+
+    def done(one: results.Fields) -> None:
+        if one["operation"]["state"] != "done":
+            results.tell_effect(f"{args.name} is growing", one["operation"])
+            return
+        pause = one["operation"]["pause_ms"]
+        held = "" if pause is None else f"; it was not served for {pause:.0f} ms"
+        say(f"{args.name} has {format_size(one['size'])}{held}.")
+        say("On its hosts: iscsiadm -m session --rescan, then make the file system larger.")
+
+    outcome.show(session, args, result, would=would, done=done)
 
 
 def _delete(session: Session, args: argparse.Namespace) -> None:

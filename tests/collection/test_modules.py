@@ -132,12 +132,29 @@ def test_a_volume_is_made_and_changed_as_it_is_declared(house: House, run: Run) 
     thrice(run, look, "targetplugin_volume", name="ledger", state="absent")
 
 
-def test_a_volume_of_another_size_is_left_as_it_is(house: House, run: Run) -> None:
+def test_a_volume_is_made_with_its_blocks_and_keeps_them(house: House, run: Run) -> None:
     media(house, run, "a")
+    asked = {"name": "ledger", "size": "8M", "mirror": 1, "blocks": "4kn"}
+    done = thrice(run, house.subsystem.volume_list, "targetplugin_volume", **asked)
+    assert done["volume"]["block_size"] == 4096
+    refused = run("targetplugin_volume", fails=True, **{**asked, "blocks": "512e"})
+    assert "4kn blocks, not 512e" in refused["msg"]
+    assert house.show()["blocks"] == "4kn"
+
+
+def test_a_volume_that_is_declared_larger_grows_and_is_never_made_smaller(
+    house: House, run: Run
+) -> None:
+    media(house, run, "a")
+    look = house.subsystem.volume_list
     run("targetplugin_volume", name="ledger", size="8M", mirror=1)
-    refused = run("targetplugin_volume", fails=True, name="ledger", size="16M")
-    assert f"{8 * MIB} bytes, not {16 * MIB}" in refused["msg"]
+    done = thrice(run, look, "targetplugin_volume", name="ledger", size="16M", mirror=1)
+    assert done["volume"]["size"] == 16 * MIB
+    refused = run("targetplugin_volume", fails=True, name="ledger", size="8M")
+    assert f"{16 * MIB} bytes, more than {8 * MIB}" in refused["msg"]
     assert "another name" in refused["msg"]
+    refused = run("targetplugin_volume", fails=True, name="ledger", extent_size="4K")
+    assert "extent size of 65536 bytes" in refused["msg"]
     assert "needs a size" in run("targetplugin_volume", fails=True, name="notes")["msg"]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from targetplugin.engine import (
     decode_map_slot,
     decode_record,
 )
+from targetplugin.media import device
 from tests.engine.fake_ring import FakeRing
 
 SIZE = 16 << 20
@@ -27,15 +27,24 @@ UUID = bytes(range(16))
 
 
 class Rig:
-    """One volume of 16 MiB on an engine; `media` are files, `ring` is the kernel's end."""
+    """One volume of 16 MiB on an engine; `media` are files, `ring` is the kernel's end.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        block: bytes of the volume's logical blocks.
+        device: what makes a file the device that is to be the medium; None: the file is it.
+    """
+
+    def __init__(
+        self, folder: Path, block: int = 512, device: Callable[[Path], str] | None = None
+    ) -> None:
         self.folder = folder
+        self.block = block
+        self.device = device
         self.events: list[Event] = []
         self.happened = threading.Condition()
         self.commands: list[Command] = []
         self.media: dict[str, MediumSpec] = {}
-        self.ring = FakeRing()
+        self.ring = FakeRing(block=block)
         self.handle = 0
         self.engine = self.make()
 
@@ -60,18 +69,16 @@ class Rig:
                 lambda: any(e.kind == kind and e.medium == uuid for e in self.events), timeout
             ), f"{kind} of {medium} does not come: {self.events}"
 
-    def until(self, reached: Callable[[], bool], seconds: float = 5.0) -> None:
-        end = time.monotonic() + seconds
-        while not reached():
-            assert time.monotonic() < end, "it does not come"
-            time.sleep(0.01)
-
     def medium(self, name: str) -> MediumSpec:
         path = self.folder / name
         with path.open("wb") as file:
             file.truncate(SIZE + (2 << 20))
-        fd = os.open(path, os.O_RDWR | getattr(os, "O_DIRECT", 0))
-        spec = MediumSpec(name.encode().ljust(16, b"."), fd, SIZE, SIZE + 4096, SIZE + 65536, 1)
+        there = path if self.device is None else self.device(path)
+        fd = os.open(there, os.O_RDWR | getattr(os, "O_DIRECT", 0))
+        uuid = name.encode().ljust(16, b".")
+        spec = MediumSpec(
+            uuid, fd, SIZE, SIZE + 4096, SIZE + 65536, 1, block_size=device.block_size(fd)
+        )
         self.media[name] = spec
         return spec
 
@@ -94,7 +101,9 @@ class Rig:
 
     def create(self, *names: str) -> None:
         media = [self.medium(name) for name in names]
-        self.handle = self.engine.add_volume(VolumeSpec(UUID, SIZE, 16, None, media, [], True))
+        self.handle = self.engine.add_volume(
+            VolumeSpec(UUID, SIZE, 16, None, media, [], True, self.block)
+        )
         self.serve()
 
     def serve(self) -> None:
@@ -108,10 +117,10 @@ class Rig:
         raw = [self.content(name, SIZE + 65536, 5 * 8192) for name in names]
         slots = [r[i : i + 4096] for r in raw for i in range(0, len(r), 4096)]
         slots = [slot for slot in slots if decode_map_slot(slot)]
-        self.ring = FakeRing()
+        self.ring = FakeRing(block=self.block)
         self.engine = self.make()
         media = [self.media[name] for name in names]
-        spec = VolumeSpec(UUID, SIZE, 16, max(records)[2], media, slots)
+        spec = VolumeSpec(UUID, SIZE, 16, max(records)[2], media, slots, block_size=self.block)
         self.handle = self.engine.add_volume(spec)
         self.serve()
 

@@ -29,9 +29,14 @@ class Result:
 
 
 class FakeRing:
-    """The kernel's end. Commands are sent with send() and come back, in any order, from wait()."""
+    """The kernel's end. Commands are sent with send() and come back, in any order, from wait().
 
-    def __init__(self, data_bytes: int = 8 << 20) -> None:
+    Attributes:
+        block: bytes of a logical block of the volume behind it.
+    """
+
+    def __init__(self, data_bytes: int = 8 << 20, block: int = 512) -> None:
+        self.block = block
         self.length = DATA_OFFSET + data_bytes
         self.map_fd = os.memfd_create("ring")
         os.ftruncate(self.map_fd, self.length)
@@ -99,7 +104,7 @@ class FakeRing:
         cdb_at = DATA_OFFSET + room + (self.number % 1000) * 32
         self.map[cdb_at : cdb_at + 16] = cdb.ljust(16, b"\0")
         iovs, left, at = [], size, DATA_OFFSET + self.data_at
-        step = -(-size // pieces // 512) * 512 if size else 0
+        step = -(-size // pieces // self.block) * self.block if size else 0
         while left:
             take = min(left, step)
             iovs.append((at, take))
@@ -153,9 +158,9 @@ class FakeRing:
         return self.wait(self.send(cdb, data_out, data_in, **more))
 
     def write(self, lba: int, data: bytes, *, fua: bool = False, pieces: int = 1) -> Result:
-        cdb = struct.pack(">BBIBHB", 0x2A, 8 if fua else 0, lba, 0, len(data) // 512, 0)
+        cdb = struct.pack(">BBIBHB", 0x2A, 8 if fua else 0, lba, 0, len(data) // self.block, 0)
         return self.run(cdb, data, pieces=pieces)
 
     def read(self, lba: int, blocks: int, *, pieces: int = 1) -> Result:
         cdb = struct.pack(">BBIBHB", 0x28, 0, lba, 0, blocks, 0)
-        return self.run(cdb, data_in=blocks * 512, pieces=pieces)
+        return self.run(cdb, data_in=blocks * self.block, pieces=pieces)

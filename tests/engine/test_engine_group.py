@@ -16,6 +16,7 @@ from targetplugin.engine import CalledOff, Engine, Point, RecoverMember, SaveMem
 from targetplugin.engine.group import Group
 from targetplugin.errors import Reason, Refused
 from tests.engine.conftest import SIZE, Rig
+from tests.waiting import until
 
 NOTHING = bytes(SIZE // 65536 // 8)
 BLOCK = 4096
@@ -114,8 +115,8 @@ def test_a_hundred_saves_of_two_volumes_are_each_one_instant(pair: tuple[Rig, Ri
             again(data, "b")
             again(log, "d")
             data.wait_event("leg_in_sync", "b")
-            data.until(lambda: len(log.engine.status(log.handle)["legs"]) == 2)
-            data.until(
+            until(lambda: len(log.engine.status(log.handle)["legs"]) == 2)
+            until(
                 lambda: all(
                     leg["state"] == "in_sync"
                     for leg in log.engine.status(log.handle)["legs"].values()
@@ -137,7 +138,7 @@ def test_a_group_may_split_one_volume_and_copy_another(pair: tuple[Rig, Rig]) ->
     assert isinstance(second, Point)
     assert (first.left, second.left) == ([], [data.media["b"].uuid])
     log.ring.write(0, b"x" * BLOCK)
-    data.until(lambda: "save_whole" in [event.kind for event in data.events])
+    until(lambda: "save_whole" in [event.kind for event in data.events])
     assert log.content("e", 0, BLOCK) == b"l" * BLOCK
     assert data.content("b", 0, BLOCK) == b"d" * BLOCK
     assert log.record("c").op == 1
@@ -155,7 +156,7 @@ def stuck(pair: tuple[Rig, Rig]) -> Iterator[None]:
     with served:
         served.reactor.set_fd(served.number, 0, there)
     number = log.ring.send(bytes([0x28, 0, 0, 0, 0, 0, 0, 0, 8, 0]), data_in=BLOCK)
-    log.until(lambda: bool(served.reactor.counters(served.number)["io"]))
+    until(lambda: bool(served.reactor.counters(served.number)["io"]))
     with served:
         served.reactor.set_fd(served.number, 0, log.media["c"].fd)
     yield
@@ -177,7 +178,7 @@ def test_what_does_not_drain_calls_all_off_at_the_deadline(
     results: list[Point | Refused] = []
     asked = threading.Thread(target=lambda: results.extend(data.engine.save_group(members, 200)))
     asked.start()
-    data.until(lambda: data.engine.status(data.handle)["paused"])
+    until(lambda: data.engine.status(data.handle)["paused"])
     begin = time.monotonic()
     assert data.ring.write(0, b"w" * BLOCK).status == 0  # which waits for it
     assert 0.05 < time.monotonic() - begin < 1.0
@@ -289,7 +290,7 @@ def test_two_volumes_are_recovered_at_one_instant_while_a_host_writes(
         assert all(isinstance(point, Point) for point in points), points
         assert committed == [[True, True]]
         reached = writer.number
-        data.until(lambda: writer.number > reached + 2)
+        until(lambda: writer.number > reached + 2)
     assert 0 <= kept[0] - kept[1] <= 1
     # From there the host's numbers went on, in the same order.
     found = [
@@ -340,7 +341,7 @@ def test_what_is_recovered_together_is_kept_as_of_one_instant(pair: tuple[Rig, R
         points = data.engine.recover_group(members, 5000, lambda: None)
         assert all(isinstance(point, Point) for point in points), points
         for rig in pair:
-            rig.until(lambda rig=rig: whole(rig))
+            until(lambda rig=rig: whole(rig))
     kept = newest(data, "undo-b"), newest(log, "undo-d")
     assert kept[0] - kept[1] in (0, 1), kept
     assert kept[0] > newest(data, "b")
@@ -388,7 +389,7 @@ def test_two_volumes_are_swapped_at_one_instant_while_a_host_writes(pair: tuple[
             assert isinstance(point, Point)
             assert point.left == [rig.media[medium].uuid]
         reached = writer.number
-        data.until(lambda: writer.number > reached + 2)
+        until(lambda: writer.number > reached + 2)
     # What they were is of one instant, and the host's writes go to what they are.
     left = newest(data, "a"), newest(log, "c")
     assert left[0] - left[1] in (0, 1), left

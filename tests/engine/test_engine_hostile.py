@@ -14,6 +14,7 @@ from targetplugin.engine import Command
 from targetplugin.errors import Refused
 from tests.engine.conftest import Rig
 from tests.engine.fake_ring import CMD, DATA_OFFSET, PAD, RING_OFFSET, RING_SIZE, FakeRing
+from tests.waiting import until
 
 HEAD, TAIL = 3, 16  # words of the mailbox
 STALE = b"S" * 8192
@@ -43,13 +44,6 @@ def keep(rig: Rig) -> list[Command]:
     return kept
 
 
-def wait_for(kept: list[Command], count: int) -> None:
-    end = time.monotonic() + 5
-    while len(kept) < count:
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("head", [4, RING_SIZE, 2**32 - 8])
 def test_a_head_that_no_entry_ends_at_ends(rig: Rig, head: int) -> None:
     rig.create("a")
@@ -65,7 +59,7 @@ def test_an_entry_that_changes_after_it_was_taken_ends(rig: Rig, length_op: int)
     kept = keep(rig)
     rig.create("a")
     rig.ring.send(bytes([0xC0]), data_in=64)
-    wait_for(kept, 1)
+    until(lambda: kept)
     struct.pack_into("<I", rig.ring.map, RING_OFFSET, length_op)
     kept[0].answer(0, b"late", b"")
     assert lives(rig)["ring"]["ring_broken"]
@@ -75,7 +69,7 @@ def test_the_tail_in_the_ring_is_not_believed(rig: Rig) -> None:
     kept = keep(rig)
     rig.create("a")
     number = rig.ring.send(bytes([0xC0]), data_in=64)
-    wait_for(kept, 1)
+    until(lambda: kept)
     rig.ring.words[TAIL] = 0xFFFFFFF0
     kept[0].answer(0, b"right", b"")
     assert rig.ring.wait(number).data[:5] == b"right"
@@ -158,11 +152,11 @@ def test_a_second_answer_is_not_another_commands(rig: Rig) -> None:
     kept = keep(rig)
     rig.create("a")
     first = rig.ring.send(bytes([0xC0]), data_in=64)
-    wait_for(kept, 1)
+    until(lambda: kept)
     kept[0].answer(0, b"first", b"")
     assert rig.ring.wait(first).data[:5] == b"first"
     second = rig.ring.send(bytes([0xC1]), data_in=64)
-    wait_for(kept, 2)
+    until(lambda: len(kept) == 2)
     kept[0].answer(0, b"first again", b"")
     kept[1].answer(0, b"second", b"")
     assert rig.ring.wait(second).data[:6] == b"second"
@@ -201,3 +195,16 @@ def test_counters_count(rig: Rig) -> None:
     said = rig.engine.status(rig.handle)["ring"]
     names = ("reads", "writes", "flushes", "bytes_read", "bytes_written")
     assert [said[name] for name in names] == [1, 1, 1, 4096, 8192]
+
+
+def test_the_time_that_commands_take_is_counted(rig: Rig) -> None:
+    rig.create("a")
+    begin = time.monotonic()
+    for at in range(50):
+        rig.ring.write(8 * at, bytes(4096), fua=True)
+    took = time.monotonic() - begin
+    said = rig.engine.status(rig.handle)["ring"]
+    assert 0 < said["write_us"] <= took * 1e6
+    assert said["read_us"] == 0
+    rig.ring.read(0, 8)
+    assert rig.engine.status(rig.handle)["ring"]["read_us"] > 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 
 import pytest
 from msgspec.structs import replace
@@ -12,6 +11,7 @@ from msgspec.structs import replace
 from targetplugin.engine import LegState, decode_record
 from targetplugin.errors import Refused
 from tests.engine.conftest import SIZE, Rig
+from tests.waiting import until
 
 EXTENT = 65536
 NOTHING = bytes(SIZE // EXTENT // 8)
@@ -19,13 +19,6 @@ NOTHING = bytes(SIZE // EXTENT // 8)
 
 def bits(data: bytes) -> list[int]:
     return [i for i in range(len(data) * 8) if data[i // 8] >> (i % 8) & 1]
-
-
-def wait(condition, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_a_split_leg_holds_the_point_and_recover_puts_back_only_what_differs(rig: Rig) -> None:
@@ -170,7 +163,7 @@ def test_the_log_empties_when_hosts_are_idle(rig: Rig) -> None:
     rig.create("a", "b")
     assert rig.ring.write(64, b"z" * 4096).status == 0
     assert rig.engine.status(rig.handle)["regions"] == 1
-    wait(lambda: rig.engine.status(rig.handle)["regions"] == 0)
+    until(lambda: rig.engine.status(rig.handle)["regions"] == 0)
 
 
 def test_the_last_leg_is_not_split(rig: Rig) -> None:

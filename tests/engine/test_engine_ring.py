@@ -8,9 +8,12 @@ import struct
 import threading
 import time
 
+import pytest
+
 from targetplugin.engine import Command
 from tests.engine.conftest import SIZE, Rig
 from tests.engine.fake_ring import CMD, RING_SIZE
+from tests.waiting import until
 
 MIB = 1 << 20
 
@@ -92,6 +95,52 @@ def test_unit_attention_comes_once_and_not_to_inquiry(rig: Rig) -> None:
     assert rig.ring.read(0, 1).status == 0
 
 
+@pytest.mark.parametrize(
+    ("flags", "room", "told"),
+    [
+        (0, 252, bytes([0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x2A, 9, 0, 0, 0, 0])),
+        (1, 252, bytes([0x72, 6, 0x2A, 9, 0, 0, 0, 0])),
+        (0, 8, bytes([0x70, 0, 6, 0, 0, 0, 0, 10])),
+    ],
+)
+def test_request_sense_returns_a_unit_attention_which_is_told_with_that(
+    rig: Rig, flags: int, room: int, told: bytes
+) -> None:
+    rig.create("a")
+    rig.engine.set_sense_ua(rig.handle, 0x2A, 9)
+    result = rig.ring.run(bytes([0x03, flags, 0, 0, room, 0]), data_in=252)
+    assert (result.status, result.read_length) == (0, len(told))
+    assert result.data == told.ljust(252, b"\0")
+    assert rig.ring.read(0, 1).status == 0
+    assert rig.commands == []
+
+
+def test_request_sense_that_has_no_room_leaves_a_unit_attention(rig: Rig) -> None:
+    rig.create("a")
+    rig.engine.set_sense_ua(rig.handle, 0x2A, 9)
+    rig.ring.run(bytes([0x03, 0, 0, 0, 7, 0]), data_in=252)
+    assert len(rig.commands) == 1
+    assert sense(rig.ring.read(0, 1)) == (6, 0x2A09)
+
+
+@pytest.mark.parametrize(
+    "cdb",
+    [
+        bytes([0x00, 0, 0, 0, 0, 4]),
+        bytes([0x0A, 0, 0, 8, 1, 4]),
+        bytes([0x2A, 0, 0, 0, 0, 8, 0, 0, 1, 4]),
+        bytes([0x42, 0, 0, 0, 0, 0, 0, 0, 24, 4]),
+        bytes([0xAA, 0, 0, 0, 0, 8, 0, 0, 0, 1, 0, 4]),
+        bytes([0x8A, 0, *bytes(7), 8, 0, 0, 0, 1, 0, 4]),
+    ],
+)
+def test_an_auto_contingent_allegiance_is_refused(rig: Rig, cdb: bytes) -> None:
+    rig.create("a")
+    result = rig.ring.run(cdb, b"x" * 512)
+    assert (result.status, sense(result)) == (2, (5, 0x2400))
+    assert rig.content("a", 8 * 512, 512) == bytes(512)
+
+
 def test_a_ring_of_nonsense_harms_nothing_and_ends(rig: Rig) -> None:
     rig.create("a", "b")
     good = os.urandom(4096)
@@ -155,12 +204,12 @@ def test_a_ring_goes_while_python_has_a_command_that_waits_for_who_lets_it_go(ri
     rig.engine.messages.on_command = answer
     with lock:
         number = rig.ring.send(bytes([0xC0, 1]), data_in=64)
-        rig.until(lambda: bool(kept))
+        until(lambda: bool(kept))
         rig.engine.detach_ring(rig.handle)
         assert rig.ring.wait(number).status == 8, "BUSY: hosts ask again"
         rig.serve()
         again = rig.ring.send(bytes([0xC1, 1]), data_in=64)
-        rig.until(lambda: len(kept) == 2)
+        until(lambda: len(kept) == 2)
         kept[0].answer(0, b"of another command", b"")
         time.sleep(0.1)
     assert rig.ring.wait(again).data[:4] == b"late"

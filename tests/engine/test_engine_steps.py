@@ -7,8 +7,6 @@ from __future__ import annotations
 import os
 import struct
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from tests.engine.conftest import SIZE, Rig
 from tests.engine.fake_ring import Result
 from tests.engine.test_subsystem_engine import MIB, Site
 from tests.engine.test_subsystem_engine import SIZE as SITE_SIZE
+from tests.waiting import until
 
 BLOCKS = SIZE // 512
 MISCOMPARE, FIELD, RANGE = (14, 0x1D00), (5, 0x2400), (5, 0x2100)
@@ -163,7 +162,7 @@ def test_points_come_between_commands_and_not_into_one(rig: Rig) -> None:
     host = threading.Thread(target=count)
     host.start()
     for op, name in enumerate("cdef", 1):
-        rig.until(lambda at=counted[0]: counted[0] > at + 3)
+        until(lambda at=counted[0]: counted[0] > at + 3)
         rig.engine.save_copy(rig.handle, rig.medium(name), op)
         rig.wait_event("save_whole", name)
     ended.set()
@@ -247,12 +246,6 @@ def test_what_was_compared_before_a_recover_is_not_written_after_it(tmp_path: Pa
             assert sense(result) == MISCOMPARE
             counted[0] = int.from_bytes(ask(cdb_10(0x28, 9, 1), room=512).data[:4], "big")
             taken_back[0] += 1
-
-    def until(reached: Callable[[], bool]) -> None:
-        end = time.monotonic() + 10
-        while not reached():
-            assert time.monotonic() < end, "the host goes on counting as if nothing were"
-            time.sleep(0.001)
 
     host = threading.Thread(target=count)
     try:

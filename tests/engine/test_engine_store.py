@@ -14,6 +14,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media.medium import Medium
 from tests.engine.conftest import SIZE, UUID, Rig
 from tests.engine.fake_ring import FakeRing
+from tests.waiting import until
 
 EXTENT = 65536
 NOTHING = bytes(SIZE // EXTENT // 8)
@@ -103,7 +104,7 @@ def test_a_recover_under_load_reads_as_the_save_at_once_and_is_undone(rig: Rig) 
     back = rig.engine.recover(rig.handle, SPARSE, point.frozen, NOTHING, 4)
     assert content(rig) == spoiled
     assert back.pending <= point.pending
-    rig.until(lambda: rig.engine.status(rig.handle)["recover"] is None)
+    until(lambda: rig.engine.status(rig.handle)["recover"] is None)
     assert content(rig, first) == old
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from tests.engine.conftest import SIZE
 from tests.engine.fake_ring import FakeRing, Result
+from tests.waiting import until
 
 GOOD, CHECK_CONDITION, BUSY = 0, 2, 8
 MISCOMPARE = 0xE
@@ -80,10 +81,7 @@ class Target:
         assert self.ring.write(AT, OLD).status == GOOD
         self.mute()
         number = self.ring.send(compare_and_write(), OLD + NEW)
-        end = time.monotonic() + 10
-        while self.content() != NEW:
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        until(lambda: self.content() == NEW)
         self.ring.reap()
         assert number in self.ring.under_way, "it was answered"
         self.kill()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.test_subsystem_engine import EXTENT, SIZE, Site, fill
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -46,13 +46,11 @@ def load(site: Site) -> Iterator[None]:
 
 
 def until_whole(site: Site, save: str) -> None:
-    deadline = time.monotonic() + 20
-    while True:
+    def whole() -> bool:
         saves = site.subsystem.volume_show("ledger")["saves"]
-        if next(one for one in saves if one["name"] == save)["fill"] == "whole":
-            return
-        assert time.monotonic() < deadline, saves
-        time.sleep(0.02)
+        return next(one for one in saves if one["name"] == save)["fill"] == "whole"
+
+    until(whole, awaited=f"{save}'s end")
 
 
 def on_medium(site: Site, save: str) -> list[bytes]:
@@ -129,8 +127,10 @@ def test_undo_under_load_gives_back_what_was_and_an_undo_of_it_too(site: Site) -
     until_whole(site, undo)
     assert on_medium(site, undo) == replaced
     # The spares of the undo saves before are free again.
-    free = [row for row in site.subsystem.media_list() if row["state"] == "free"]
-    assert len(free) == 4
+    until(
+        lambda: [row["state"] for row in site.subsystem.media_list()].count("free") == 4,
+        awaited="their freedom",
+    )
 
 
 def test_an_undo_goes_on_after_a_restart(site: Site) -> None:

@@ -85,6 +85,26 @@ def test_with_the_write_cache_an_answer_may_be_in_it(cached: Rig) -> None:
     assert unwritten(cached.media["a"].fd)
 
 
+READS = {
+    "READ (10)": ten(0x28, 8, 1, 0x08),
+    "READ (16)": sixteen(0x88, 8, 1, 0x08),
+    "VERIFY (10)": ten(0x2F, 8, 1),
+    "VERIFY (16)": sixteen(0x8F, 8, 1),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_what_a_read_with_fua_or_a_verify_finds_is_on_the_disk(cached: Rig, name: str) -> None:
+    assert cached.ring.write(8, ONES).status == 0
+    assert cached.ring.read(8, 1).data == ONES
+    assert unwritten(cached.media["a"].fd)
+    result = cached.ring.run(READS[name], data_in=BLOCK if name.startswith("READ") else 0)
+    assert result.status == 0
+    assert unwritten(cached.media["a"].fd) == 0
+    if name.startswith("READ"):
+        assert result.data == ONES
+
+
 def test_it_is_switched_under_load(cached: Rig) -> None:
     over = threading.Event()
 

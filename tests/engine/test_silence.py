@@ -19,6 +19,7 @@ from targetplugin.engine import Engine, LegState, VolumeSpec
 from targetplugin.errors import Reason, Refused
 from tests.engine.conftest import SIZE, UUID, Rig
 from tests.engine.fake_ring import DATA_OFFSET
+from tests.waiting import until
 
 SILENT = 0.3
 BLOCK = 4096
@@ -89,7 +90,7 @@ class Quiet(Rig):
     def hang_up(self, here: int) -> None:
         self.ends.remove(here)
         os.close(here)
-        self.until(lambda: not self.engine.silent())
+        until(lambda: not self.engine.silent())
 
     def set_fd(self, name: str, fd: int) -> None:
         served = self.engine._volumes[self.handle]
@@ -139,7 +140,7 @@ def test_a_read_is_answered_from_the_other_leg_and_its_buffers_are_kept(rig: Qui
     assert not rig.freed
 
     os.write(here, b"L" * 512)
-    rig.until(lambda: rig.freed == [(rig.handle, number)])
+    until(lambda: rig.freed == [(rig.handle, number)])
     assert b"L" * 512 in rig.ring.map[DATA_OFFSET:], "it came into the buffers of that command"
     rig.wait_event("answers_again", "a")
     assert rig.ring.read(0, 8).data == data
@@ -180,7 +181,7 @@ def test_a_write_is_answered_and_the_leg_is_stale_on_disk(rig: Quiet) -> None:
     assert time.monotonic() - begin < SILENT, "nobody waits for it again"
     written = rig.drain(here)[-BLOCK:]
     assert written == data, "its buffers were not another's"
-    rig.until(lambda: rig.freed == [(rig.handle, number)])
+    until(lambda: rig.freed == [(rig.handle, number)])
 
 
 def test_it_comes_back_only_when_its_last_request_is_over(rig: Quiet) -> None:
@@ -256,7 +257,7 @@ def test_many_reads_are_given_up_at_once(rig: Quiet) -> None:
         assert rig.ring.wait(number).data == data[lba]
     assert 32 < len(rig.ring.kept) < 128, "those that went to it"
     rig.hang_up(here)
-    rig.until(lambda: {number for _, number in rig.freed} == rig.ring.kept)
+    until(lambda: {number for _, number in rig.freed} == rig.ring.kept)
     assert len(rig.freed) == len(rig.ring.kept)
     for lba, one in data.items():
         assert rig.ring.read(lba, 8).data == one
@@ -276,7 +277,7 @@ def test_many_writes_are_given_up_at_once(rig: Quiet) -> None:
     for lba, one in data.items():
         assert rig.ring.read(lba, 8).data == one
     rig.drain(here)
-    rig.until(lambda: {number for _, number in rig.freed} == rig.ring.kept)
+    until(lambda: {number for _, number in rig.freed} == rig.ring.kept)
     rig.engine.add_leg(rig.handle, rig.media["a"], None)
     rig.wait_event("leg_in_sync", "a")
     for lba, one in data.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from targetplugin.engine import Command, Engine
 from targetplugin.scsi.logical_unit import LogicalUnit
 from targetplugin.subsystem import Subsystem
 from tests.engine.fake_ring import FakeRing
+from tests.waiting import until
 
 MIB = 1 << 20
 EXTENT = 65536
@@ -174,10 +174,7 @@ def test_a_medium_that_was_away_at_a_start_comes_back_as_it_was(site: Site) -> N
     ]
     (site.folder / "away").rename(site.folder / "b")
     site.subsystem.disks_changed()
-    deadline = time.monotonic() + 20
-    while site.subsystem.volume_show("ledger")["state"] != "serving":
-        assert time.monotonic() < deadline, site.subsystem.volume_show("ledger")
-        time.sleep(0.05)
+    until(lambda: site.subsystem.volume_show("ledger")["state"] == "serving")
     assert site.content() == after
     site.end()
     one, other = ((site.folder / name).read_bytes()[:SIZE] for name in "ab")

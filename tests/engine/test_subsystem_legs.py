@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import random
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from targetplugin.errors import Refused
 from targetplugin.media.medium import Medium
 from tests.engine.test_subsystem_engine import EXTENT, MIB, SIZE, Site, fill
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -43,13 +42,6 @@ def busy(site: Site) -> Iterator[None]:
     finally:
         ended.set()
         writer.join()
-
-
-def until(reached: Callable[[], Any]) -> None:
-    end = time.monotonic() + 60
-    while not reached():
-        assert time.monotonic() < end, "it does not come"
-        time.sleep(0.05)
 
 
 def legs(site: Site) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.engine.test_subsystem_engine import EXTENT, MIB, SIZE, Site, fill
+from tests.waiting import until
 
 PIECE = 1 << 20
 
@@ -96,10 +96,7 @@ def test_they_are_there_after_a_restart_and_so_is_a_recover_that_runs(site: Site
     assert looked_at(site, 2) == after
     site.subsystem.release(later)
     site.subsystem.unhold(name, force=True)
-    deadline = time.monotonic() + 20
-    while saves(site)[name]["activity"] != "idle":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: saves(site)[name]["activity"] == "idle")
     site.subsystem.release(name)
     assert site.subsystem.volume_show("ledger")["store"] is None
     assert site.content() == content
@@ -121,9 +118,9 @@ def test_a_full_store_loses_the_oldest_that_is_not_held_and_never_a_write(
     assert 0 < size < 3 * MIB
     for extent in range(size // EXTENT + 4):
         site.write(extent + 1, b"2" * EXTENT)
+    until(lambda: saves(site)["ledger@1"]["fill"] == "broken")
     site.subsystem.settled()
     fills = {name: one["fill"] for name, one in saves(site).items()}
-    assert fills["ledger@1"] == "broken"
     kinds = [event["kind"] for event in site.subsystem.event_list(volume="ledger")]
     assert kinds.index("store_low") < kinds.index("sparse_lost")
     lost = [e["what"] for e in site.subsystem.event_list() if e["kind"] == "sparse_lost"]

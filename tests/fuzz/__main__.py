@@ -1,4 +1,5 @@
-"""`python3 -m tests.fuzz [--cases N] [--seconds N] [--seed S]`: how many cases it ran, what was answered.
+"""`python3 -m tests.fuzz [--cases N] [--seconds N] [--seed S] [--block-size B]`: how many cases it ran, what
+was answered.
 
 With sanitizers in the native part, built into a directory of its own:
 
@@ -20,13 +21,13 @@ import math
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from targetplugin.engine import executor
-from targetplugin.scsi.commands import COMMANDS
-from tests.fuzz.driver import BUSY, Driver, Wrong
+from tests.fuzz.driver import Driver
+from tests.fuzz.judge import Wrong
+from tests.fuzz.model import BLOCKS
+from tests.fuzz.told import coverage, table
 
 PART = 20_000  # cases from one look at the clock, and at the media, to the next
 TELL = 60  # seconds from one word of how far it is to the next
@@ -38,10 +39,11 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, help="end after so long")
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--block-size", type=int, choices=BLOCKS, default=512, help="of the volume")
     parser.add_argument("--folder", default=MEMORY, help="where the media are: in memory")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        driver = Driver(Path(folder), options.seed)
+        driver = Driver(Path(folder), options.seed, options.block_size)
         began = told = time.monotonic()
         done = 0
         try:
@@ -53,13 +55,16 @@ def main() -> int:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
         except Wrong as wrong:
-            print(f"seed {options.seed}, after {done} cases: {wrong}", file=sys.stderr)
+            print(
+                f"seed {options.seed}, blocks of {options.block_size}, after {done} cases: {wrong}",
+                file=sys.stderr,
+            )
             return 1
         finally:
             driver.close()
     seconds = time.monotonic() - began
     print("\n".join(table(driver.counts)))
-    print(coverage(driver))
+    print(coverage(driver.counts, len(driver.opcodes)))
     with_them = "with" if sanitized() else "without"
     print(f"the engine, {with_them} sanitizers, is {executor.__file__}")
     print(
@@ -71,34 +76,6 @@ def main() -> int:
 def end_of(began: float, seconds: float | None) -> float:
     """How many seconds are left of so many."""
     return math.inf if seconds is None else began + seconds - time.monotonic()
-
-
-def table(counts: Counter[tuple[str, int]]) -> Iterator[str]:
-    """A line for each command: how often it was sent and was GOOD, and the sense it was refused with."""
-    yield f"{'sent':>9} {'good':>9}  command, and sense (key/code/qualifier) x times"
-    for name in sorted({name for name, _ in counts}):
-        refused = {code: count for (other, code), count in counts.items() if other == name and code}
-        good = counts[name, 0]
-        told = "  ".join(f"{words(code)} x {count}" for code, count in sorted(refused.items()))
-        yield f"{good + sum(refused.values()):9} {good:9}  {name}  {told}".rstrip()
-
-
-def words(code: int) -> str:
-    if code == BUSY:
-        return "BUSY"
-    return f"{code >> 16:X}/{code >> 8 & 0xFF:02X}/{code & 0xFF:02X}"
-
-
-def coverage(driver: Driver) -> str:
-    known = {command.name for command in COMMANDS}
-    sent = {name for name, _ in driver.counts} & known
-    good = {name for name, code in driver.counts if not code} & known
-    senses = {code for _, code in driver.counts if code}
-    return (
-        f"{len(driver.opcodes)} of 256 operation codes; {len(sent)} of {len(known)} commands and service "
-        f"actions, {len(good)} of them GOOD at times; {len(senses)} kinds of sense: "
-        + " ".join(words(code) for code in sorted(senses))
-    )
 
 
 def sanitized() -> bool:

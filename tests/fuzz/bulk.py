@@ -8,10 +8,10 @@ import select
 import time
 from collections.abc import Sequence
 from struct import Struct
-from typing import NamedTuple
 
 from tests.engine.fake_ring import CMD, DATA_OFFSET, PAD, RING_OFFSET, RING_SIZE, FakeRing
 from tests.fuzz.cases import Case
+from tests.fuzz.judge import Answer
 
 DATA = 64 << 20  # of the data area; more than a batch needs
 CDBS = DATA_OFFSET + DATA - 65536  # where they lie: after all buffers
@@ -20,15 +20,6 @@ MIN_ENTRY = 112
 PADDING = Struct("<IHBB")
 ANSWER = Struct("<IHBBBBHI")
 ENTRIES = [Struct("<IHBBIIIIQQQ" + "QQ" * pieces) for pieces in range(8)]
-
-
-class Answer(NamedTuple):
-    """What the kernel finds in the ring for one command; `read_length` is None where it is not told."""
-
-    status: int
-    sense: bytes
-    data: bytes
-    read_length: int | None
 
 
 class Bulk:
@@ -55,7 +46,7 @@ class Bulk:
         """Returns where the next one's buffers begin."""
         ring = self.ring
         size = len(case.sent) or case.room
-        step = -(-size // case.pieces // 512) * 512
+        step = -(-size // case.pieces // ring.block) * ring.block
         done = 0
         while done < size:
             take = min(size - done, step)

@@ -12,11 +12,12 @@ from typing import NamedTuple, TypeVar
 from targetplugin.scsi import mode, pitcopy
 from targetplugin.scsi.commands import COMMANDS, NATIVE, Command
 from tests.fuzz import model
-from tests.fuzz.model import BLOCK
 
-FEW_BLOCKS, MORE_BLOCKS, MOST_BLOCKS = 9, 64, 1100  # of most commands, of some, of a few
-EDGES = (127, 128, 129, 255, 256, 1023, 1024, 1025)  # about the limits of one command
+FEW_BLOCKS, MORE_BLOCKS = 9, 64  # of most commands, of some
+MOST_BYTES = 550 << 10  # of a few
+LIMITS = (64 << 10, 128 << 10, 512 << 10)  # of one command, bytes
 NOISE = 4 << 20
+MOST_DATA = 1 << 20  # bytes that a command brings, however many it names
 
 One = TypeVar("One")
 
@@ -32,14 +33,30 @@ class Case(NamedTuple):
     entry: tuple[int, int, int, int] | None = None
 
 
-class Cases:
-    """Draws them for a disk, whose content it looks at so that what compares is equal at times."""
+class Named(NamedTuple):
+    """What vendor commands name that is there: generations of saves, numbers of operations."""
 
-    def __init__(self, seed: int, disk: model.Disk) -> None:
+    saves: Sequence[int] = (3,)
+    operations: Sequence[int] = (7,)
+
+
+class Cases:
+    """Draws them for a disk, whose content it looks at so that what compares is equal at times.
+
+    Attributes:
+        named: what PIT COPY finds; others may change it as it goes.
+        entries: whether some ring entries are wrong, too.
+    """
+
+    def __init__(self, seed: int, disk: model.Disk, *, entries: bool = True) -> None:
+        self.named = Named()
+        self.entries = entries
         self.draw = random.Random(seed)
         self.chance = self.draw.random
         self.disk = disk
         self.noise = self.draw.randbytes(NOISE)
+        self.edges = [limit // disk.block + off for limit in LIMITS for off in (-1, 0, 1)]
+        self.most = MOST_BYTES // disk.block
 
     def below(self, end: int) -> int:
         """0 to end - 1. Ten times as fast as randrange, and this is called ten times a case."""
@@ -58,7 +75,7 @@ class Cases:
             return self._command()
         if kind < 0.97:
             return self._anything() if kind < 0.91 else self._of_python()
-        return self._entry()
+        return self._entry() if self.entries else self._command()
 
     # --- what the engine answers by itself -------------------------------------------------------
 
@@ -84,7 +101,7 @@ class Cases:
             return self.below(FEW_BLOCKS)
         if kind < 0.97:
             return self.below(MORE_BLOCKS)
-        return self.one(EDGES) if kind < 0.985 else self.below(MOST_BLOCKS)
+        return self.one(self.edges) if kind < 0.985 else self.below(self.most)
 
     def _flip(self, data: bytes) -> bytes:
         """Another bit somewhere, but in the operation code."""
@@ -95,10 +112,10 @@ class Cases:
         """With the data that it should bring, or nearly."""
         op = cdb[0]
         lba, count = model.blocks_of(cdb)
-        count = min(count, 2048)
+        count = min(count, MOST_DATA // self.disk.block)
         pieces = self.one((1, 1, 2, 5))
         if op in model.READ:
-            return Case(cdb, room=max(0, count + self._off()) * BLOCK, pieces=pieces)
+            return Case(cdb, room=max(0, count + self._off()) * self.disk.block, pieces=pieces)
         check = (cdb[1] >> 1) & 3
         blocks = count
         if op in model.NOTHING or op == model.READY or (op in model.VERIFY and not check):
@@ -107,7 +124,7 @@ class Cases:
             blocks = 0 if op == 0x93 and cdb[1] & 1 else 1
         elif op == model.COMPARE_AND_WRITE:
             blocks = 2 * count
-        sent = self.data(max(0, blocks + self._off()) * BLOCK)
+        sent = self.data(max(0, blocks + self._off()) * self.disk.block)
         if op == model.COMPARE_AND_WRITE or op in model.VERIFY:
             if self.chance() < 0.7 and lba < self.disk.blocks:
                 here = self.disk.held(lba, count)
@@ -170,6 +187,10 @@ class Cases:
             cdb = struct.pack(">BBIBHB6x", cdb[0], command.action, start, slot, self.one(SIZES), 0)
         elif cdb[:2] == GET_LBA_STATUS:
             cdb = GET_LBA_STATUS + self.below(self.disk.blocks + 9).to_bytes(8, "big") + cdb[10:]
+        elif cdb[0] == LOG_SENSE and self.chance() < 0.8:
+            cdb = cdb[:5] + bytes((0, self.below(5))) + cdb[7:]  # the first parameter
+        elif cdb[0] == START_STOP_UNIT and self.chance() < 0.5:
+            cdb = cdb[:2] + bytes((0, 0, 1)) + cdb[5:]
         elif self.chance() < 0.8:
             cdb = bytes([cdb[0], cdb[1] & ~0xE1 & 0xFF, cdb[2] & 0x3F, *cdb[3:]])
         return Case(cdb, room=self.one(SIZES))
@@ -194,7 +215,14 @@ class Cases:
 
     def _pit_copy_out(self, command: Command) -> Case:
         action = command.action or 0
-        needs = {0: 0, 2: 0, 6: 7, 7: 7}.get(action, 3)  # a generation, or an operation
+        save = self.one(self.named.saves)
+        operation = self.one(self.named.operations)
+        needs = {0: 0, 2: 0, 6: operation, 7: operation}.get(action, save)
+        if self.chance() < 0.3:  # as a host asks
+            asked = pitcopy.Parameters(
+                needs, self.draw.randbytes(16), backup=1 if action == 2 else 0
+            )
+            return self._out(action, 0, asked.encode())
         others = self.one((0, 0, 1, 3))
         asked = pitcopy.Parameters(
             generation=self.one((needs, needs, needs, needs, 0, 1, 2**63)),
@@ -207,7 +235,7 @@ class Cases:
             hold=60 if self.chance() < 0.1 else 0,
             designators=tuple(
                 pitcopy.Designator(
-                    self.draw.randbytes(16), self.one((3 if needs == 3 else 0, needs))
+                    self.draw.randbytes(16), self.one((save if action in ON_A_SAVE else 0, needs))
                 )
                 for _ in range(others)
             ),
@@ -217,11 +245,12 @@ class Cases:
             data = self._flip(data)
         if self.chance() < 0.05:
             data = data[: self.below(len(data))]
+        return self._out(action, self.below(4), data)
+
+    def _out(self, action: int, flags: int, data: bytes) -> Case:
         length = len(data) + (self.one((-1, 1, 24)) if self.chance() < 0.05 else 0)
-        flags = self.below(4)
-        return Case(
-            struct.pack(">BBBxxIB6x", command.opcode, action, flags, max(length, 0), 0), data
-        )
+        length = max(length, 0)
+        return Case(struct.pack(">BBBxxIB6x", pitcopy.PIT_COPY_OUT, action, flags, length, 0), data)
 
     # --- the ring ----------------------------------------------------------------------------------
 
@@ -234,6 +263,7 @@ class Cases:
         return Case(cdb_of(0x28, 0, 1), entry=(count, base, length, cdb_at))
 
 
+ON_A_SAVE = (1, 3, 4, 5)  # service actions of PIT COPY OUT whose designators name saves
 HIGH = (1 << 64) - 1
 FLAGS = [bytes((bits,)) for bits in (2, 2, 2, 6, 8, 0x10, 1, 0x20, 4)]  # in byte 1
 SIZES = (0, 0, 4, 8, 24, 72, 255, 512, 4096)
@@ -242,6 +272,7 @@ PAGES = (
     *(0x80, 0x83, 0x86, 0xB0, 0xB1, 0xB2, 0xC0),
 )  # of INQUIRY, modes and logs
 OTHERS = [one for one in COMMANDS if one.handler != NATIVE]
+LOG_SENSE, START_STOP_UNIT = 0x4D, 0x1B
 GET_LBA_STATUS = bytes((0x9E, 0x12))
 BRINGS = {
     op

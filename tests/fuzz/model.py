@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-BLOCK = 512
-MOST_UNMAP, MOST_RANGES = 32768, 16
-MOST_COMPARE, MOST_STEPS, MOST_VERIFY = 128, 1024, 65535
+BLOCKS = (512, 4096)  # bytes that a logical block may have
+MOST_RANGES = 16
+# Bytes.
+MOST_UNMAP, MOST_COMPARE, MOST_STEPS, MOST_VERIFY = 16 << 20, 64 << 10, 512 << 10, 32 << 20
 FIELD, RANGE, LENGTH, LIST, MISCOMPARE = 0x52400, 0x52100, 0x51A00, 0x52600, 0xE1D00
+NACA = 0x04  # in the CONTROL byte
 READ = {0x08, 0x28, 0x88, 0xA8}
 WRITE = {0x0A, 0x2A, 0x8A, 0xAA}
 WRITE_AND_VERIFY = {0x2E, 0x8E, 0xAE}
@@ -57,24 +59,32 @@ def blocks_of(cdb: bytes) -> tuple[int, int]:
     return int.from_bytes(cdb[2:6], "big"), int.from_bytes(cdb[6:10], "big")
 
 
-class Disk:
-    """A volume of so many blocks, all zeros."""
+def control(cdb: bytes) -> int:
+    """The CONTROL byte, which is the last one."""
+    return cdb[(5, 9, 9, 9, 15, 11, 11, 11)[cdb[0] >> 5]]
 
-    def __init__(self, blocks: int) -> None:
-        self.blocks = blocks
-        self.content = bytearray(blocks * BLOCK)
+
+class Disk:
+    """A volume of so many bytes, all zeros, in logical blocks of `block` bytes."""
+
+    def __init__(self, size: int, block: int) -> None:
+        self.block = block
+        self.blocks = size // block
+        self.content = bytearray(size)
 
     def held(self, lba: int, count: int) -> bytes:
         """What these blocks hold."""
-        return memoryview(self.content)[lba * BLOCK : (lba + count) * BLOCK].tobytes()
+        return memoryview(self.content)[lba * self.block : (lba + count) * self.block].tobytes()
 
     def apply(self, expected: Expected) -> None:
         for first, data in expected.writes:
-            self.content[first * BLOCK : first * BLOCK + len(data)] = data
+            self.content[first * self.block : first * self.block + len(data)] = data
 
     def expect(self, cdb: bytes, sent: bytes, room: int) -> Expected:
         """The answer to a command that brings `sent`, or has `room` for an answer; changes nothing."""
         op = cdb[0]
+        if control(cdb) & NACA:
+            return Expected(FIELD)
         if op == READY:
             return Expected()
         if op == UNMAP:
@@ -90,12 +100,12 @@ class Disk:
         if op >= 0x20 and cdb[1] & 0xE0:
             return Expected(FIELD)
         if op in READ or op in WRITE:
-            if count and max(len(sent), room) < count * BLOCK:
+            if count and max(len(sent), room) < count * self.block:
                 return Expected(FIELD)
             if op in READ:
                 return Expected(data=self.held(lba, count), touches=touches)
-            return Expected(writes=[(lba, sent[: count * BLOCK])], touches=touches)
-        here = b"" if count > MOST_VERIFY else self.held(lba, count)
+            return Expected(writes=[(lba, sent[: count * self.block])], touches=touches)
+        here = b"" if count * self.block > MOST_VERIFY else self.held(lba, count)
         return self._compared(cdb, sent, lba, count, here, touches)
 
     def _compared(
@@ -108,28 +118,29 @@ class Disk:
         touches: list[tuple[int, int]],
     ) -> Expected:
         op, check = cdb[0], (cdb[1] >> 1) & 3
+        length = count * self.block
         if op == COMPARE_AND_WRITE:
-            if count > MOST_COMPARE or len(sent) != 2 * count * BLOCK:
+            if length > MOST_COMPARE or len(sent) != 2 * length:
                 return Expected(FIELD)
             if sent[: len(here)] != here:
                 return Expected(MISCOMPARE, touches=touches)
             return Expected(writes=[(lba, sent[len(here) :])], touches=touches)
         if op == ORWRITE:
-            if count > MOST_STEPS or (count and len(sent) != count * BLOCK):
+            if length > MOST_STEPS or (count and len(sent) != length):
                 return Expected(FIELD)
             both = int.from_bytes(here, "big") | int.from_bytes(sent if count else b"", "big")
             return Expected(writes=[(lba, both.to_bytes(len(here), "big"))], touches=touches)
         if op in WRITE_AND_VERIFY:
-            if check > 1 or count > MOST_STEPS or (count and len(sent) != count * BLOCK):
+            if check > 1 or length > MOST_STEPS or (count and len(sent) != length):
                 return Expected(FIELD)
             return Expected(writes=[(lba, sent if count else b"")], touches=touches)
         most = MOST_STEPS if check == 1 else MOST_VERIFY
-        if check == 2 or count > most:
+        if check == 2 or length > most:
             return Expected(FIELD)
         if not count or not check:
             return Expected(touches=touches)
         wanted = sent if check == 1 else sent * count
-        if len(sent) != (count * BLOCK if check == 1 else BLOCK):
+        if len(sent) != (length if check == 1 else self.block):
             return Expected(FIELD)
         return Expected(0 if wanted == here else MISCOMPARE, touches=touches)
 
@@ -137,11 +148,13 @@ class Disk:
         self, cdb: bytes, sent: bytes, lba: int, count: int, touches: list[tuple[int, int]]
     ) -> Expected:
         no_data = cdb[0] == 0x93 and cdb[1] & 1
-        if cdb[1] & (0xF7 if cdb[0] == 0x41 else 0xF6) or not count or count > MOST_UNMAP:
+        if cdb[1] & (0xF7 if cdb[0] == 0x41 else 0xF6):
             return Expected(FIELD)
-        if not no_data and len(sent) != BLOCK:
+        if not count or count * self.block > MOST_UNMAP:
             return Expected(FIELD)
-        block = bytes(BLOCK) if no_data else sent
+        if not no_data and len(sent) != self.block:
+            return Expected(FIELD)
+        block = bytes(self.block) if no_data else sent
         return Expected(writes=[(lba, block * count)], touches=touches)
 
     def _unmap(self, cdb: bytes, sent: bytes) -> Expected:
@@ -166,6 +179,6 @@ class Disk:
             if lba + blocks > self.blocks:
                 return Expected(RANGE)
             if blocks:
-                expected.writes.append((lba, bytes(blocks * BLOCK)))
+                expected.writes.append((lba, bytes(blocks * self.block)))
                 expected.touches.append((lba, lba + blocks))
-        return Expected(LIST) if total > MOST_UNMAP else expected
+        return Expected(LIST) if total * self.block > MOST_UNMAP else expected

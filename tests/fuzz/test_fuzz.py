@@ -9,19 +9,22 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz import model
-from tests.fuzz.driver import NAMES, Driver, Wrong
-from tests.fuzz.model import BLOCK, Disk, Expected
+from tests.fuzz.driver import Driver
+from tests.fuzz.judge import NAMES, Wrong
+from tests.fuzz.model import BLOCKS, Disk, Expected
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "10"))
 
 
-def test_no_command_breaks_the_engine(tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", BLOCKS)
+def test_no_command_breaks_the_engine(tmp_path: Path, block: int) -> None:
     seed = time.time_ns()
-    driver = Driver(tmp_path, seed)
+    driver = Driver(tmp_path, seed, block)
     try:
         done = driver.run(10_000_000, SECONDS)
     except Wrong as wrong:
-        raise AssertionError(f"python3 -m tests.fuzz --seed {seed}: {wrong}") from None
+        again = f"python3 -m tests.fuzz --seed {seed} --block-size {block}"
+        raise AssertionError(f"{again}: {wrong}") from None
     finally:
         driver.close()
     assert done >= 64 * SECONDS
@@ -37,7 +40,7 @@ def test_it_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     driver = Driver(tmp_path, 7)
     try:
         if lie == "content":
-            driver.disk.content[9 * BLOCK] ^= 1
+            driver.disk.content[9 * driver.disk.block] ^= 1
         elif lie == "beyond":
             with (tmp_path / "b").open("r+b") as file:
                 file.seek(len(driver.disk.content) + 17)

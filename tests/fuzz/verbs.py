@@ -16,10 +16,13 @@ REASONS = (None, *(one for one in Reason if one is not Reason.ENVIRONMENT))
 
 
 class Verbs:
-    """What a LogicalUnit asks, for a volume of so many bytes with one save, `fuzz@3` in slot 1."""
+    """What a LogicalUnit asks, for a volume of so many bytes, in logical blocks of so many, with one save,
+    `fuzz@3` in slot 1.
+    """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, block: int) -> None:
         self._size = size
+        self._blocks = {"block_size": block, "physical_block_size": 4096}
         self._turn = itertools.cycle(REASONS)
 
     def volume_show(self, name: str) -> dict[str, Any]:
@@ -28,7 +31,7 @@ class Verbs:
         shown = {"naa": "6" * 32, "size": self._size, "rights": "all", "name": name}
         volume = {"extent_size": 65536, "operation": None, "generation": 4, "changed_extents": 2}
         saves = [{**save, **more, "undo": None, "held_until": None}]
-        return {**shown, **volume, "state": "serving", "legs": [], "saves": saves}
+        return {**shown, **self._blocks, **volume, "state": "serving", "legs": [], "saves": saves}
 
     def volume_counters(self, name: str) -> dict[str, int]:
         return {"reads": 7, "writes": 8, "bytes_read": 1 << 40, "bytes_written": 1 << 41}

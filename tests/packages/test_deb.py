@@ -54,13 +54,25 @@ def test_files_are_root_s_and_match_their_sums(packages: dict[str, Path], tmp_pa
         assert done.returncode == 0
 
 
+def test_they_say_whose_they_are_and_whose_what_they_bring_is(
+    packages: dict[str, Path], tmp_path: Path
+) -> None:
+    for name, package in packages.items():
+        tree = unpacked(package, tmp_path / name)
+        told = (tree / f"usr/share/doc/{name}/copyright").read_text()
+        assert "Copyright: the targetplugin authors\nLicense: Apache-2.0\n" in told
+        brought = list((tree / deb.SITE).glob("*.dist-info"))
+        assert told.count("\nComment: ") == len(brought)
+        assert "see its text" not in told
+
+
 def test_the_scripts_are_shell(packages: dict[str, Path], tmp_path: Path) -> None:
     tree = unpacked(packages["targetplugin"], tmp_path / "tree")
     for script in deb.SCRIPTS:
         asked("sh", "-n", str(tree / "DEBIAN" / script))
 
 
-@pytest.mark.parametrize("name", ["pitcopy", "targetplugin", "targetplugind"])
+@pytest.mark.parametrize("name", ["pitcopy", *deb.PROGRAMS])
 def test_a_program_runs_with_nothing_but_its_package(
     packages: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
@@ -80,14 +92,16 @@ def test_a_program_runs_with_nothing_but_its_package(
     assert os.access(tree / "usr/bin" / name, os.X_OK)
 
 
-def test_the_unit_and_the_pages_of_the_checkout_are_in_it(
+def test_the_units_and_the_pages_of_the_checkout_are_in_it(
     packages: dict[str, Path], tmp_path: Path
 ) -> None:
     tree = unpacked(packages["targetplugin"], tmp_path / "tree")
-    unit = deb.CHECKOUT / "packaging/targetplugind.service"
-    assert (tree / "lib/systemd/system/targetplugind.service").read_bytes() == unit.read_bytes()
+    for source, place in deb.FILES.items():
+        assert (tree / place).read_bytes() == (deb.CHECKOUT / source).read_bytes()
+    units = {path.name for path in (deb.CHECKOUT / "packaging").glob("targetplugin*.s*")}
+    assert {path.name for path in (tree / "lib/systemd/system").iterdir()} == units
     found = {path.name for path in (tree / "usr/share/man/man8").iterdir()}
-    assert found == {"targetplugin.8.gz", "targetplugind.8.gz"}
+    assert found == {f"{program}.8.gz" for program in deb.PROGRAMS}
     host = unpacked(packages["pitcopy"], tmp_path / "host")
     for name, place in (("targetplugin", tree), ("pitcopy", host)):
         completion = place / "usr/share/bash-completion/completions" / name

@@ -60,6 +60,9 @@ def test_an_sdist_builds_a_wheel_that_runs(tmp_path: Path) -> None:
     assert [name for name in names if name.startswith("tests/")] == []
     assert any(name.startswith("targetplugin/engine/executor.") for name in names)
     assert "targetplugin/py.typed" in names
+    about = (tmp_path / "there" / f"{NAME}.dist-info/METADATA").read_text()
+    assert "\nLicense: Apache-2.0\n" in about
+    assert any(name.endswith("licenses/LICENSE") for name in names)
     entries = (tmp_path / "there" / f"{NAME}.dist-info/entry_points.txt").read_text()
     assert "pitcopy = targetplugin.host.pitcopy:main" in entries
     look = "import targetplugin.engine.executor as one; print(one.__file__)"

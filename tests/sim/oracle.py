@@ -39,6 +39,7 @@ class Command:
     fua: bool = False
     stamps: list[int] = field(default_factory=list)
     expect: list[set[int]] = field(default_factory=list)  # reads: what each block may be
+    beside: set[int] = field(default_factory=set)  # reads: what was being written meanwhile
     overwrites: list[set[int]] = field(default_factory=list)  # writes: what was settled before
     flushes: dict[int, set[int]] = field(default_factory=dict)
     failures: int = 0  # of requests to disks, before it came
@@ -64,6 +65,13 @@ class Oracle:
         self.parent = 0  # of the live generation
         self.stamp = 0
 
+    def grow(self, blocks: int) -> None:
+        """So many come to the volume, and to all saves from before: zeros."""
+        self.blocks += blocks
+        self.extents = -(-self.blocks // self.per_extent)
+        for content in [self.may, *(save.content for save in self.saves.values())]:
+            content += [{0} for _ in range(blocks)]
+
     # --- hosts ----------------------------------------------------------------------------------
 
     def writing(self) -> set[int]:
@@ -82,10 +90,12 @@ class Oracle:
                     max(first, other.first), min(first + count, other.first + other.count)
                 ):
                     other.expect[at - other.first].add(self.stamp)
+                    other.beside.add(self.stamp)
         self.commands[tag] = command
 
     def sent_read(self, tag: int, first: int, count: int, failures: int) -> Command:
         command = Command(READ, first, count, False, [-1] * count, failures=failures)
+        command.beside = self.writing()
         command.expect = [set(self.may[at]) for at in command.range]
         self.commands[tag] = command
         return command
@@ -110,6 +120,7 @@ class Oracle:
             ):
                 if stamp not in expect:
                     raise Wrong(f"block {at} reads {stamp}, may be {sorted(expect)}")
+            self.has_read(command)
         elif command.op == WRITE:
             for at, old in zip(command.range, command.overwrites, strict=True):
                 self.changed.add(at // self.per_extent)
@@ -126,6 +137,16 @@ class Oracle:
                 else:
                     self.unflushed.pop(at, None)
         return command
+
+    def has_read(self, command: Command) -> None:
+        """What a host has read it reads again, where nobody wrote meanwhile, a write that failed included:
+        after a crash one of several values was chosen.
+        """
+        for at, stamp, expect in zip(command.range, command.stamps, command.expect, strict=True):
+            may = self.may[at]
+            if len(may) > 1 and may == expect and not may & command.beside:
+                self.unflushed.setdefault(at, set()).update(may - {stamp})
+                self.may[at] = {stamp}
 
     # --- points ---------------------------------------------------------------------------------
 
@@ -147,13 +168,15 @@ class Oracle:
                 total |= self.edges.get(node, (0, (1 << self.extents) - 1))[1]
         return total
 
-    def froze(self, generation: int, marked: int) -> None:
-        """A generation has ended, and this is said to be what was written in it."""
+    def still_marked(self, marked: int) -> None:
+        """This is said to be what was written since the last point."""
         for extent in self.changed:
             if not marked >> extent & 1:
-                raise Wrong(
-                    f"extent {extent} was written in generation {generation} and is not marked"
-                )
+                raise Wrong(f"extent {extent} was written since the last point and is not marked")
+
+    def froze(self, generation: int, marked: int) -> None:
+        """A generation has ended, and this is said to be what was written in it."""
+        self.still_marked(marked)
         if generation in self.edges or generation == self.parent:
             raise Wrong(f"generation {generation} has ended a second time")
         self.changed.clear()

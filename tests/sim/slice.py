@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+from tests import priority
 from tests.sim.left_out import CHECKOUT
 
 SECONDS = float(os.environ.get("SIM_SECONDS", "60"))
-LEAST = 19  # priority
 
 
 def give_way() -> None:
-    """In the child. A kernel that schedules by session heeds a priority within a session only, and the
-    lab's machines have sessions of their own: so this one's session gives way as a whole, too.
-    """
-    os.nice(LEAST)
-    with contextlib.suppress(OSError):  # another kernel does not
-        Path("/proc/self/autogroup").write_text(str(LEAST))
+    """In the child."""
+    os.nice(priority.LEAST)
+    priority.of_session(priority.LEAST)
 
 
 class Slice:

@@ -135,7 +135,7 @@ class Verbs:
             self.restore()
         elif choice == "checkpoint":
             self.ask("checkpoint")
-        elif choice == "leave" and self.world.random.random() < 0.3:
+        elif choice == "leave" and self.world.random.random() < 0.6:
             self.leave()
         elif choice == "abort":
             self.abort()
@@ -266,8 +266,11 @@ class Verbs:
     def leave(self) -> None:
         """A leg in sync is taken out."""
         legs = self.legs("in_sync")
-        if len(legs) > 1:
-            self.ask("drop", medium=self.world.random.choice(legs))
+        if len(legs) < 2 or not self.ask("drop", medium=self.world.random.choice(legs)):
+            return
+        if self.world.random.random() < 0.5:  # what happens before its leaving is durable
+            self.world.go_on_without_records(self.world.random.randrange(60))
+            self.world.crash(self.world.random.random() < 0.5)
 
     def compare(self, hot: bool) -> None:
         """A run of extents is compared: where hosts write most, or anywhere."""

@@ -14,6 +14,7 @@ from targetplugin.engine.core import Core, decode_map_slot, decode_record
 from targetplugin.engine.record import LegState, Record, SaveState
 from tests.sim.daemon import Daemon
 from tests.sim.disk import Disk
+from tests.sim.growth import Growth
 from tests.sim.held import Held
 from tests.sim.oracle import FLUSH, READ, WRITE, Oracle, Wrong
 from tests.sim.silence import TIMED_OUT, Silence
@@ -33,6 +34,21 @@ SLOT_BITS = 32512
 # Bytes of a block, of an extent as a shift, of the volume: of every eighth seed. One ends in the
 # midst of an extent.
 SHAPES = {7: (512, 16, (5 << 20) + 1536), 6: (4096, 12, 20 << 20), 2: (4096, 12, 20 << 20)}
+
+
+def newest_slots(
+    blocks: Iterable[tuple[int, bytes]], generation: int
+) -> dict[int, tuple[int, int, bytes]]:
+    """The map of what was written in a generation: slot -> its newest sequence, where that is, its bits."""
+    newest: dict[int, tuple[int, int, bytes]] = {}
+    for at, block in blocks:
+        decoded = decode_map_slot(block)
+        if decoded is None or (decoded[0], decoded[2]) != (generation % 2, generation):
+            continue
+        slot, sequence, payload = decoded[1], decoded[3], decoded[4]
+        if slot not in newest or sequence > newest[slot][0]:
+            newest[slot] = (sequence, at, payload)
+    return newest
 
 
 class World:
@@ -58,7 +74,9 @@ class World:
         self.trace = trace
         self.random = Random(seed)
         # Every eighth run is of sectors, and two of so many extents that a map's slot can be torn.
-        self.block, self.shift, self.size = SHAPES.get(seed % 8, (4096, 16, 12 << 20))
+        self.block, self.shift, most = SHAPES.get(seed % 8, (4096, 16, 12 << 20))
+        self.growth = Growth(self, most)
+        self.size = self.growth.first()
         self.depth = self.random.choice([1, 4, 16, 64])
         self.crash_rate = self.random.choice([0.003, 0.01, 0.03])
         self.fault_rate = self.random.choice([0.0, 0.004, 0.015])
@@ -66,8 +84,8 @@ class World:
         self.oracle = Oracle(self.size // self.block, per_extent)
         # Of some the activity log is smaller than the volume.
         self.log_room = self.random.choice([2, 3, 848])
-        slots = -(-self.oracle.extents // SLOT_BITS)
-        self.disks = [Disk(name, self.size, slots, self.block) for name in "ABCDE"]
+        slots = -(-most // (1 << self.shift) // SLOT_BITS)
+        self.disks = [Disk(name, most, slots, self.block) for name in "ABCDE"]
         self.verbs = Verbs(self)
         self.daemon = Daemon(self)
         self.silence = Silence(self)
@@ -81,6 +99,7 @@ class World:
         self.trouble = 0  # up to this step a fault is fresh, and a crash likely
         self.known_events = 0  # what the catalog was told last
         self.loud = False  # no disk may fall silent now
+        self.flipped = False  # a bit, since the process died last
         self.now = 0
         self.late: list[tuple[Disk, int, list[int | bytes], bool]] = []  # of a dead process
         self.media: dict[int, Disk] = {}
@@ -180,25 +199,22 @@ class World:
         for save in self.oracle.saves.values():
             if not save.sparse and (not save.disks or save.disks[0].uuid in broken):
                 save.state = "broken"
+        self.growth.at_start()
         self.boot([present[uuid] for uuid in named if uuid in present], block, slots)
         self.verbs.drop_later(*(i for i, disk in self.media.items() if disk.uuid in broken))
         self.known_events = self.core.events
         self.sparse.settle(request)
 
     def frozen_map(self, record: Record) -> int:
-        frozen = record.generation - 1
-        newest: dict[int, tuple[int, bytes]] = {}
+        """Of the generation before: the bits that are marked on any disk."""
+        marked = 0
         for disk in self.disks:
-            for block in [] if self.away(disk) else disk.slots():
-                decoded = decode_map_slot(block)
-                if decoded is None or (decoded[0], decoded[2]) != (frozen % 2, frozen):
-                    continue
-                if decoded[3] > newest.get(decoded[1], (0, b""))[0]:
-                    newest[decoded[1]] = (decoded[3], decoded[4])
-        return sum(
-            int.from_bytes(payload, "little") << slot * SLOT_BITS
-            for slot, (_, payload) in newest.items()
-        )
+            if self.away(disk):
+                continue
+            blocks = disk.blocks(disk.maps_offset, 8 * disk.map_slots)
+            for slot, (_, _, bits) in newest_slots(blocks, record.generation - 1).items():
+                marked |= int.from_bytes(bits, "little") << slot * SLOT_BITS
+        return marked
 
     # --- performing actions ---------------------------------------------------------------------
 
@@ -281,6 +297,8 @@ class World:
         if action["data"] is not None:
             return [action["data"]]
         count = action["length"] // self.block
+        if action["kind"] == ACT_ZERO and action["buffer"] == COPY:
+            return [0] * count
         if action["buffer"] == COPY:
             at = action["buffer_offset"] // self.block
             return self.copies[action["number"]][at : at + count]
@@ -302,11 +320,11 @@ class World:
 
     # --- hosts ----------------------------------------------------------------------------------
 
-    def host(self) -> None:
+    def host(self, op: str = "") -> None:
         tag = next((t for t in range(self.depth) if t not in self.oracle.commands), None)
         if tag is None:
             return
-        op = self.random.choices([READ, WRITE, "unmap", FLUSH], [6, 11, 1, 2])[0]
+        op = op or self.random.choices([READ, WRITE, "unmap", FLUSH], [6, 11, 1, 2])[0]
         if op == FLUSH:
             self.oracle.sent_flush(tag, self.failures)
             self.core.command(tag, OPS[op], 0, 0, 0)
@@ -387,20 +405,28 @@ class World:
         self.sparse.hurt = self.sparse.hurt or disk is self.sparse.disk
         disk.slips = self.random.randrange(1, 4)
 
-    def flip(self) -> None:
-        """Between two starts one bit of a disk turns over, in metadata that another leg has, too."""
+    def flip(self) -> bool:
+        """Between two starts one bit of a disk turns over, in metadata that another leg has, too.
+        Whether one could.
+        """
         _, record = self.newest()
         legs = [d for d in self.disks for leg in record.legs if leg.uuid == d.uuid]
         good = [d for d in legs if not d.broken and record == self.newest_of(d)]
         if len(good) < 2 or any(leg.state is not LegState.IN_SYNC for leg in record.legs):
-            return
+            return False
         disk = self.random.choice(good)
-        places = disk.blocks(disk.record_offset, 2) + disk.blocks(
-            disk.maps_offset, 8 * disk.map_slots
-        )
-        disk.flip(self.random.choice(places)[0], self.random)
+        slots = disk.blocks(disk.maps_offset, 8 * disk.map_slots)
+        places = disk.blocks(disk.record_offset, 2) + slots
+        # The differential since the last point as often as all else.
+        live = [at for _, at, _ in newest_slots(slots, record.generation).values()]
+        at = self.random.choice([at for at, _ in places] + live * (len(places) // 2))
+        others = [block for d in good if d is not disk for block in d.slots()]
+        if at >= disk.maps_offset and disk.view[at] not in others:
+            return False  # theirs may have been damaged just before, with no start to mend it
+        disk.flip(at, self.random)
         self.count("bit flipped")
         self.say("bit flipped", disk.name)
+        return True
 
     def newest_of(self, disk: Disk) -> Record | None:
         records = [r for block in disk.records() if (r := decode_record(block))]
@@ -410,6 +436,7 @@ class World:
 
     def crash(self, power: bool) -> None:
         """Power cut, or the process alone; and, now and then, again while it starts, three deep."""
+        away = self.daemon.leg_away()
         self.die(power)
         self.restart()
         for _ in range(3):
@@ -419,10 +446,11 @@ class World:
                 self.step_io()
             self.die(power)
             self.restart()
-        slips = self.random.random() < 0.3
+        slips = self.random.random() < 0.3 or away is not None
         if slips:
-            self.daemon.slips_at_start()
+            self.daemon.slips_at_start(away)
         self.check_content(durable=power and not slips)
+        self.oracle.still_marked(int.from_bytes(self.core.live_bytes(), "little"))
         self.sparse.crashed()
 
     def die(self, power: bool) -> None:
@@ -456,8 +484,7 @@ class World:
                 disk.power_cut(self.random)
                 disk.slips = disk.silent_until = disk.slow_until = 0
             self.oracle.lost_power()
-        if self.random.random() < 0.2:
-            self.flip()
+        self.flipped = self.random.random() < 0.2 and self.flip()
 
     def check_content(self, *, durable: bool = False) -> None:
         """Reads the whole volume."""
@@ -507,6 +534,24 @@ class World:
             at = self.random.choice(loud)
         self.perform(self.under_way.pop(at))
         self.pump()
+
+    def go_on_without_records(self, steps: int) -> None:
+        """Hosts and disks go on, but what writes a record takes its time."""
+        for _ in range(steps):
+            if self.random.random() < 0.4:
+                self.host()
+            self.pump()
+            able = [a for a in self.under_way if not self.is_held_back(a)]
+            if able:
+                action = self.random.choice(able)
+                self.under_way.remove(action)
+                self.perform(action)
+                self.pump()
+
+    def is_held_back(self, action: dict[str, Any]) -> bool:
+        disk = self.media[action["medium"]]
+        at_record = disk.record_offset <= action["offset"] < disk.maps_offset
+        return disk.waits(self.now) or (self.is_write(action) and at_record)
 
     def run_until(self, reached: Callable[[], bool], most: int = 200000) -> None:
         """Runs until something is so; disks are silent no longer."""

@@ -3,6 +3,7 @@
 import pytest
 
 from targetplugin.media.discover import Wanted, find, peek
+from targetplugin.media.here import Here
 from targetplugin.media.layout import BLOCK
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import decode
@@ -18,7 +19,7 @@ def by_id(tmp_path):
 @pytest.fixture
 def look(by_id, tmp_path):
     """find, in a folder of links of its own and with no other disks."""
-    return lambda *wanted: find(wanted, by_id=str(by_id), sys_block=str(tmp_path / "none"))
+    return lambda *wanted: find(wanted, at=Here(by_id=str(by_id), sys_block=str(tmp_path / "none")))
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_a_block_device_is_found_among_all_of_the_system(loop, tmp_path):
     device = loop()
     with Medium.open(device) as medium:
         uuid = medium.write_trailer(medium.fresh_trailer()).uuid
-    found = find([Wanted(uuid, "/dev/vdx")], by_id=str(tmp_path / "none"))[uuid]
+    found = find([Wanted(uuid, "/dev/vdx")], at=Here(by_id=str(tmp_path / "none")))[uuid]
     assert found.path == device
 
 

@@ -12,9 +12,11 @@ import pytest
 from msgspec.structs import asdict
 
 from targetplugin.errors import Reason, Refused
+from targetplugin.media import device
 from targetplugin.media.layout import BLOCK, Area, layout
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role, decode, encode
+from tests.storage.conftest import run
 
 SIZE = 64 << 20
 
@@ -117,8 +119,36 @@ def test_what_can_not_be_a_medium_is_refused(tmp_path, image):
     refused(Reason.ENVIRONMENT, Medium.create, str(tmp_path / "no" / "folder"), SIZE)
 
 
-def test_blocks_of_4096_bytes_are_refused(loop):
-    assert "4096" in refused(Reason.USAGE, Medium.open, loop(sector=4096)).message
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_a_device_s_logical_blocks_are_told(loop, sector):
+    with Medium.open(loop(sector=sector)) as medium:
+        assert medium.block_size == sector
+        medium.zero_trailer_room()
+        medium.write_trailer(medium.fresh_trailer())
+        assert medium.spec().block_size == sector
+        assert medium.read_records() == [bytes(4096)] * 2
+        medium.write_zeros(0, 3 * sector)
+        medium.write(sector, b"x" * sector)
+        assert medium.read(0, 3 * sector) == bytes(sector) + b"x" * sector + bytes(sector)
+
+
+def test_blocks_of_more_than_4096_bytes_are_refused(loop, monkeypatch):
+    monkeypatch.setattr(device, "block_size", lambda fd: 16384)
+    found = refused(Reason.USAGE, Medium.open, loop())
+    assert "16384" in found.message
+    assert "4096 bytes or fewer" in found.hint
+
+
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_a_file_has_the_blocks_of_the_disk_below_its_file_system(loop, mounted, sector):
+    disk = loop(sector=sector)
+    run("mkfs.ext4", "-q", "-b", "4096", disk)
+    with mounted(disk) as place, Medium.create(str(place / "medium"), 8 << 20) as medium:
+        assert medium.block_size == sector
+        medium.write(sector, b"x" * sector)
+        assert medium.read(0, 2 * sector) == bytes(sector) + b"x" * sector
+        if sector == 4096:
+            refused(Reason.ENVIRONMENT, medium.write, 0, b"x" * 512)
 
 
 def test_a_read_only_device_is_refused(loop):

@@ -14,6 +14,7 @@ from targetplugin.media.layout import BLOCK
 from targetplugin.media.medium import Medium
 from targetplugin.media.probe import check, findings
 from targetplugin.media.trailer import Role, Trailer, encode
+from targetplugin.qemu import launch
 
 SIZE = 64 << 20
 
@@ -227,11 +228,8 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path):
 
 
 def test_without_wipefs_nothing_is_taken(image, monkeypatch):
-    def gone(*args, **kwargs):
-        raise FileNotFoundError("wipefs")
-
-    monkeypatch.setattr(subprocess, "run", gone)
-    with pytest.raises(Refused, match="wipefs is not there") as caught:
+    monkeypatch.setattr(launch.shutil, "which", lambda name, path=None: name != "wipefs" or None)
+    with pytest.raises(Refused, match="wipefs is not installed") as caught:
         check(image())
     assert caught.value.reason is Reason.ENVIRONMENT
     assert "util-linux" in caught.value.hint

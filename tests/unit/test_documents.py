@@ -12,9 +12,15 @@ from pathlib import Path
 import pytest
 
 from targetplugin import daemon
+from targetplugin.dbus import main as dbus
+from targetplugin.hooks import service as hooks
 from targetplugin.host import pitcopy
+from targetplugin.kernel import service as lio
+from targetplugin.media import service as files
+from targetplugin.qemu import service as images
 from targetplugin.terminal.verbs import build_parser
 from tests.sim.rules import FENCE, NEWEST, RULES
+from tests.vm import tutorial
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -26,6 +32,11 @@ PAGES = [
 PARSERS = {
     "targetplugin": build_parser,
     "targetplugind": daemon.parser,
+    "targetplugin-lio": lio.parser,
+    "targetplugin-files": files.parser,
+    "targetplugin-images": images.parser,
+    "targetplugin-hooks": hooks.parser,
+    "targetplugin-dbus": dbus.parser,
     "pitcopy": pitcopy.parser,
 }
 ENDS = {"&&", "||", ";", "|", ">"}  # of a command, on a line of shell
@@ -59,7 +70,7 @@ def anchors(page: Path) -> set[str]:
 def commands(line: str) -> Iterator[list[str]]:
     """The words of each command of ours on a line of shell. What follows two blanks explains it."""
     shell = shlex.shlex(re.split(r"\s{2,}", line)[0], posix=True, punctuation_chars=True)
-    shell.wordchars += "@:,"
+    shell.wordchars += "@:,+"
     try:
         words = list(shell)
     except ValueError:  # an apostrophe: no shell
@@ -129,6 +140,11 @@ def test_every_page_is_reached_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     for page in PAGES[1:]:
         assert f"]({page.relative_to(ROOT)})" in readme
+
+
+def test_the_tutorial_was_recorded_as_it_stands() -> None:
+    typed = tutorial.lines(tutorial.TUTORIAL.read_text())
+    assert [line for line, _ in tutorial.recorded(tutorial.RECORDING.read_text())] == typed
 
 
 def test_the_readme_fits_on_two_screens() -> None:

@@ -39,7 +39,7 @@ def house(tmp_path: Path) -> Any:
     house.end()
 
 
-def test_a_daemon_without_root_says_to_start_it_as_root(tmp_path: Path) -> None:
+def test_a_daemon_that_may_not_keep_what_it_knows_says_how_it_is_started(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o700)
     tmp_path.chmod(0o755)
     done = subprocess.run(
@@ -57,7 +57,7 @@ def test_a_daemon_without_root_says_to_start_it_as_root(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert str(tmp_path / "state") in done.stderr
-    assert "start targetplugind as root" in done.stderr
+    assert "systemctl start targetplugind" in done.stderr
 
 
 def test_a_kernel_without_io_uring_stops_the_daemon_with_a_sentence(
@@ -131,7 +131,7 @@ def test_a_disk_that_is_busy_holds_data_or_is_too_small_is_named(
     tight = refused(add, str(small))
     assert str(small) in tight.message
     assert "2 MiB" in tight.hint
-    monkeypatch.setattr("targetplugin.media.probe._swaps", lambda: [str(data)])
+    monkeypatch.setattr("targetplugin.media.uses._swaps", lambda: [str(data)])
     busy = refused(add, str(data), force=True)
     assert (busy.reason, "swapoff" in busy.hint) == (Reason.DATA, True)
     assert "/dev/none" in refused(add, "/dev/none").message

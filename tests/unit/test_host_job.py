@@ -10,12 +10,12 @@ import signal
 import subprocess
 import sys
 import termios
-import time
 from pathlib import Path
 
 import pytest
 
 from targetplugin.host import job, processes
+from tests.waiting import until
 
 # Runs a shell script as pitcopy does, and prints how it ended.
 RUNNER = """
@@ -57,13 +57,6 @@ def started(tmp_path: Path) -> Path:
     return tmp_path / "started"
 
 
-def wait_for(path: Path) -> None:
-    end = time.monotonic() + 20
-    while not path.exists():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def test_an_exit_status_is_handed_on() -> None:
     assert Runner("exit 7").ended() == ["7", "0", "False", "7", "0"]
     assert Runner("exit 0").ended() == ["0", "0", "True", "0", "0"]
@@ -76,14 +69,14 @@ def test_an_end_by_a_signal_is_128_more() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_pitcopy_is_passed_on(started: Path, number: int) -> None:
     runner = Runner(f"touch {started}; exec sleep 30")
-    wait_for(started)
+    until(started.exists)
     runner.process.send_signal(number)
     assert runner.ended() == [str(128 + number), str(number), "False", str(128 + number), "0"]
 
 
 def test_a_command_that_is_told_to_stop_and_ends_with_0_does_not_count(started: Path) -> None:
     runner = Runner(f"trap 'exit 0' TERM; touch {started}; while :; do sleep 0.05; done")
-    wait_for(started)
+    until(started.exists)
     runner.process.terminate()
     assert runner.ended() == ["0", "15", "False", "143", "0"]
 
@@ -91,15 +84,28 @@ def test_a_command_that_is_told_to_stop_and_ends_with_0_does_not_count(started: 
 def test_what_the_command_started_is_told_too(started: Path, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     runner = Runner(f"(sleep 60 & echo $! > {pid}); touch {started}; sleep 60; true")
-    wait_for(started)
+    until(started.exists)
     runner.process.terminate()
     assert runner.ended()[0] == str(128 + 15)
     assert not processes.started(int(pid.read_text())), "the grandchild ended too"
 
 
+def test_what_it_starts_as_it_is_told_is_told_when_it_has_ended(
+    started: Path, tmp_path: Path
+) -> None:
+    """A command that a signal ends while it starts another: the next knows nothing of it."""
+    pid = tmp_path / "pid"
+    late = f"sleep 60 & echo $! > {pid}; exit 3"
+    runner = Runner(f"trap '{late}' TERM; touch {started}; while :; do sleep 0.05; done")
+    until(started.exists)
+    runner.process.terminate()
+    assert runner.ended()[0] == "3"
+    assert not processes.started(int(pid.read_text()))
+
+
 def test_a_hangup_that_is_ignored_from_the_start_stays_so(started: Path) -> None:
     runner = Runner(f"touch {started}; sleep 0.5", ignore=signal.SIGHUP)
-    wait_for(started)
+    until(started.exists)
     runner.process.send_signal(signal.SIGHUP)
     assert runner.ended() == ["0", "0", "True", "0", "0"]
 
@@ -114,7 +120,7 @@ def test_a_key_of_the_terminal_is_felt_once_and_the_command_decides(
         f"FELT={felt}; trap 'echo x >> {felt}' INT; touch {started}; {loop}", terminal=slave
     )
     try:
-        wait_for(started)
+        until(started.exists)
         os.write(master, b"\x03")
         assert runner.ended() == ["0", "2", "True", "130", "0"]
         assert felt.read_text() == "x\n"
@@ -125,7 +131,7 @@ def test_a_key_of_the_terminal_is_felt_once_and_the_command_decides(
 
 def test_other_signals_reach_the_command_and_stop_nothing(started: Path) -> None:
     runner = Runner(f"trap 'exit 3' USR1; touch {started}; while :; do sleep 0.05; done")
-    wait_for(started)
+    until(started.exists)
     runner.process.send_signal(signal.SIGUSR1)
     assert runner.ended() == ["3", "0", "False", "3", "0"]
 
@@ -134,9 +140,9 @@ def test_what_is_held_further_out_is_told_there() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with job.held() as watched:
         with job.held():
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         assert job.pending(watched) == signal.SIGTERM
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before, "the second was let go of"
 
 

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -94,11 +96,23 @@ def test_a_command_that_a_signal_ends_counts_128_more(house: House) -> None:
     assert main(["run", DISK, "--", "sh", "-c", "kill -TERM $$"]) == 128 + signal.SIGTERM
 
 
+def tell_when_started(started: Path, thread: int) -> None:
+    """Sends SIGTERM to a thread: sent to the process, it might go to one of pytest's own."""
+    end = time.monotonic() + 20
+    while not started.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    signal.pthread_kill(thread, signal.SIGTERM)
+
+
 def test_a_pitcopy_that_is_told_to_stop_tells_its_command_and_takes_the_disk_back(
-    house: House, capsys: pytest.CaptureFixture[str]
+    house: House, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script = "trap 'exit 0' TERM; kill -TERM $PPID; while :; do sleep 0.05; done"
+    started = tmp_path / "started"
+    script = f"trap 'exit 0' TERM; touch {started}; while :; do sleep 0.05; done"
+    teller = threading.Thread(target=tell_when_started, args=(started, threading.get_ident()))
+    teller.start()
     assert main(["run", DISK, "--", "sh", "-c", script]) == 128 + signal.SIGTERM
+    teller.join()
     said = capsys.readouterr().err
     assert "told to stop by signal 15 and ended with status 0" in said
     assert "is as it was before" in said

@@ -13,19 +13,25 @@ PACKAGE = Path(__file__).parents[2] / "targetplugin"
 # fmt: off
 MAY: dict[str, set[str]] = {
     "errors": set(),
+    "logs": set(),
     "engine": {"errors"},
-    "media": {"errors", "engine"},
+    "media": {"errors", "engine", "service", "qemu"},
     "catalog": {"errors"},
-    "kernel": {"errors"},
-    "subsystem": {"errors", "engine", "media", "catalog", "kernel"},
-    "scsi": {"errors", "subsystem", "engine.native"},
-    "control": {"errors", "subsystem"},
+    "service": {"errors", "logs"},
+    "hooks": {"errors", "service"},
+    "kernel": {"errors", "logs", "service"},
+    "qemu": {"errors", "service"},
+    "subsystem": {"errors", "logs", "engine", "media", "catalog", "kernel", "qemu", "hooks"},
+    "scsi": {"errors", "logs", "subsystem", "engine.native"},
+    "control": {"errors", "logs", "subsystem"},
     "doctor": {"errors", "engine.executor", "media", "kernel", "control.client"},
     "terminal": {"control.client", "doctor"},
     "host": {"scsi.pitcopy", "scsi.sense"},
     "metrics": {"errors"},
+    "dbus": {"control.client", "kernel.tcmu", "logs"},
     "daemon": {
-        "errors", "engine", "media", "catalog", "kernel", "subsystem", "scsi", "control", "metrics",
+        "errors", "logs", "engine", "media", "catalog", "kernel", "qemu", "hooks", "subsystem",
+        "scsi", "control", "metrics",
     },
 }
 # fmt: on
@@ -44,7 +50,11 @@ SUBSYSTEM = (
     "subsystem",
 )  # fmt: skip
 # One file of a room may be the only one that knows a library.
-ONLY = {"rtslib_fb": {"kernel/lio.py"}, "pyudev": {"kernel/hotplug.py"}}
+ONLY = {
+    "rtslib_fb": {"kernel/lio.py"},
+    "pyudev": {"kernel/hotplug.py"},
+    "jeepney": {"dbus/bus.py"},
+}
 # These run where nothing but Python's standard library is.
 STANDARD_LIBRARY_ONLY = {"host", "scsi/pitcopy.py", "scsi/sense.py"}
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 
 import pytest
 
 from targetplugin.errors import Reason, Refused
-from targetplugin.kernel import addresses
+from targetplugin.kernel import addresses, netlink
 
-ONE = json.dumps([{"ifname": "eth0", "addr_info": [{"local": "10.0.0.1", "scope": "global"}]}])
-TWO = json.dumps([{"addr_info": [{"local": "10.0.0.1"}, {"local": "fd00::1"}]}, {"addr_info": []}])
+ONE = ["10.0.0.1"]
+TWO = ["10.0.0.1", "fd00::1"]
 
 
 @pytest.mark.parametrize(
@@ -39,12 +41,20 @@ def test_without_a_portal_the_machines_one_address_is_taken() -> None:
     assert addresses.check_portals(None, ONE) == ["10.0.0.1:3260"]
 
 
-@pytest.mark.parametrize(("listing", "said"), [(TWO, r"\[fd00::1\]"), ("[]", "no address")])
+@pytest.mark.parametrize(("there", "said"), [(TWO, r"\[fd00::1\]"), ([], "no address")])
 def test_without_a_portal_a_machine_with_several_or_no_addresses_refuses(
-    listing: str, said: str
+    there: list[str], said: str
 ) -> None:
     with pytest.raises(Refused, match=said):
-        addresses.check_portals([], listing)
+        addresses.check_portals([], there)
+
+
+@pytest.mark.skipif(shutil.which("ip") is None, reason="iproute2 is not there")
+def test_the_kernel_tells_what_ip_shows() -> None:
+    command = ["ip", "-json", "address", "show", "scope", "global"]
+    shown = json.loads(subprocess.run(command, check=True, capture_output=True).stdout or "[]")
+    locals_ = [one["local"] for link in shown for one in link.get("addr_info", []) if one]
+    assert sorted(netlink.global_addresses()) == sorted(locals_)
 
 
 def test_a_portal_on_another_machine_is_refused() -> None:

@@ -92,6 +92,18 @@ def test_a_ring_is_blocked_and_reset_and_opened_again(tree: Path) -> None:
     assert (action / "block_dev").read_text() == "0"
 
 
+def test_the_kernel_is_told_of_a_larger_size_and_of_no_other(tree: Path) -> None:
+    control = tree / "core/user_0/ledger/control"
+    control.write_text("")
+    Lio(tree).grow("ledger", 67108864)
+    Lio(tree).grow("ledger", 33554432)
+    assert control.read_text() == ""
+    Lio(tree).grow("ledger", 134217728)
+    assert control.read_text() == "dev_size=134217728"
+    with pytest.raises(Refused):
+        Lio(tree).grow("other", 134217728)
+
+
 def test_the_ring_of_another_handler_is_not_touched(tree: Path) -> None:
     with pytest.raises(Refused) as refused:
         Lio(tree).reset_ring("other")
@@ -128,6 +140,21 @@ def test_an_export_without_its_lun_or_not_enabled_is_not_there(tree: Path) -> No
     assert not Lio(tree).exported("ledger", TARGET)
 
 
+def test_an_export_that_is_changed_stands_otherwise(tree: Path) -> None:
+    group = tree / "iscsi" / TARGET / "tpgt_1"
+    stood = Lio(tree).standing(TARGET)
+    assert stood == Lio(tree).standing(TARGET)
+    (group / "acls/iqn.2026-11.org.targetplugin:third").mkdir()
+    more = Lio(tree).standing(TARGET)
+    assert set(stood) < set(more)
+    (group / "lun/lun_0/5c1d").unlink()
+    (group / "lun/lun_0/5c1d").symlink_to(next(tree.glob("core/*/other")))
+    assert Lio(tree).standing(TARGET) not in ((), stood, more)
+    write(group / "enable", "0\n")
+    assert Lio(tree).standing(TARGET) == ()
+    assert Lio(tree).standing("iqn.2026-11.org.targetplugin:none") == ()
+
+
 @pytest.mark.parametrize("volume", ["", "a:b", "a,b", "a b", "a\nb", "x" * 243])
 def test_configuration_strings_that_configfs_would_garble_are_refused(volume: str) -> None:
     with pytest.raises(Refused) as refused:
@@ -161,3 +188,23 @@ def test_nothing_is_made_while_lio_restores_its_own(tree: Path) -> None:
         kernel.ensure_export("ledger", TARGET, ["10.0.0.2"], [right])
     with pytest.raises(Refused, match="restores"):
         kernel.ensure_storage_object("second", "6f1f", 67108864, "serial")
+
+
+def test_a_storage_object_that_targetcli_made_is_told_from_ours(tree: Path) -> None:
+    place = tree / "core/user_0/ledger"
+    write(place / "enable", "1")
+    write(place / "attrib/hw_block_size", "512")
+    size, kernel = 67108864, Lio(tree)
+    with pytest.raises(Refused, match="another volume's"):
+        kernel.check_made_by_name("ledger", size, 512)
+    write(place / "info", INFO.replace("targetplugin/6f1e", "targetplugin/ledger"))
+    kernel.check_made_by_name("ledger", size, 512)
+    kernel.check_made_by_name("none", size, 512)
+    with pytest.raises(Refused, match="blocks of 512") as caught:
+        kernel.check_made_by_name("ledger", size, 4096)
+    assert "targetcli /backstores/user:targetplugin delete ledger" in caught.value.hint
+    with pytest.raises(Refused, match="has 67108864 bytes, the volume 1024") as caught:
+        kernel.check_made_by_name("ledger", 1024, 512)
+    assert "size=1024" in caught.value.hint
+    with pytest.raises(Refused, match="made with targetcli"):
+        kernel.ensure_storage_object("ledger", "6f1e", size, "6f1e")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from targetplugin.errors import Reason, Refused
-from targetplugin.media import discover, fence, medium, probe
+from targetplugin.media import discover, fence, medium, uses
+from targetplugin.media.here import Here
 from targetplugin.media.patience import Patience
 
 
@@ -77,7 +78,7 @@ def test_a_silent_medium_is_not_found(
     uuid = b"u" * 16
     wanted = [discover.Wanted(uuid, str(tmp_path / "disk"))]
     nowhere = str(tmp_path / "none")
-    found = discover.find(wanted, Patience(0.1), by_id=nowhere, sys_block=nowhere)
+    found = discover.find(wanted, Patience(0.1), at=Here(by_id=nowhere, sys_block=nowhere))
     assert found[uuid].path == ""
     assert "does not answer" in found[uuid].why
 
@@ -110,8 +111,8 @@ def test_partitions_that_a_host_made_do_not_count_as_use(monkeypatch: pytest.Mon
         raise Refused(Reason.BUSY, "it is in use")
 
     monkeypatch.setattr(medium, "try_exclusively", busy)
-    monkeypatch.setattr(probe.stat, "S_ISBLK", lambda mode: True)
-    monkeypatch.setattr(probe.device, "partitions", lambda number: {"sdx1": 0})
-    monkeypatch.setattr(probe, "_uses_of", lambda name, number: iter(()))
+    monkeypatch.setattr(uses.stat, "S_ISBLK", lambda mode: True)
+    monkeypatch.setattr(uses.device, "partitions", lambda number: {"sdx1": 0})
+    monkeypatch.setattr(uses, "_uses_of", lambda name, number: iter(()))
     assert fence.held("/dev/null")
     assert not fence.held("/dev/there/is/no/such")

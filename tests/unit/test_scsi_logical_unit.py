@@ -94,7 +94,8 @@ def test_one_table_says_what_is_supported(host: Host) -> None:
     data = host.send(bytes([0xA3, 0x0C, 0, 0, 0, 0]) + (4096).to_bytes(4, "big"))
     assert int.from_bytes(data[:4], "big") == 8 * len(commands.COMMANDS) == len(data) - 4
     cdb = bytes([0xA3, 0x0C, 2, 0xC1, 0, 1]) + (64).to_bytes(4, "big")
-    assert host.send(cdb)[4:] == bytes.fromhex("c11f030000ffffffff00")
+    usage = host.send(cdb)[4:]
+    assert usage == bytes.fromhex("c101030000ffffffff00"), "codes are told as they are"
     timeouts = bytes([0, 10, *bytes(10)])
     data = host.send(bytes([0xA3, 0x0C, 0x80, 0, 0, 0]) + (4096).to_bytes(4, "big"))
     assert int.from_bytes(data[:4], "big") == 20 * len(commands.COMMANDS) == len(data) - 4
@@ -106,18 +107,47 @@ def test_one_table_says_what_is_supported(host: Host) -> None:
     assert host.send(cdb) == bytes([0, 1, 0, 0])
 
 
+def test_what_the_kernel_answers_is_told_of_and_not_known_here(host: Host) -> None:
+    for opcode, action in ((0x16, 0), (0x57, 0), (0x5E, 3), (0x5F, 7), (0xA0, 0)):
+        cdb = bytes([0xA3, 0x0C, 3, opcode, 0, action]) + (64).to_bytes(4, "big")
+        assert host.send(cdb)[:2] == bytes([0, 3])
+        assert host.refused(bytes([opcode, action]))[0] == (5, 0x2000)
+
+
+def test_it_says_which_task_management_there_is(host: Host) -> None:
+    for flags, told in ((0, bytes([0x88, 0, 0, 0])), (0x80, bytes([0x88, 0, 0, 12, *bytes(12)]))):
+        cdb = bytes([0xA3, 0x0D, flags, 0, 0, 0]) + (64).to_bytes(4, "big")
+        assert host.send(cdb) == told
+
+
+def test_request_sense_has_nothing_to_tell_in_either_format(host: Host) -> None:
+    fixed, short = host.send(bytes([3, 0, 0, 0, 252])), host.send(bytes([3, 1, 0, 0, 252]))
+    assert (len(fixed), sense.decode(fixed)) == (18, sense.NO_SENSE)
+    assert (len(short), sense.decode(short)) == (8, sense.NO_SENSE)
+    assert host.send(bytes([3, 0, 0, 0, 8])) == fixed[:8]
+
+
+def test_it_can_be_started_but_not_stopped_or_ejected(host: Host) -> None:
+    for what in (1, 5):  # START; with NO_FLUSH
+        assert host.send(bytes([0x1B, 1, 0, 0, what])) == b""
+    for what in (0, 2, 3, 0x11, 0x20, 0x30):  # stop, eject, load, power conditions
+        assert host.refused(bytes([0x1B, 0, 0, 0, what])) == (CDB, 4)
+
+
 CURRENT, CHANGEABLE, DEFAULT, SAVED = 0x00, 0x40, 0x80, 0xC0
 CACHING, CONTROL, ALL_PAGES = 0x08, 0x0A, 0x3F
 KEEP, SAVE = 0x10, 0x11  # in byte 1 of MODE SELECT: PF, and SP
+DBD, LLBAA = 0x08, 0x10  # in byte 1 of MODE SENSE
 
 
 def mode_sense(host: Host, page: int, control: int = CURRENT) -> bytes:
-    """The pages, without the header of 4 bytes."""
-    data = host.send(bytes([0x1A, 0, control | page, 0, 255]))
+    """The pages, without the header of 4 bytes, and without a block descriptor."""
+    data = host.send(bytes([0x1A, DBD, control | page, 0, 255]))
     assert data[:2] == bytes([len(data) - 1, 0])
-    ten = host.send(bytes([0x5A, 0, control | page, 0, 0, 0, 0, 0, 255]))
+    assert data[3] == 0
+    ten = host.send(bytes([0x5A, DBD, control | page, 0, 0, 0, 0, 0, 255]))
     assert ten[:2] == (len(ten) - 2).to_bytes(2, "big")
-    assert ten[8:] == data[4:]
+    assert ten[4:] == bytes(4) + data[4:]
     return data[4:]
 
 
@@ -179,6 +209,34 @@ def test_a_parameter_list_that_ends_within_a_page_is_refused(host: Host) -> None
     assert not write_cache(host)
     four = bytes([0, 0, 0, 8]) + struct.pack(">II", 0, 4096) + cache_page(True)
     assert host.refused(bytes([0x15, 0x10, 0, 0, len(four)]), four) == (LIST, 9)
+
+
+def test_a_list_that_is_of_no_pages_is_refused(host: Host) -> None:
+    assert host.refused(*mode_select(cache_page(False), 0)) == (CDB, 1)
+    assert write_cache(host)
+
+
+def test_mode_sense_has_a_block_descriptor_and_mode_select_takes_it_as_it_is(host: Host) -> None:
+    blocks, pages = (8 << 20) // 512, mode_sense(host, ALL_PAGES)
+    six = host.send(bytes([0x1A, 0, ALL_PAGES, 0, 255]))
+    assert six == bytes([11 + len(pages), 0, 0x10, 8]) + struct.pack(">II", blocks, 512) + pages
+    short = struct.pack(">II", blocks, 512)
+    long = struct.pack(">QII", blocks, 0, 512)
+    for flags, descriptor in ((0, short), (LLBAA, long)):
+        ten = host.send(bytes([0x5A, flags, ALL_PAGES, 0, 0, 0, 0, 0, 255]))
+        header = struct.pack(">HBBBBH", len(ten) - 2, 0, 0x10, flags >> 4, 0, len(descriptor))
+        assert ten == header + descriptor + pages
+        data = bytes(2) + ten[2:3] + bytes(1) + ten[4:]
+        select = bytes([0x55, KEEP, 0, 0, 0, 0, 0, 0, len(data)])
+        assert host.send(select, data) == b""
+        wrong = bytearray(data)
+        wrong[8 + len(descriptor) - 2] ^= 0x10
+        assert host.refused(select, bytes(wrong))[0] == LIST, "of blocks of another length"
+        wrong = bytearray(data)
+        wrong[4] ^= 1
+        assert host.refused(select, bytes(wrong)) == (LIST, 6), "of the other kind"
+    data = bytes([0, 0, 0, 8]) + six[4:]
+    assert host.send(bytes([0x15, KEEP, 0, 0, len(data)]), data) == b""
 
 
 def test_a_host_switches_the_write_cache_off_and_on(host: Host) -> None:
@@ -253,17 +311,21 @@ def test_log_pages_tell_what_was_counted(host: Host) -> None:
         "writes": 2,
         "bytes_read": 1536,
         "bytes_written": 1024,
+        "read_us": 1500,
+        "write_us": 900,
         "read_errors": 7,
         "write_errors": 9,
+        "flushes": 4,
     }
     volume = host.house.engine.volumes[host.house.handle()]
     volume.counters = counted
 
-    def ask(code: int, subpage: int = 0, control: int = 1) -> bytes:
-        return struct.pack(">BBBBBHHB", 0x4D, 0, control << 6 | code, subpage, 0, 0, 512, 0)
+    def ask(code: int, subpage: int = 0, control: int = 1, first: int = 0) -> bytes:
+        return struct.pack(">BBBBBHHB", 0x4D, 0, control << 6 | code, subpage, 0, first, 512, 0)
 
     pages = host.send(ask(0))[4:]
-    assert host.send(ask(0, 0xFF))[4:] == b"".join(bytes([page, 0]) for page in pages)
+    both = [(0, 0), (0, 0xFF), *((page, 0) for page in pages[1:])]
+    assert host.send(ask(0, 0xFF))[4:] == b"".join(bytes(pair) for pair in both)
     for page in pages[1:]:
         data = host.send(ask(page))
         assert (data[0] & 0x3F, int.from_bytes(data[2:4], "big")) == (page, len(data) - 4)
@@ -273,8 +335,15 @@ def test_log_pages_tell_what_was_counted(host: Host) -> None:
         assert at == len(data), "parameters fill the page"
     assert struct.unpack(">8xQ", host.send(ask(0x02))) == (9,)
     assert struct.unpack(">8xQ", host.send(ask(0x03))) == (7,)
-    assert struct.unpack(">8x4Q56x", host.send(ask(0x19))) == (3, 2, 2, 3)
+    assert struct.unpack(">8x8Q16x2L", host.send(ask(0x19))) == (
+        *(3, 2, 2, 3, 1500, 900, 0, 0),
+        *(6, 1),
+    ), "times are microseconds"
     assert struct.unpack(">8x4Q56x", host.send(ask(0x19, control=2))) == (0, 0, 0, 0)
+    assert host.send(ask(0x02))[:8] == bytes([0x82, 0, 0, 12, 0, 6, 0, 8]), "a counter"
+    assert host.send(ask(0x19, first=2))[4:] == host.send(ask(0x19))[72:], "from a parameter on"
+    assert host.refused(ask(0x19, first=4)) == (CDB, 5)
+    assert host.refused(ask(0, first=1)) == (CDB, 5)
     assert host.refused(ask(0x0D)) == (CDB, 2)
     assert host.refused(ask(0x02, 1)) == (CDB, 3)
 

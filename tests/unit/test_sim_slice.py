@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.slice import LEAST, give_way
+from tests.priority import LEAST
+from tests.sim.slice import give_way
 
 AUTOGROUP = Path("/proc/self/autogroup")
 

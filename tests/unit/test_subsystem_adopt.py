@@ -41,7 +41,10 @@ def disk(house: House) -> Path:
 @pytest.fixture
 def as_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files count as devices: they can't be made longer."""
-    device = SimpleNamespace(size=adopting.device.size, is_block=lambda fd: True)
+    real = adopting.device
+    device = SimpleNamespace(
+        size=real.size, is_block=lambda fd: True, block_size=lambda fd: real.block_size(fd)
+    )
     monkeypatch.setattr(adopting, "device", device)
 
 

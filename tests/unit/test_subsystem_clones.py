@@ -12,15 +12,10 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.scsi.logical_unit import LogicalUnit
 from targetplugin.scsi.pitcopy import InAction, InRequest
+from tests.unit.fake_kernel import HOST, FakeKernel
 from tests.unit.house import MIB, House, image
-from tests.unit.test_subsystem_exports import HOST, FakeKernel
 
 EXTENTS = 128
-
-
-@pytest.fixture
-def kernel() -> FakeKernel:
-    return FakeKernel()
 
 
 @pytest.fixture

@@ -2,82 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from targetplugin.errors import Reason, Refused
+from targetplugin.subsystem.hosts import exports
+from tests.unit.fake_kernel import HOST, OTHER, FakeKernel
 from tests.unit.house import House
-
-HOST = "iqn.2026-01.org.example:host"
-OTHER = "iqn.2026-01.org.example:other"
-
-
-class FakeKernel:
-    """Storage objects and targets as names; what was asked for is kept in order."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, str] = {}
-        self.targets: dict[str, tuple[str, list[str], dict[str, str]]] = {}
-        self.hosts: set[str] = set()
-        self.done: list[str] = []
-        self.fails = False
-        self.stays_blocked = False
-
-    def ensure_storage_object(self, name: str, volume: str, size: int, serial: str) -> bool:
-        if self.fails:
-            raise Refused(Reason.ENVIRONMENT, "the kernel refused")
-        if name in self.objects:
-            return False
-        self.objects[name] = f"targetplugin/{volume}"
-        self.done.append("make")
-        return True
-
-    def storage_objects(self) -> dict[str, str]:
-        return dict(self.objects)
-
-    def remove_storage_object(self, name: str) -> None:
-        self.objects.pop(name, None)
-        self.done.append("remove")
-
-    def reset_ring(self, name: str) -> None:
-        self.done.append("reset")
-
-    def unblock(self, name: str) -> None:
-        if self.stays_blocked:
-            raise Refused(Reason.ENVIRONMENT, "the kernel refused")
-        self.done.append("unblock")
-
-    def ensure_export(
-        self, name: str, target: str, portals: Sequence[str], initiators: Sequence[Any]
-    ) -> bool:
-        assert name in self.objects
-        self.targets[target] = (name, list(portals), {i.iqn: i.user for i in initiators})
-        self.done.append("export")
-        return True
-
-    def remove_export(self, target: str) -> None:
-        self.targets.pop(target, None)
-        self.done.append("unexport")
-
-    def portals(self, named: list[str] | None) -> list[str]:
-        return list(named or ["192.0.2.1:3260"])
-
-    def logged_in(self, target: str) -> set[str]:
-        return self.hosts
-
-    def open(self, name: str, timeout: float = 10.0) -> tuple[int, int]:
-        assert name in self.objects
-        self.done.append("open")
-        return os.open("/dev/null", os.O_RDWR), 4096
-
-
-@pytest.fixture
-def kernel() -> FakeKernel:
-    return FakeKernel()
 
 
 @pytest.fixture
@@ -205,6 +138,27 @@ def test_after_a_kill_the_ring_that_is_there_is_reset_and_served(
     assert kernel.done == ["open", "reset", "unblock", "export"]
 
 
+def test_an_export_that_stands_is_looked_at_as_a_whole_now_and_then_alone(
+    house: House, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.subsystem.export("ledger", [HOST])
+    assert house.subsystem.restore_exports()
+    kernel.done.clear()
+    assert house.subsystem.restore_exports()
+    assert kernel.done == []
+    (target,) = kernel.targets
+    kernel.numbers[target] += 1  # someone made it anew
+    assert house.subsystem.restore_exports()
+    assert kernel.done == ["export"]
+    house.subsystem.export("ledger", [OTHER])
+    kernel.done.clear()
+    assert house.subsystem.restore_exports()
+    assert kernel.done == ["export"], "it is another since the last look"
+    monkeypatch.setattr(exports, "WHOLE_LOOK", 0.0)
+    assert house.subsystem.restore_exports()
+    assert kernel.done == ["export", "export"]
+
+
 def test_after_a_reboot_exports_are_made_again(house: House, kernel: FakeKernel) -> None:
     house.subsystem.export("ledger", [HOST])
     kernel.objects.clear()
@@ -263,3 +217,56 @@ def test_recover_and_swap_wait_until_one_host_is_left_or_the_operator_forces(
     house.finish()
     kernel.hosts = {HOST}
     house.subsystem.swap("ledger")
+
+
+# --- made with targetcli --------------------------------------------------------------------------
+
+
+def test_a_storage_object_of_a_volume_s_name_is_served_as_long_as_it_is_there(
+    house: House, kernel: FakeKernel
+) -> None:
+    kernel.objects["ledger"] = "targetplugin/ledger"
+    house.subsystem.ring_changed("ledger", True)
+    assert kernel.done == ["open", "reset", "unblock"]
+    for verb in (
+        lambda: house.subsystem.export("ledger", [HOST]),
+        lambda: house.subsystem.volume_delete("ledger", force=True),
+    ):
+        with pytest.raises(Refused, match="made with targetcli"):
+            verb()
+    assert kernel.done == ["open", "reset", "unblock"], "it is not taken away, nor is its ring"
+    assert kernel.objects == {"ledger": "targetplugin/ledger"}
+    assert house.show()["export"] is None
+    del kernel.objects["ledger"]
+    house.subsystem.ring_changed("ledger", False)
+    house.subsystem.volume_delete("ledger", force=True)
+
+
+def test_one_that_does_not_fit_the_volume_is_not_served_and_the_log_says_why(
+    house: House, kernel: FakeKernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel.objects["ledger"], kernel.sizes["ledger"] = "targetplugin/ledger", 1
+    house.subsystem.ring_changed("ledger", True)
+    assert kernel.done == []
+    assert "another size. It is not served." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "named", "words"),
+    [
+        ("other", "ledger", "it must be called as its volume is, ledger."),
+        ("other", "other", "there is no volume other."),
+    ],
+)
+def test_one_of_no_volume_s_name_is_not_served_and_the_log_says_why(
+    house: House,
+    kernel: FakeKernel,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    named: str,
+    words: str,
+) -> None:
+    kernel.objects[name] = f"targetplugin/{named}"
+    house.subsystem.ring_changed(name, True)
+    assert kernel.done == []
+    assert f"The storage object {name} is not served: {words}" in caplog.text

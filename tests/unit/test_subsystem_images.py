@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.images import qemu_img
 from tests.unit.house import MIB, House, image
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not there")
 
@@ -185,22 +185,19 @@ def test_qemu_img_dies_with_the_daemon(tmp_path: Path) -> None:
     )
     program = program.replace("'echo $$;", f"'echo $$ > {tmp_path}/child;")
     daemon = subprocess.Popen([sys.executable, "-c", program])
-    while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
-        time.sleep(0.01)
-    child = int((tmp_path / "child").read_text())
+    told = tmp_path / "child"
+    until(lambda: told.exists() and told.read_text())
+    child = int(told.read_text())
     daemon.kill()
     daemon.wait()
-    end = time.monotonic() + 10
-    while alive(child):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: not alive(child))
 
 
 def alive(pid: int) -> bool:
     """Whether a process runs; one that nobody has waited for runs no more."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone, or just going
         return False
 
 

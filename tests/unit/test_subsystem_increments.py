@@ -391,9 +391,9 @@ def test_a_backup_that_was_whole_when_the_daemon_died_gets_its_name(
     class Dead(BaseException):
         pass
 
-    def dies(one: str, other: str) -> None:
+    def dies(*arguments: Any, **folders: Any) -> None:
         if renamed:
-            real(one, other)
+            real(*arguments, **folders)
         raise Dead
 
     house.write(1, "a")

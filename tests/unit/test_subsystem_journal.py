@@ -15,21 +15,16 @@ import pytest
 from targetplugin.control.client import Client
 from targetplugin.control.server import Server
 from targetplugin.errors import Reason, Refused
+from targetplugin.hooks.run import check
 from targetplugin.subsystem.asker import sentence
-from targetplugin.subsystem.ground.hooks import Hooks, check
+from targetplugin.subsystem.ground.hooks import Hooks
 from tests.unit.house import House
+from tests.waiting import until
 
 
 def lines(house: House, **chosen: Any) -> list[tuple[str, str, str]]:
     found = house.subsystem.event_list(**chosen)
     return [(e["door"], e["volume"], e["what"]) for e in found]
-
-
-def until(reached: Callable[[], Any], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, "it does not come"
-        time.sleep(0.01)
 
 
 # --- who asked what --------------------------------------------------------------------------

@@ -44,6 +44,31 @@ def test_qemu_img_makes_an_image_of_it_and_finds_it_the_same(tmp_path: Path) -> 
             assert qemu_img.same(run, image, place, lambda done: None) is same
 
 
+def test_a_client_asks_for_no_part_of_a_block(tmp_path: Path) -> None:
+    """qemu-img asks an image that is not in whole blocks for whole ones of the server."""
+    content = os.urandom(MIB)
+    asked: list[tuple[int, int]] = []
+
+    def noted(offset: int, length: int) -> bytes:
+        asked.append((offset, length))
+        return content[offset : offset + length]
+
+    path = tmp_path / "image"
+    path.write_bytes(content[: MIB // 2 + 512])
+    with nbd.Server(noted, MIB, 4096) as server, qemu_img.look(str(path), "raw") as image:
+        place = qemu_img.Offered(server.client.fileno(), MIB)
+        assert qemu_img.same(qemu_img.Run(), image, place, lambda done: None) is False
+    assert asked
+    assert all(offset % 4096 == length % 4096 == 0 for offset, length in asked)
+    with nbd.Server(read, 512 * 8, 4096) as server:
+        end = greeted(server)
+        option(end, 7, struct.pack(">IH", 0, 0))
+        take(end, 20)
+        assert take(end, 14) == struct.pack(">HIII", 3, 4096, MIB, MIB)
+        take(end, 20)
+        assert ask(end, 0, 512, 512) == (errno.EINVAL, b"")
+
+
 def test_a_read_that_fails_ends_the_client_and_is_kept(tmp_path: Path) -> None:
     why = Refused(Reason.NOT_FOUND, "the save was lost")
 

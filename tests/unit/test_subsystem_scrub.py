@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from targetplugin.errors import Reason, Refused
 from tests.unit.fake_engine import FakeEngine, buffered_write
 from tests.unit.house import EXTENT, MIB, House
+from tests.waiting import until
 
 FAST = 1 << 40  # bytes a second
 
@@ -19,13 +19,6 @@ def rot(house: House, medium: str, extent: int, letter: str = "!") -> None:
     """What a disk that fails quietly does."""
     uuid = house.floor.medium_row(medium).uuid
     buffered_write(house.floor.media[uuid].fd, extent * EXTENT + 4096, letter.encode())
-
-
-def until(reached: Callable[[], Any]) -> None:
-    end = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < end, "it does not come"
-        time.sleep(0.01)
 
 
 def differences(house: House) -> list[dict[str, Any]]:

@@ -13,13 +13,8 @@ import pytest
 from targetplugin.errors import Reason, Refused
 from targetplugin.scsi import sense
 from targetplugin.scsi.logical_unit import LogicalUnit
+from tests.unit.fake_kernel import HOST, OTHER, FakeKernel
 from tests.unit.house import EXTENT, House, image, letter_of
-from tests.unit.test_subsystem_exports import HOST, OTHER, FakeKernel
-
-
-@pytest.fixture
-def kernel() -> FakeKernel:
-    return FakeKernel()
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from targetplugin.errors import Refused
+from tests.unit.fake_kernel import HOST, FakeKernel
 from tests.unit.house import EXTENT, letter_of
-from tests.unit.test_subsystem_exports import HOST, FakeKernel
 from tests.unit.test_subsystem_random import EXPECTED, EXTENTS, Content, Model
 
 MOST_CLONES = 2

@@ -67,7 +67,10 @@ def complete(
     ("line", "found"),
     [
         ("targetplugin re", ["recover", "release", "restore", "resync", "retain"]),
-        ("targetplugin volume ", ["adopt", "create", "delete", "list", "set", "show"]),
+        (
+            "targetplugin volume ",
+            ["adopt", "create", "delete", "list", "resize", "set", "show"],
+        ),
         ("targetplugin leg ", ["add", "remove"]),
         ("targetplugin hook ", ["add", "list", "remove"]),
         ("targetplugin events --volume ", ["ledger"]),

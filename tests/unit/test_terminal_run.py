@@ -243,6 +243,14 @@ def run(place: Path, tmp_path: Path) -> Run:
             "volume adopt l /srv/l --size 1M --preview --policy copy",
             ("volume_adopt", ("l", "/srv/l"), {"size": 1 << 20, "policy": "copy", "preview": True}),
         ),
+        (
+            "volume resize ledger --size 2G",
+            ("volume_resize", ("ledger", 2 << 30), DOOR),
+        ),
+        (
+            "volume resize ledger --size 2G --rate 50M --no-wait",
+            ("volume_resize", ("ledger", 2 << 30), {"rate": 50 << 20, **DOOR}),
+        ),
         ("scrub ledger --wait", ("scrub", ("ledger",), DOOR)),
         ("scrub ledger --rate 1M", ("scrub", ("ledger",), {"rate": 1 << 20, **DOOR})),
         ("scrub ledger --preview", ("scrub", ("ledger",), {"preview": True, **DOOR})),
@@ -308,6 +316,21 @@ def test_a_verb_is_one_call_told_in_words_or_as_its_result(
     as_json = run(*line.split(), "--json")
     assert as_json.returncode == 0
     assert json.loads(as_json.stdout) == fake.answers[call[0]]
+
+
+def test_a_size_with_a_plus_is_added_to_what_the_volume_has(run: Run, fake: FakeSubsystem) -> None:
+    told = run("volume", "resize", "ledger", "--size", "+1M", "--preview")
+    assert "would grow" in told.stdout
+    size = (512 << 20) + (1 << 20)
+    assert fake.calls == [
+        ("volume_show", ("ledger",), {}),
+        ("volume_resize", ("ledger", size), {"preview": True, **DOOR}),
+    ]
+
+
+def test_a_size_that_the_volume_has_is_told_so(run: Run, fake: FakeSubsystem) -> None:
+    fake.answers["volume_resize"] = {"operation": None, "volume": "ledger", "size": 1, "before": 1}
+    assert "already" in run("volume", "resize", "ledger", "--size", "512M").stdout
 
 
 def test_a_differential_between_two_points_is_told_as_rbd_tells_it(

@@ -143,6 +143,10 @@ def test_the_tree_shows_all_there_is(shell: Shell, fake: FakeSubsystem) -> None:
         ("/volumes/ledger swap", ("swap", ("ledger",), DOOR)),
         ("/volumes/ledger restore /i.raw", ("restore", ("ledger",), {"image": "/i.raw", **DOOR})),
         ("/volumes/ledger restore backup=2", ("restore", ("ledger",), {"backup": 2, **DOOR})),
+        (
+            "/volumes/ledger resize 2G preview=yes",
+            ("volume_resize", ("ledger", 2 << 30), {"preview": True, **DOOR}),
+        ),
         ("/volumes/ledger scrub rate=1M", ("scrub", ("ledger",), {"rate": 1 << 20, **DOOR})),
         ("/volumes/ledger leg_add vdc", ("leg_add", ("ledger",), {"medium": "vdc", **DOOR})),
         ("/volumes/ledger leg_remove vdb", ("leg_remove", ("ledger", "vdb"), DOOR)),

@@ -26,6 +26,9 @@ from tests.unit.fake_subsystem import FakeSubsystem, a_save, a_volume, an_operat
 from tests.unit.house import EXTENT, MIB, House
 
 ROOT = Path(__file__).parents[2]
+NOTHING = dict.fromkeys(
+    ("reads", "writes", "bytes_read", "bytes_written", "read_us", "write_us"), 0
+)
 WHEN = "2026-01-05 22:00:00Z"
 ENTER, LEAVE, CURSOR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
 
@@ -71,19 +74,19 @@ def test_the_newest_saves_are_those_that_are_shown() -> None:
 
 def test_rates_are_what_was_done_in_between() -> None:
     rates = Rates()
-    counted = {"reads": 100, "writes": 50, "bytes_read": 1 << 20, "bytes_written": 0}
+    counted = {**NOTHING, "reads": 100, "writes": 50, "bytes_read": 1 << 20}
     rates.look(a_status(a_volume(counters=counted)), 10.0)
-    more = {"reads": 400, "writes": 50, "bytes_read": 5 << 20, "bytes_written": 0}
+    more = {**counted, "reads": 400, "bytes_read": 5 << 20, "read_us": 300 * 1500}
     status = a_status(a_volume(counters=more))
     rates.look(status, 12.0)
     line = next(line for line in drawn(status, rates) if line.startswith("ledger "))
-    assert line.split()[-6:] == ["150", "2", "MiB/s", "0", "0", "B/s"]
+    assert line.split()[-6:] == ["MiB/s", "1.5ms", "0", "0", "B/s", "-"]
 
 
 def test_a_daemon_that_was_started_anew_gives_no_rate_and_no_negative_one() -> None:
     rates = Rates()
     for seconds, reads in enumerate((100, 7)):
-        counted = {"reads": reads, "writes": 0, "bytes_read": 0, "bytes_written": 0}
+        counted = {**NOTHING, "reads": reads}
         rates.look(a_status(a_volume(counters=counted)), float(seconds))
     assert rates.hosts == {"ledger": {}}
     rates.look(a_status(a_volume(state="down", counters=None)), 3.0)

@@ -11,6 +11,7 @@ from .lab import Lab
 HERE = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
@@ -42,9 +43,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = outcome.get_result()  # type: ignore[attr-defined]
     lab = getattr(item, "funcargs", {}).get("lab")
     if report.when == "call" and report.failed and isinstance(lab, Lab) and lab.is_up("target"):
-        journal = ["journalctl", "--no-pager", "--lines=60", "--unit=targetplugind"]
+        journal = ["journalctl", "--no-pager", "--lines=60", "--unit=targetplugin*"]
         try:
             said = lab.exec("target", journal, timeout=20, check=False).stdout
         except (LabError, TimeoutError) as error:
             said = str(error)
-        report.sections.append(("targetplugind on the target", said))
+        report.sections.append(("the services on the target", said))

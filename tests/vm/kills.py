@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from .lab import Lab
+from .lab import Lab, Result, Running
 from .ledger import END_FIO, MIB, Ledger, fio
 
 UNIT = "targetplugind"
@@ -46,6 +46,18 @@ class Kills:
             f" (median), {self.percentile(99):.2f} s (99th percentile), {max(self.away):.2f} s (longest);"
             f" longest write of the host {self.longest_write:.2f} s"
         )
+
+
+def ended_unharmed(lab: Lab, load: Running, timeout: float) -> Result:
+    """Ends a load that goes on and on: the host saw no error, and no process of either machine hangs."""
+    lab.exec("initiator", END_FIO)
+    done = load.wait(timeout, check=False)
+    assert done.returncode == INTERRUPTED, done
+    assert "err= 0" in done.stdout, done
+    assert "verify:" not in done.stdout + done.stderr, done
+    assert lab.shell("initiator", f"dmesg | grep -E '{TROUBLE}' || true").stdout == ""
+    assert stuck(lab) == set()
+    return done
 
 
 def stuck(lab: Lab) -> set[str]:
@@ -83,13 +95,7 @@ def under_load(lab: Lab, disk: str, unit: str, device: str, count: int, seed: in
     said = lab.exec("target", killer, timeout=60 + 60 * count)
     assert load.is_running, load.wait(check=False)
     time.sleep(1)
-    lab.exec("initiator", END_FIO)
-    done = load.wait(300, check=False)
-    assert done.returncode == INTERRUPTED, done
-    assert "err= 0" in done.stdout, done
-    assert "verify:" not in done.stdout + done.stderr, done
-    assert lab.shell("initiator", f"dmesg | grep -E '{TROUBLE}' || true").stdout == ""
-    assert stuck(lab) == set()
+    done = ended_unharmed(lab, load, 300)
     return Kills([float(line) for line in said.stdout.split()], longest_write(done.stdout))
 
 

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from . import logins
 from .lab import Lab, Result
 
 IQN = "iqn.2026-11.org.targetplugin:initiator"
 MIB = 1 << 20
+CHAP = {"username": "user", "password": "password"}  # iscsiadm's names, and the terminal's
 # Ends a load. Its first process alone is told: a job that is interrupted with some of its completions at hand
 # waits for more than there are (fio before 3.35, its pull request 1556).
 END_FIO = ["pkill", "--signal", "INT", "--oldest", "--exact", "fio"]
@@ -22,6 +24,7 @@ class Ledger:
     Args:
         media: letters of the lab's media.
         paths: or other devices of the target.
+        blocks: format of the volume's blocks, where it is not the usual one.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class Ledger:
         paths: list[str] | None = None,
         mirror: int = 2,
         name: str = "ledger",
+        blocks: str | None = None,
     ) -> None:
         self.lab = lab
         self.name = name
@@ -40,18 +44,14 @@ class Ledger:
         self.mirror = mirror
         for path in paths or [f"/dev/disk/by-id/virtio-media-{letter}" for letter in media]:
             self.target("media", "add", path, "--force")
-        self.target("volume", "create", name, "--size", size, "--mirror", str(mirror))
+        chosen = ["--blocks", blocks] if blocks else []
+        self.target("volume", "create", name, "--size", size, "--mirror", str(mirror), *chosen)
         made = json.loads(self.target("export", name, "--initiator", IQN, "--chap", "--json"))
         self.iqn = made["target"]
-        node = f"iscsiadm -m node -T {self.iqn} -p target:3260"
-        chap = f"-n node.session.auth.username -v {made['chap']['user']}"
-        secret = f"-n node.session.auth.password -v {made['chap']['password']}"
-        self.initiator(
-            f"{node} -o new; {node} -o update -n node.session.auth.authmethod -v CHAP;"
-            f"{node} -o update {chap}; {node} -o update {secret}; {node} --login && udevadm settle"
-        )
-        link = f"/dev/disk/by-path/ip-target:3260-iscsi-{self.iqn}-lun-0"
-        self.disk = self.initiator(f"readlink -f {link}").strip()
+        chap = {f"node.session.auth.{name}": made["chap"][said] for name, said in CHAP.items()}
+        settings = {"node.session.auth.authmethod": "CHAP", **chap}
+        logins.log_in(lab, [self.iqn], settings=settings)
+        (self.disk,) = logins.disks(lab, [self.iqn])
 
     def close(self) -> None:
         """Leaves the target as it was found."""
@@ -63,10 +63,8 @@ class Ledger:
 
     def leave(self) -> None:
         """The volume is no more; the media stay."""
-        self.initiator(
-            f"umount {self.disk} 2>/dev/null; iscsiadm -m node -T {self.iqn} -u;"
-            f"iscsiadm -m node -T {self.iqn} -o delete; true"
-        )
+        self.initiator(f"umount {self.disk} 2>/dev/null; true")
+        logins.log_out(self.lab, self.iqn)
         self.target("unexport", self.name, "--force")
         self.target("volume", "delete", self.name, "--force")
 

@@ -12,13 +12,14 @@ import sys
 import time
 from typing import Any
 
+from . import logins
 from .lab import Lab
 from .ledger import IQN
 
 HERE = "/opt/targetplugin/checkout/tests/vm/guest"
 DEADLINE = 5000  # milliseconds
 FOLDER = "/var/lib/many"
-PATIENCE = 900.0  # seconds
+PATIENCE = 3600.0  # seconds
 
 
 def on_target(lab: Lab, *words: str) -> Any:
@@ -38,28 +39,13 @@ def of_one_instant(numbers: list[int]) -> bool:
     return numbers == sorted(numbers, reverse=True) and numbers[0] - numbers[-1] in (0, 1)
 
 
-def log_in(lab: Lab, targets: list[str]) -> list[str]:
-    """The disks, in the targets' order."""
-    script = """
-        for name in "$@"; do
-            node="iscsiadm -m node -T $name -p target:3260"
-            $node -o new > /dev/null
-            $node --login > /dev/null
-        done
-        udevadm settle
-        for name in "$@"; do
-            readlink -e /dev/disk/by-path/ip-target:3260-iscsi-$name-lun-0 || exit
-        done
-    """
-    command = ["sh", "-c", script, "log-in", *targets]
-    return lab.exec("initiator", command, timeout=PATIENCE).stdout.split()
-
-
 def run(lab: Lab, count: int, rounds: int) -> str:
     """Asserts what the module says; returns it with its figures."""
     lab.shell("target", f"mkdir -p {FOLDER}")
     begin = time.monotonic()
-    disks = log_in(lab, on_target(lab, "make", str(count), IQN))
+    targets = on_target(lab, "make", str(count), IQN)
+    logins.log_in(lab, targets, timeout=PATIENCE)
+    disks = logins.disks(lab, targets, timeout=PATIENCE)
     assert len(set(disks)) == count, disks
     made = time.monotonic() - begin
     lab.shell("initiator", "rm -f /tmp/pairs.end")

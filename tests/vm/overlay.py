@@ -106,7 +106,9 @@ def start(image: Image, init: str) -> list[kernel.Entry]:
         kernel.file("init", (GUEST_DIR / init).read_bytes(), 0o755),
         kernel.file("bin/busybox", busybox.read_bytes(), 0o755),
     ]
-    tools = "sh mount umount cat cp ln ls rm mkdir sleep sed insmod ip poweroff switch_root"
+    tools = (
+        "sh mount umount cat cp ln ls rm mkdir sleep sed insmod ip poweroff switch_root chroot grep"
+    )
     entries += [kernel.link(f"bin/{tool}", "busybox") for tool in tools.split()]
     entries += [kernel.directory(path) for path in ("dev", "proc", "sys", "root")]
     for module in image.modules:

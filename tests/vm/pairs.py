@@ -19,21 +19,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+from . import logins
 from .guest.tellers import NOTE
 from .lab import Lab, Running
 from .ledger import IQN, Ledger
-from .many import log_in
 
 GUEST = "/opt/targetplugin/checkout/tests/vm/guest"
 DEADLINE = ["--deadline", "5000"]  # milliseconds; an emulated machine is slow
 PATIENCE = 300.0  # seconds
 AT_ONCE = 2  # of them are looked at, as many as the host has processors
-LOG_OUT = """
-    for name in "$@"; do
-        iscsiadm -m node -T $name -u > /dev/null
-        iscsiadm -m node -T $name -o delete
-    done
-"""
 
 
 @dataclass
@@ -151,9 +145,10 @@ class Pairs:
         """The host's disks that are the saves."""
         targets = json.loads(self.guest("target", "both", "show", IQN, *saves))
         try:
-            yield log_in(self.lab, targets)
+            logins.log_in(self.lab, targets, timeout=PATIENCE)
+            yield logins.disks(self.lab, targets, timeout=PATIENCE)
         finally:
-            self.lab.exec("initiator", ["sh", "-c", LOG_OUT, "log-out", *targets])
+            logins.log_out(self.lab, *targets)
             self.guest("target", "both", "hide", *saves)
 
     def _save_by_host(self, label: str) -> None:

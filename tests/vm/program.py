@@ -17,7 +17,16 @@ from .state import CHECKOUT
 PACKAGE = CHECKOUT / "targetplugin"
 GUEST_CODE = "opt/targetplugin/code"
 GUEST_SITE = "opt/targetplugin/site-packages"
-COMMANDS = {"targetplugind": "target", "targetplugin": "target", "pitcopy": "initiator"}
+COMMANDS = {
+    "targetplugind": "target",
+    "targetplugin-lio": "target",
+    "targetplugin-files": "target",
+    "targetplugin-images": "target",
+    "targetplugin-hooks": "target",
+    "targetplugin-dbus": "target",
+    "targetplugin": "target",
+    "pitcopy": "initiator",
+}
 
 
 def package() -> list[kernel.Entry]:

@@ -18,12 +18,11 @@ import pytest
 from tests.collection.place import installed
 
 from .lab import Lab
+from .long import long
 from .network import ADDRESSES, INITIATOR_NAME
 from .state import CHECKOUT
 
-pytestmark = pytest.mark.skipif(
-    "TARGETPLUGIN_LONG" not in os.environ, reason="takes minutes: TARGETPLUGIN_LONG=1 runs it"
-)
+pytestmark = long
 
 TARGET = "iqn.2026-01.org.example:ledger"
 SECRET = "correct-horse-battery"

@@ -26,11 +26,29 @@ sg_inq $DISK | grep -q 'PIT DISK'
 sg_vpd --all $DISK > pages
 sg_vpd --page=bl $DISK | grep -q 'Maximum compare and write length: 128 blocks'
 sg_vpd --page=lbpv $DISK | grep -q 'Unmap command supported (LBPU): 1'
-sg_modes --all $DISK | grep -q 'Informational exceptions'
+sg_inq $DISK | grep -q 'TPGS=0'
+status=0; sg_rtpg $DISK || status=$?
+test $status != 0
+sg_vpd --page=ei $DISK | grep -q 'HEADSUP=0 ORDSUP=0 SIMPSUP=1'
+sg_modes --all $DISK > modes
+grep -q 'Informational exceptions' modes
+grep -q '00 08 00 00 00 00 02 00' modes
+sg_modes --all --llbaa $DISK | grep -q 'longlba=1'
+sg_modes --all --dbd $DISK | grep -q 'Block descriptor length=0'
+sg_wr_mode --page=8 --contents=08,12,04,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00,00 $DISK
+sg_requests --desc $DISK 2>&1 | grep -q 'No additional sense'
+sg_start --start $DISK
+status=0; sg_start --stop $DISK || status=$?
+test $status != 0
 sg_readcap --long $DISK | grep -q 'lbpme=1, lbprz=1'
-sg_opcodes $DISK | grep -q 'Compare and write'
+sg_opcodes $DISK > opcodes
+grep -q 'Compare and write' opcodes
+grep -q 'Persistent reserve in, read keys' opcodes
+sg_opcodes --tmf $DISK | grep -q 'Logical unit reset'
 sg_logs --all $DISK > logs
 if grep 'Unable to decode' logs; then exit 1; fi
+sg_logs --page=0x19 --paramp=2 --raw $DISK > later
+test "$(head -c 6 later | od -An -tx1)" = ' 99 00 00 18 00 02'
 sg_get_lba_status --lba=4096 $DISK | grep -q 'LBA: 0x0000000000001000'
 head -c 512 /dev/urandom > one
 head -c 512 /dev/urandom > two

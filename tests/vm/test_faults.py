@@ -14,6 +14,7 @@ import pytest
 from .dm import Dm
 from .lab import Lab, Result
 from .ledger import MIB, Ledger, clean
+from .long import all_but, long
 
 STATE = "/var/lib/targetplugin"
 STATE_SIZE = 16 * MIB
@@ -94,7 +95,7 @@ FAULTS: dict[str, Callable[[Dm], None]] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", all_but("error", FAULTS))
 def test_a_leg_that_fails_is_told_and_comes_back_by_itself(faulty: Faulty, fault: str) -> None:
     ledger = faulty.ledger
     load = faulty.lab.spawn("initiator", ledger.fio(10))
@@ -141,7 +142,7 @@ LOADS = {"writes": "randwrite", "reads": "randread"}
 SEEK = {"writes": "seek", "reads": "skip"}
 
 
-@pytest.mark.parametrize("load", LOADS)
+@pytest.mark.parametrize("load", all_but("writes", LOADS))
 def test_hosts_see_no_error_of_a_leg_that_is_silent(faulty: Faulty, load: str) -> None:
     ledger = faulty.ledger
     ledger.fill(128, 48)
@@ -243,7 +244,7 @@ SAVE_FAULTS: dict[str, Callable[[Dm], None]] = {
 }
 
 
-@pytest.mark.parametrize("fault", SAVE_FAULTS)
+@pytest.mark.parametrize("fault", all_but("error", SAVE_FAULTS))
 def test_a_save_whose_medium_fails_is_broken_and_nothing_else(faulty: Faulty, fault: str) -> None:
     ledger = faulty.ledger
     load = faulty.lab.spawn("initiator", ledger.fio(5))
@@ -331,6 +332,7 @@ def test_hosts_go_on_while_the_state_directory_is_full(faulty: Faulty) -> None:
     faulty.same_legs()
 
 
+@long
 def test_hosts_go_on_while_the_state_directory_fails(faulty: Faulty) -> None:
     """Linux itself gives a file system up whose journal fails, until it is mounted again."""
     ledger, lab = faulty.ledger, faulty.lab
@@ -358,6 +360,7 @@ def test_hosts_go_on_while_the_state_directory_fails(faulty: Faulty) -> None:
     faulty.same_legs()
 
 
+@long
 def test_hosts_do_not_wait_for_a_slow_state_directory(faulty: Faulty) -> None:
     ledger = faulty.ledger
     load = faulty.lab.spawn("initiator", ledger.fio(5))

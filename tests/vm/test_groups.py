@@ -14,6 +14,7 @@ import pytest
 
 from .lab import Lab
 from .ledger import Ledger
+from .long import long
 
 PAIRS = "/opt/targetplugin/checkout/tests/vm/guest/pairs.py"
 ROUNDS = 4
@@ -164,6 +165,7 @@ def gone(pair: tuple[Ledger, Ledger]) -> None:
         one.wait(lambda one=one: list(one.legs().values()) == ["in_sync", "in_sync"])
 
 
+@long
 def test_pairs_that_were_swapped_under_load_and_back_are_each_of_one_instant(
     roomy: tuple[Ledger, Ledger],
 ) -> None:
@@ -185,6 +187,7 @@ def test_pairs_that_were_swapped_under_load_and_back_are_each_of_one_instant(
     gone(roomy)
 
 
+@long
 def test_a_recover_of_pairs_is_undone_at_one_instant(roomy: tuple[Ledger, Ledger]) -> None:
     data, _ = roomy
     with writing(roomy):

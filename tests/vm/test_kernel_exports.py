@@ -10,6 +10,7 @@ import pytest
 
 from .lab import Lab, Running
 from .ledger import clean, fio
+from .long import long
 
 TARGET = "iqn.2026-11.org.targetplugin:kernel-test"
 HOST = "iqn.2026-11.org.targetplugin:initiator"
@@ -124,6 +125,7 @@ def test_a_host_with_chap_needs_its_secret(export: Lab) -> None:
     assert outcomes == [24, [True], 0, []]
 
 
+@long
 def test_hosts_see_no_error_when_the_daemon_is_killed_again_and_again(
     export: Lab, disk: str
 ) -> None:
@@ -136,6 +138,7 @@ def test_hosts_see_no_error_when_the_daemon_is_killed_again_and_again(
     assert kernel_errors(export) == ""
 
 
+@long
 def test_hosts_wait_for_a_killed_daemon_that_stays_away_for_100_seconds(
     export: Lab, disk: str
 ) -> None:

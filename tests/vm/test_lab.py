@@ -99,11 +99,11 @@ def test_exec_does_not_wait_for_what_is_left_in_the_background(lab: Lab) -> None
 
 
 def test_commands_run_beside_each_other(lab: Lab) -> None:
-    wait = "until [ -e /run/told ]; do sleep 0.1; done; echo"
+    wait = "until [ -e /run/go-on ]; do sleep 0.1; done; echo"
     slow = [lab.spawn("target", ["sh", "-c", f"{wait} {n}"]) for n in range(4)]
     assert lab.exec("target", ["echo", "quick"]).stdout == "quick\n"
     assert all(running.is_running for running in slow)
-    lab.exec("target", ["touch", "/run/told"])
+    lab.exec("target", ["touch", "/run/go-on"])
     assert [running.wait(30).stdout for running in slow] == ["0\n", "1\n", "2\n", "3\n"]
 
 

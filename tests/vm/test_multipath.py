@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from . import logins
 from .lab import Lab
 from .ledger import IQN, Ledger
 from .network import ADDRESSES
@@ -44,17 +45,6 @@ STOP = """
     udevadm control --reload
     systemctl daemon-reload
 """
-LOG_IN = """
-    for portal in "$@"; do
-        node="iscsiadm -m node -T $0 -p $portal:3260"
-        $node -o new > /dev/null
-        $node -o update -n node.session.auth.authmethod -v None
-        $node -o update -n 'node.conn[0].timeo.noop_out_interval' -v 1
-        $node -o update -n 'node.conn[0].timeo.noop_out_timeout' -v 1
-        $node --login > /dev/null
-    done
-    udevadm settle
-"""
 
 
 class Paths:
@@ -65,12 +55,12 @@ class Paths:
         self.ledger = Ledger(lab)
         for where, address in SECOND.items():
             lab.shell(where, f"ip address replace {address}/24 dev eth0")
-        node = f"iscsiadm -m node -T {self.ledger.iqn}"
-        self.ledger.initiator(f"{node} -u && {node} -o delete")
-        self.portals = [ADDRESSES["target"], SECOND["target"]]
-        self.ledger.target("export", "ledger", "--initiator", IQN, "--portal", *self.portals)
+        logins.log_out(lab, self.ledger.iqn)
+        addresses = [ADDRESSES["target"], SECOND["target"]]
+        self.ledger.target("export", "ledger", "--initiator", IQN, "--portal", *addresses)
         lab.shell("initiator", START)
-        lab.exec("initiator", ["sh", "-euc", LOG_IN, self.ledger.iqn, *self.portals])
+        portals = [f"{address}:3260" for address in addresses]
+        logins.log_in(lab, [self.ledger.iqn], portals=portals, settings=logins.SOON_AWARE)
         self.device = f"/dev/mapper/3{self.ledger.status()['naa']}"
         self.wait_for(2)
 

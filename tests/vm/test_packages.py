@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,21 +11,22 @@ import pytest
 from targetplugin import __version__
 from tools import deb
 
+from .kills import LONGER_THAN_ANY_RUN, ended_unharmed
 from .lab import Lab
-from .ledger import Ledger, clean
+from .ledger import Ledger
+from .long import long
 
-pytestmark = pytest.mark.skipif(
-    "TARGETPLUGIN_LONG" not in os.environ, reason="takes minutes: TARGETPLUGIN_LONG=1 runs it"
-)
+pytestmark = long
 
 PLACE = "/var/cache"
 NEXT = __version__ + "+next"
 # The machines run the checkout; these take that away, until they boot again.
 BARE = {
     "target": """
-        systemctl stop targetplugind
-        rm -f /etc/systemd/system/targetplugind.service /usr/local/bin/targetplugin*
-        rm -f /etc/systemd/system/multi-user.target.wants/targetplugind.service
+        systemctl stop targetplugind 'targetplugin-*'
+        rm -f /etc/systemd/system/targetplugin* /usr/local/bin/targetplugin*
+        rm -f /etc/dbus-1/system.d/targetplugin.conf
+        rm -f /etc/systemd/system/multi-user.target.wants/targetplugin*
         systemctl daemon-reload
     """,
     "initiator": "rm -f /usr/local/bin/pitcopy",
@@ -55,7 +55,7 @@ def bare(lab: Lab) -> Iterator[Lab]:
         lab.shell(where, script)
     yield lab
     for where in BARE:
-        lab.shell(where, "apt-get purge -qq -y targetplugin pitcopy > /dev/null 2>&1 || true")
+        lab.shell(where, "apt-get purge -qq -y targetplugin pitcopy > /dev/null 2>&1 || true; sync")
         lab.power_cut(where)
         lab.start(where)
 
@@ -80,23 +80,27 @@ def test_packages_serve_and_are_upgraded_under_load(bare: Lab, packages: dict[st
         ("/lib/systemd/", "/usr/lib/systemd/")
     )
     assert target("command -v targetplugin") == "/usr/bin/targetplugin"
-    assert target("ls /usr/share/man/man8") == "targetplugin.8.gz\ntargetplugind.8.gz"
+    assert target("systemctl is-active targetplugin-dbus") == "active"
+    assert "user:targetplugin" in target("targetcli ls /backstores")
+    assert target("ls /usr/share/man/man8") == "\n".join(
+        sorted(f"{program}.8.gz" for program in deb.PROGRAMS)
+    )
     install(bare, "initiator", packages["pitcopy"])
 
     ledger = Ledger(bare)
     try:
         assert bare.shell("initiator", "command -v pitcopy").stdout == "/usr/bin/pitcopy\n"
-        assert "ledger" in ledger.initiator(f"pitcopy status {ledger.disk}")
+        assert "serving" in ledger.initiator(f"pitcopy status {ledger.disk}")
         ledger.fill(0, 8)
         before = ledger.checksum(0, 8)
         ledger.target("save", "ledger", "--label", "older")
         process = target("systemctl show -P MainPID targetplugind")
-        load = bare.spawn("initiator", ledger.fio(30))
+        load = bare.spawn("initiator", ledger.fio(LONGER_THAN_ANY_RUN))
         said = install(bare, "target", packages["next"])
         assert target("systemctl show -P MainPID targetplugind") != process, said
         assert target("dpkg-query -W -f '${Version}' targetplugin") == NEXT
-        assert load.is_running, "the upgrade was over before the load"
-        clean(load.wait(120))
+        assert load.is_running, load.wait(check=False)
+        ended_unharmed(bare, load, 180)
         assert ledger.checksum(0, 8) == before
         assert [save["label"] for save in ledger.status()["saves"]] == ["older"]
         ledger.target("release", "ledger@older")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from . import logins
 from .lab import Lab
 from .ledger import IQN, Ledger
 
@@ -17,25 +18,22 @@ MOUNTS = ("/mnt/now", "/mnt/night", "/mnt/test")
 class Shelf:
     """The ledger's disk, and those of what else is exported, by name."""
 
-    def __init__(self, lab: Lab) -> None:
-        self.ledger = Ledger(lab, "abcd", "64M")
+    def __init__(self, lab: Lab, size: str = "64M") -> None:
+        self.ledger = Ledger(lab, "abcd", size)
         self.targets: list[str] = []
 
     def export(self, name: str) -> str:
         """Exports it to the initiator, which logs in. Returns its disk there."""
         made = json.loads(self.ledger.target("export", name, "--initiator", IQN, "--json"))
         self.targets.append(made["target"])
-        node = f"iscsiadm -m node -T {made['target']} -p target:3260"
-        link = f"/dev/disk/by-path/ip-target:3260-iscsi-{made['target']}-lun-0"
-        login = f"{node} -o new && {node} --login && udevadm settle && readlink -f {link}"
-        return self.ledger.initiator(login).split()[-1]
+        logins.log_in(self.ledger.lab, [made["target"]])
+        (disk,) = logins.disks(self.ledger.lab, [made["target"]])
+        return disk
 
     def close(self) -> None:
         self.ledger.lab.disk("media-d", iops=0)
         self.ledger.initiator(f"umount {' '.join(MOUNTS)}; true")
-        for target in self.targets:
-            node = f"iscsiadm -m node -T {target}"
-            self.ledger.initiator(f"{node} -u; {node} -o delete; true")
+        logins.log_out(self.ledger.lab, *self.targets)
         self.ledger.target("unexport", "ledger@night", "--force", check=False)
         self.ledger.target("unexport", "test", "--force", check=False)
         self.ledger.target("volume", "delete", "test", "--force", check=False)

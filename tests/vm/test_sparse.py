@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from . import logins
 from .lab import Lab
 from .ledger import IQN, Ledger, clean
 
@@ -56,10 +57,9 @@ def test_saves_under_load_share_a_store_and_outlive_a_daemon_that_is_killed(ledg
 def shown(ledger: Ledger, name: str) -> tuple[str, str]:
     """Shows a save to the initiator, which logs in. Its target, and its disk there."""
     target = json.loads(ledger.target("export", name, "--initiator", IQN, "--json"))["target"]
-    node = f"iscsiadm -m node -T {target} -p target:3260"
-    link = f"/dev/disk/by-path/ip-target:3260-iscsi-{target}-lun-0"
-    login = f"{node} -o new && {node} --login && udevadm settle && readlink -f {link}"
-    return target, ledger.initiator(login).split()[-1]
+    logins.log_in(ledger.lab, [target])
+    (disk,) = logins.disks(ledger.lab, [target])
+    return target, disk
 
 
 def test_one_is_shown_at_once_and_filled_meanwhile_and_is_whole_without_its_store(
@@ -82,7 +82,7 @@ def test_one_is_shown_at_once_and_filled_meanwhile_and_is_whole_without_its_stor
     done = json.loads(ledger.target("operation", "show", str(made["id"]), "--json"))
     assert done["state"] == "done"
     assert ledger.initiator(read).strip() == content
-    ledger.initiator(f"iscsiadm -m node -T {target} -u; iscsiadm -m node -T {target} -o delete")
+    logins.log_out(ledger.lab, target)
     ledger.target("unexport", "ledger@kept")
     ledger.target("unhold", "ledger@kept", "--force")
     for name in [s["name"] for s in ledger.status()["saves"] if s["label"] != "kept"]:

@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
+from .long import long
 from .state import CHECKOUT
 
 pytestmark = [
-    pytest.mark.skipif(
-        "TARGETPLUGIN_LONG" not in os.environ, reason="takes minutes: TARGETPLUGIN_LONG=1 runs it"
-    ),
+    long,
     pytest.mark.skipif(
         not shutil.which("vagrant"), reason="tools/prepare vagrant installs Vagrant"
     ),

@@ -31,7 +31,7 @@ def test_what_was_flushed_outlives_power_cuts_and_a_save_and_a_recover_go_on(
     ledger.fill(0, 16)
     before = ledger.checksum(0, 16)
     try:
-        volatile_lab.disk(spare, iops=20)
+        volatile_lab.disk(spare, iops=10)
         ledger.target("save", "ledger", "--label", "night", "--policy", "copy")
         load = durable_load(ledger, 8)
         ledger.fill(4, 4)
@@ -43,10 +43,9 @@ def test_what_was_flushed_outlives_power_cuts_and_a_save_and_a_recover_go_on(
         volatile_lab.disk(spare, iops=0)
         ledger.wait(lambda: ledger.status()["saves"][0]["fill"] == "whole")
         ledger.fill(8, 4)
-        volatile_lab.disk(spare, iops=10)
+        volatile_lab.disk(spare, iops=6)
         ledger.target("recover", "ledger@night")
         load = durable_load(ledger, 8)  # begun after it: a recover takes back what it finds
-        time.sleep(1)
         assert ledger.status()["state"] == "recovering"
         cut(volatile_lab)
         assert ledger.checksum(0, 16) == before

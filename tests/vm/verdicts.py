@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from . import limits
 from .causes import cause, is_of_lio
 from .iscsi_tests import Outcome, Verdict
 
@@ -63,6 +64,7 @@ def text(found: Found) -> str:
     for name, (_, ours) in sorted(found.items()):
         if ours.verdict is not Verdict.PASSED:
             lines.append(f"| {name} | {ours.verdict.value} | {cause(name, ours)} |")
+    lines += ["", *limits.text()]
     lines += ["", "## All tests", "", "| test | fileio | targetplugin |", "| --- | --- | --- |"]
     for name, (theirs, ours) in sorted(found.items()):
         lines.append(f"| {name} | {_cell(theirs)} | {_cell(ours)} |")

@@ -8,7 +8,8 @@ module: targetplugin_volume
 short_description: Make volumes that can be saved and taken back
 description:
   - Makes a volume on free media, or of a disk that has data already, and keeps its policies and rules as they are declared.
-  - What can't be changed of a volume (its size and extent size) fails the task where it differs.
+  - A volume whose declared size is larger than its own grows, while hosts use it.
+  - What can't be changed of a volume (its extent size, and a smaller size) fails the task where it differs.
   - Legs are never added by this module, as a save may have split one off. C(targetplugin leg add) does that.
 version_added: 1.0.0
 author: The authors of targetplugin
@@ -34,6 +35,12 @@ options:
   extent_size:
     description: The differential's unit, V(4K) to V(1M).
     type: str
+  blocks:
+    description:
+      - Format of its logical and physical blocks, of 512 bytes, of 512 on 4096, or of 4096.
+        V(512e) where it is not said, or what an adopted disk has.
+    type: str
+    choices: [512n, 512e, 4kn]
   policy:
     description: What a save takes, a leg or a spare.
     type: str
@@ -136,6 +143,8 @@ def rules_of(asked):
 def as_declared(asked, volume):
     """Of a volume what may be declared and was."""
     found = {name: volume[name] for name in POLICIES if asked[name] is not None}
+    if asked["size"] is not None:
+        found["size"] = volume["size"]
     if asked["retain"] is not None:
         found["retain"] = volume["retention"] or {}
     return found
@@ -143,13 +152,21 @@ def as_declared(asked, volume):
 
 def check_fixed(module, volume):
     """Fails where a volume differs in what can't be changed."""
-    for name, what in (("size", "size"), ("extent_size", "extent size")):
-        wanted = bytes_of(module, name)
-        if wanted is not None and wanted != volume[name]:
-            module.fail_json(
-                msg=f"{volume['name']} has a {what} of {volume[name]} bytes, not {wanted}, and it can't be"
-                f" changed. Leave {name} as it is, or make a volume of another name and copy the data."
-            )
+    size, extent = bytes_of(module, "size"), bytes_of(module, "extent_size")
+    wrong = ""
+    if size is not None and size < volume["size"]:
+        wrong = f"{volume['size']} bytes, more than {size}, and can't be made smaller. Leave size"
+    elif extent is not None and extent != volume["extent_size"]:
+        has = f"an extent size of {volume['extent_size']} bytes, not {extent}"
+        wrong = f"{has}, and it can't be changed. Leave extent_size"
+    blocks = module.params["blocks"]
+    if not wrong and blocks is not None and blocks != volume["blocks"]:
+        wrong = f"{volume['blocks']} blocks, not {blocks}, and that can't be changed. Leave blocks"
+    if wrong:
+        module.fail_json(
+            msg=f"{volume['name']} has {wrong} as it is, or make a volume of another name and copy"
+            " the data."
+        )
 
 
 def create(module, terminal):
@@ -161,6 +178,7 @@ def create(module, terminal):
         return None
     new = [*option("--size", bytes_of(module, "size"))]
     new += option("--extent-size", bytes_of(module, "extent_size"))
+    new += option("--blocks", asked["blocks"])
     new += [*option("--policy", asked["policy"]), *option("--rights", asked["rights"])]
     if asked["adopt"] is not None:
         return terminal.do("volume", "adopt", asked["name"], asked["adopt"], *new)
@@ -171,6 +189,8 @@ def create(module, terminal):
 def adjust(module, terminal, volume, wanted):
     """Brings the policies and rules of a volume to what is wanted."""
     have = as_declared(module.params, volume)
+    if wanted.get("size", 0) > volume["size"]:
+        terminal.do("volume", "resize", volume["name"], "--size", str(wanted["size"]))
     words = []
     for name in POLICIES:
         if name in wanted and wanted[name] != have[name]:
@@ -192,6 +212,8 @@ def adjust(module, terminal, volume, wanted):
 def present(module, terminal, volume):
     asked = module.params
     wanted = {name: asked[name] for name in POLICIES if asked[name] is not None}
+    if asked["size"] is not None:
+        wanted["size"] = bytes_of(module, "size")
     if asked["retain"] is not None:
         wanted["retain"] = rules_of(asked)
     before = {"state": "absent"}
@@ -228,6 +250,7 @@ def main():
             "mirror": {"type": "int"},
             "media": {"type": "list", "elements": "str"},
             "extent_size": {"type": "str"},
+            "blocks": {"type": "str", "choices": ["512n", "512e", "4kn"]},
             "policy": {"type": "str", "choices": ["split", "copy"]},
             "rights": {"type": "str", "choices": ["none", "status", "save", "all"]},
             "replace_failed": {"type": "bool"},

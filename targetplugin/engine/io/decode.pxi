@@ -23,6 +23,9 @@ CHANGES = ("write", "unmap", "write same", "write and verify", "compare and writ
 
 cdef uint64_t max_compare = MAX_COMPARE
 
+cdef enum:
+    NACA = 0x04  # in the CONTROL byte: an auto contingent allegiance is wanted, which there is none of (SAM-5 5.2)
+
 ctypedef struct decode_t:
     uint8_t kind  # KIND_*
     uint8_t changes  # it would change what is on the media
@@ -30,6 +33,7 @@ ctypedef struct decode_t:
     uint8_t lba_bytes
     uint8_t count_at
     uint8_t count_bytes
+    uint8_t control_at  # the CONTROL byte
 
 cdef decode_t DECODE[256]
 
@@ -44,6 +48,7 @@ def _fill():
         DECODE[command.opcode].lba_bytes = lba_bytes
         DECODE[command.opcode].count_at = count_at
         DECODE[command.opcode].count_bytes = count_bytes
+        DECODE[command.opcode].control_at = len(command.usage) - 1
 
 
 _fill()

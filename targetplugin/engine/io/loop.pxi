@@ -168,7 +168,9 @@ cdef void arm(reactor_t *r) noexcept nogil:
 cdef bint serve(reactor_t *r, volume_t *v, uint64_t *look_at) noexcept nogil:
     """One volume's turn. True where there was work; `look_at` becomes no later than it needs the next."""
     cdef uint64_t due
-    cdef bint any = ring_take(r, v)
+    cdef bint any
+    v.now = r.now
+    any = ring_take(r, v)
     if any:
         v.touched = 1
     if v.dirty:

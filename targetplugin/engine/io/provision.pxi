@@ -1,7 +1,6 @@
 # UNMAP and WRITE SAME (SBC-3 5.29, 5.42): their parameters are copied, checked as a whole, and done range by range.
 
 cdef enum:
-    MAX_UNMAP = 32768  # blocks of one UNMAP or WRITE SAME: the copies that they cause fit in a command's time (VPD B0h)
     MAX_RANGES = 16  # of one UNMAP
     PATTERN_BYTES = 65536
     ZERO_BYTES = 1048576
@@ -9,6 +8,10 @@ cdef enum:
     PARAMETER_LIST_LENGTH_ERROR = 0x1A00
     INVALID_FIELD_IN_PARAMETER_LIST = 0x2600
     LBA_OUT_OF_RANGE = 0x2100
+    MAX_BLOCK = 4096
+
+# Bytes of one UNMAP or WRITE SAME; targetplugin/engine/native.py says them to hosts.
+cdef uint64_t max_unmap = MAX_UNMAP
 
 
 cdef bint take_out(slot_t *s, uint8_t *out, uint64_t length) noexcept nogil:
@@ -64,7 +67,7 @@ cdef void unmap(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
         if be32(all + 16 + 16 * i):
             first = min(first, lba)
             end = max(end, lba + be32(all + 16 + 16 * i))
-    if total > MAX_UNMAP:
+    if total > max_unmap >> v.shift:
         answer_sense(v, tag, 0x05, INVALID_FIELD_IN_PARAMETER_LIST)
         return
     if not total:
@@ -83,7 +86,7 @@ cdef bint unmap_next(volume_t *v, uint32_t tag) noexcept nogil:
         at = s.own + 8 + 16 * s.range_at
         s.range_at += 1
         if be32(at + 8):
-            core_submit(v.core, tag, HOST_ZERO, be64(at) << 9, be32(at + 8) << 9, HOST_UNMAP)
+            core_submit(v.core, tag, HOST_ZERO, be64(at) << v.shift, <uint32_t>(be32(at + 8) << v.shift), HOST_UNMAP)
             return True
     return False
 
@@ -91,21 +94,22 @@ cdef bint unmap_next(volume_t *v, uint32_t tag) noexcept nogil:
 cdef void write_same(reactor_t *r, volume_t *v, uint32_t tag, uint64_t lba, uint64_t count) noexcept nogil:
     cdef slot_t *s = &v.slots[tag]
     cdef bint ten = s.cdb[0] == 0x41
-    cdef uint8_t block[512]
-    memset(block, 0, 512)
+    cdef uint64_t length = <uint64_t>1 << v.shift
+    cdef uint8_t block[MAX_BLOCK]
+    memset(block, 0, length)
     # Protection information, ANCHOR, the obsolete ways to put addresses in; NDOB is of the 16-byte command.
     if s.cdb[1] & (0xF7 if ten else 0xF6):
         answer_sense(v, tag, 0x05, INVALID_FIELD_IN_CDB)
         return
-    if count == 0 or count > MAX_UNMAP:  # WSNZ
+    if count == 0 or count > max_unmap >> v.shift:  # WSNZ
         answer_sense(v, tag, 0x05, INVALID_FIELD_IN_CDB)
         return
-    if not s.cdb[1] & 1 and (s.bytes != 512 or not take_out(s, block, 512)):
+    if not s.cdb[1] & 1 and (s.bytes != length or not take_out(s, block, length)):
         answer_sense(v, tag, 0x05, INVALID_FIELD_IN_CDB)
         return
     s.flags = HOST_UNMAP if s.cdb[1] & 0x08 else 0
-    if block[0] or memcmp(block, block + 1, 511):
-        if not pattern(s, block, count << 9):
+    if block[0] or memcmp(block, block + 1, length - 1):
+        if not pattern(v, s, block, count << v.shift):
             answer_sense(v, tag, 0x04, 0x4400)
             return
     begin(r, v, tag, lba, count)
@@ -115,12 +119,12 @@ cdef void write_same_start(reactor_t *r, volume_t *v, uint32_t tag) noexcept nog
     cdef slot_t *s = &v.slots[tag]
     wrote(r, v, s.count)
     if s.own == NULL:  # no pattern: zeros
-        core_submit(v.core, tag, HOST_ZERO, s.lba << 9, <uint32_t>(s.count << 9), s.flags)
+        core_submit(v.core, tag, HOST_ZERO, s.lba << v.shift, <uint32_t>(s.count << v.shift), s.flags)
     else:
-        core_submit(v.core, tag, HOST_WRITE, s.lba << 9, <uint32_t>(s.count << 9), 0)
+        core_submit(v.core, tag, HOST_WRITE, s.lba << v.shift, <uint32_t>(s.count << v.shift), 0)
 
 
-cdef bint pattern(slot_t *s, const uint8_t *block, uint64_t length) noexcept nogil:
+cdef bint pattern(volume_t *v, slot_t *s, const uint8_t *block, uint64_t length) noexcept nogil:
     """Makes a command's buffers one block again and again. False where there is no memory."""
     cdef uint32_t i
     cdef uint32_t count = <uint32_t>((length + PATTERN_BYTES - 1) // PATTERN_BYTES)
@@ -128,8 +132,8 @@ cdef bint pattern(slot_t *s, const uint8_t *block, uint64_t length) noexcept nog
     if posix_memalign(<void **>&s.own, 4096, PATTERN_BYTES):
         s.own = NULL
         return False
-    for i in range(PATTERN_BYTES >> 9):
-        memcpy(s.own + (i << 9), block, 512)
+    for i in range(<uint32_t>PATTERN_BYTES >> v.shift):
+        memcpy(s.own + (i << v.shift), block, <size_t>1 << v.shift)
     if count > s.iov_room:
         bigger = <iovec_t *>realloc(s.iov, count * sizeof(iovec_t))
         if bigger == NULL:
@@ -146,6 +150,6 @@ cdef bint pattern(slot_t *s, const uint8_t *block, uint64_t length) noexcept nog
 
 cdef inline void wrote(reactor_t *r, volume_t *v, uint64_t blocks) noexcept nogil:
     v.writes += 1
-    v.bytes_written += blocks << 9
+    v.bytes_written += blocks << v.shift
     v.dirty = 1
     v.wrote_at = r.now

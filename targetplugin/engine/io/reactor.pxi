@@ -107,8 +107,10 @@ cdef class Reactor:
 
     # --- while parked ---------------------------------------------------------------------------
 
-    def volume_add(self, Core core, uint32_t handle):
-        """Makes a volume known; its media's descriptors are set by set_fd. Returns its number."""
+    def volume_add(self, Core core, uint32_t handle, uint32_t shift=9):
+        """Makes a volume known, whose logical blocks are of 512 bytes, or with a shift of 12 of 4096; its media's
+        descriptors are set by set_fd. Returns its number.
+        """
         cdef uint32_t i
         cdef volume_t *v
         for i in range(MAX_VOLUMES):
@@ -136,7 +138,8 @@ cdef class Reactor:
         v.ring_fd = -1
         v.unanswered_fd = -1
         v.core = <void *>core
-        v.blocks = core.size >> 9
+        v.shift = shift
+        v.blocks = core.size >> shift
         v.protected = core.view
         v.looked_up = core.looked_up
         core_allow(v.core, COPIES_FULL)
@@ -282,7 +285,7 @@ cdef class Reactor:
         cdef volume_t *v = self.at(volume)
         return {"reads": v.reads, "writes": v.writes, "flushes": v.flushes,
                 "read_errors": v.read_errors, "write_errors": v.write_errors, "bytes_read": v.bytes_read,
-                "bytes_written": v.bytes_written, "pause_us": v.last_pause,
+                "bytes_written": v.bytes_written, "read_us": v.read_us, "write_us": v.write_us, "pause_us": v.last_pause,
                 "drain_us": v.last_drain, "pause_work_us": v.pause_work, "ring_broken": bool(v.broken),
                 "io": v.io_under_way}
 

@@ -6,6 +6,9 @@ cdef enum:
     MAX_IOVS = 1022  # of one command: with two more the kernel still takes them at once
     CDB_BYTES = 16
     MIN_ENTRY = 112  # what an answer needs
+    REQUEST_SENSE = 0x03
+    INQUIRY = 0x12
+    REPORT_LUNS = 0xA0
     GOOD = 0
     CHECK_CONDITION = 2
     BUSY = 8
@@ -50,6 +53,7 @@ ctypedef struct slot_t:
     uint64_t lba  # the blocks that it is about; none: no other command is hindered by it
     uint64_t count
     uint64_t arrival
+    uint64_t began  # when it was taken, by the loop's clock
     uint8_t cdb[16]
 
 # What one volume needs to be served.
@@ -67,6 +71,7 @@ ctypedef struct volume_t:
     uint32_t handle  # the engine's name for it, never used again
     void *core
     uint64_t blocks
+    uint32_t shift  # of a logical block's length: 9 or 12
     int fds[16]
     uint8_t zero_not[16]  # ZERO_*, a bit each: what each medium was found not to have
     int ring_fd
@@ -100,6 +105,7 @@ ctypedef struct volume_t:
     uint8_t given_up[16]  # media that get no more requests
     uint64_t wrote_at
     uint64_t busy_at  # when a host's command was under way last
+    uint64_t now  # of its turn in the loop
     uint64_t answered  # hosts' commands
     pace_t pace
     uint8_t dirty
@@ -118,6 +124,8 @@ ctypedef struct volume_t:
     uint64_t write_errors
     uint64_t bytes_read
     uint64_t bytes_written
+    uint64_t read_us  # microseconds from when it was taken to the answer, of all reads
+    uint64_t write_us
 
 
 cdef inline uint32_t be16(const uint8_t *p) noexcept nogil:
@@ -185,6 +193,10 @@ cdef void answer(volume_t *v, uint32_t tag, uint8_t status, const uint8_t *sense
         answer_raw(v, s.id, status, sense, length, has_read, read_length, s.kept != NULL and v.keeps)
     if s.kept != NULL:
         kept_answered(s)
+    if s.kind == KIND_READ:
+        v.read_us += v.now - s.began
+    elif s.kind == KIND_WRITE:
+        v.write_us += v.now - s.began
     over(v, s)
     s.used = 0
     s.python = 0
@@ -231,15 +243,16 @@ cdef bint slot_take(volume_t *v, slot_t *s, const uint8_t *entry, uint32_t lengt
     return s.bytes <= v.map_length
 
 
-cdef bint fits(slot_t *s, uint64_t length) noexcept nogil:
+cdef bint fits(volume_t *v, slot_t *s, uint64_t length) noexcept nogil:
     """Whether the buffers hold a transfer, in whole blocks: disks take no other pieces."""
     cdef uint32_t i
+    cdef uint64_t mask = (<uint64_t>1 << v.shift) - 1
     for i in range(s.iovs):
-        if <uint64_t>s.iov[i].iov_base & 511:
+        if <uint64_t>s.iov[i].iov_base & mask:
             return False
         if s.iov[i].iov_len >= length:
             return True
-        if s.iov[i].iov_len & 511:
+        if s.iov[i].iov_len & mask:
             return False
         length -= s.iov[i].iov_len
     return False
@@ -255,6 +268,40 @@ cdef void clear_after(slot_t *s, uint64_t kept) noexcept nogil:
         kept -= keep
 
 
+cdef bint tell_attention(volume_t *v, uint32_t tag) noexcept nogil:
+    """A pending attention, as what a REQUEST SENSE returns (SPC-4 6.39): it is told with that. False where the command is
+    not right, or has no room for it.
+    """
+    cdef slot_t *s = &v.slots[tag]
+    cdef uint8_t sense[18]
+    cdef bint fixed = not s.cdb[1]  # else in descriptor format
+    cdef uint32_t length = <uint32_t>min(<uint64_t>(18 if fixed else 8), min(<uint64_t>s.cdb[4], s.bytes))
+    if s.cdb[1] > 1 or s.cdb[2] or s.cdb[3] or s.cdb[5] or length < 8:
+        return False
+    memset(sense, 0, 18)
+    sense[0] = 0x70 if fixed else 0x72
+    sense[2 if fixed else 1] = 0x06
+    sense[12 if fixed else 2] = <uint8_t>(v.attention >> 8)
+    sense[13 if fixed else 3] = <uint8_t>v.attention
+    sense[7] = 10 if fixed else 0
+    v.attention = 0
+    clear_after(s, 0)
+    put_in(s, sense, length)
+    answer(v, tag, GOOD, NULL, 0, 1, length)
+    return True
+
+
+cdef void put_in(slot_t *s, const uint8_t *data, uint64_t length) noexcept nogil:
+    """Copies to the beginning of a command's buffers, which have room for it."""
+    cdef uint32_t i
+    cdef uint64_t take
+    for i in range(s.iovs):
+        take = min(length, <uint64_t>s.iov[i].iov_len)
+        memcpy(s.iov[i].iov_base, data, take)
+        data += take
+        length -= take
+
+
 cdef void command(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
     """Checks a command that stands in a slot, and begins it."""
     cdef slot_t *s = &v.slots[tag]
@@ -262,12 +309,18 @@ cdef void command(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
     cdef const decode_t *d = &DECODE[op]
     cdef uint64_t lba = 0
     cdef uint64_t count = 0
-    if v.attention and op != 0x12 and op != 0x03 and op != 0xA0:
+    if v.attention and op == REQUEST_SENSE:
+        if tell_attention(v, tag):
+            return
+    elif v.attention and op != INQUIRY and op != REPORT_LUNS:
         answer_sense(v, tag, 0x06, v.attention)
         v.attention = 0
         return
     if d.kind == KIND_PYTHON:
         python_command(r, v, tag)
+        return
+    if s.cdb[d.control_at] & NACA:
+        answer_sense(v, tag, 0x05, INVALID_FIELD_IN_CDB)
         return
     if v.protected and d.changes:
         answer_sense(v, tag, 0x07, 0x2700)
@@ -304,7 +357,7 @@ cdef void transfer(reactor_t *r, volume_t *v, uint32_t tag, uint64_t lba, uint64
         if s.cdb[1] & 0xE0:  # protection information, which the volume has not
             answer_sense(v, tag, 0x05, INVALID_FIELD_IN_CDB)
             return
-        if s.kind == KIND_WRITE and s.cdb[1] & 0x08:
+        if s.cdb[1] & 0x08:
             s.flags = HOST_FUA
     if s.kind == KIND_WRITE and v.through:
         s.flags = HOST_FUA
@@ -313,12 +366,12 @@ cdef void transfer(reactor_t *r, volume_t *v, uint32_t tag, uint64_t lba, uint64
         clear_after(s, 0)
         answer(v, tag, GOOD, NULL, 0, 0, 0)
         return
-    if count > 0x7FFFFF or not fits(s, count << 9):  # the core counts a command's bytes in 32 bits
+    if count > <uint64_t>0xFFFFFFFF >> v.shift or not fits(v, s, count << v.shift):  # the core counts a command's bytes in 32 bits
         answer_sense(v, tag, 0x05, INVALID_FIELD_IN_CDB)
         return
-    if s.kind == KIND_READ and s.bytes > count << 9:
-        clear_after(s, count << 9)
-        s.moved = <uint32_t>(count << 9)
+    if s.kind == KIND_READ and s.bytes > count << v.shift:
+        clear_after(s, count << v.shift)
+        s.moved = <uint32_t>(count << v.shift)
     begin(r, v, tag, lba, count)
 
 
@@ -327,11 +380,11 @@ cdef void start(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
     cdef slot_t *s = &v.slots[tag]
     if s.kind == KIND_READ:
         v.reads += 1
-        v.bytes_read += s.count << 9
-        core_submit(v.core, tag, HOST_READ, s.lba << 9, <uint32_t>(s.count << 9), 0)
+        v.bytes_read += s.count << v.shift
+        core_submit(v.core, tag, HOST_READ, s.lba << v.shift, <uint32_t>(s.count << v.shift), 0)
     elif s.kind == KIND_WRITE:
         wrote(r, v, s.count)
-        core_submit(v.core, tag, HOST_WRITE, s.lba << 9, <uint32_t>(s.count << 9), s.flags)
+        core_submit(v.core, tag, HOST_WRITE, s.lba << v.shift, <uint32_t>(s.count << v.shift), s.flags)
     elif s.kind == KIND_UNMAP:
         unmap_next(v, tag)
     elif s.kind == KIND_SAME:
@@ -342,10 +395,12 @@ cdef void start(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
 
 cdef bint flush_first(volume_t *v, uint32_t tag) noexcept nogil:
     """Whether a command that is done is answered later, as what it changed may be in a cache, and is to be in none. One
-    that was begun before that was asked for is no exception.
+    that was begun before that was asked for is no exception. Nor is what a READ with FUA returns to be in one (SBC-3
+    5.11), however it came there.
     """
     cdef slot_t *s = &v.slots[tag]
-    if not v.through or s.flushed or not DECODE[s.cdb[0]].changes:
+    cdef bint reads = s.kind == KIND_READ and s.flags and not v.protected
+    if s.flushed or not (reads or (v.through and DECODE[s.cdb[0]].changes)):
         return False
     s.flushed = 1
     core_submit(v.core, tag, HOST_FLUSH, 0, 0, 0)
@@ -379,6 +434,7 @@ cdef bint ring_take(reactor_t *r, volume_t *v) noexcept nogil:
             tag = v.free_slots[v.free_count - 1]
             v.free_count -= 1
             v.slots[tag].used = 1
+            v.slots[tag].began = v.now
             v.next = (v.next + length) % v.size
             if slot_take(v, &v.slots[tag], entry, length):
                 command(r, v, tag)

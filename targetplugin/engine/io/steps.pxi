@@ -4,7 +4,7 @@
 cdef enum:
     MISCOMPARE_DURING_VERIFY = 0x1D00
 
-# Blocks; targetplugin/engine/native.py says them to hosts.
+# Bytes; targetplugin/engine/native.py says them to hosts.
 cdef uint64_t max_steps = MAX_STEPS
 cdef uint64_t max_verify = MAX_VERIFY
 
@@ -12,6 +12,7 @@ cdef enum:
     PHASE_READ = 1  # into the second half of its own memory
     PHASE_WRITE = 2  # from the first
     PHASE_LAST = 3  # what is under way is the last
+    PHASE_FLUSH = 4  # then it is read
 
 
 cdef bint own_memory(slot_t *s, uint64_t sent, uint64_t room) noexcept nogil:
@@ -39,19 +40,19 @@ cdef void steps(reactor_t *r, volume_t *v, uint32_t tag, uint64_t lba, uint64_t 
     """Checks one, and begins it."""
     cdef slot_t *s = &v.slots[tag]
     cdef uint8_t compares = (s.cdb[1] >> 1) & 3  # BYTCHK
-    cdef uint64_t most = max_steps
-    cdef uint64_t sent = count << 9
-    cdef uint64_t room = count << 9
+    cdef uint64_t most = max_steps >> v.shift
+    cdef uint64_t sent = count << v.shift
+    cdef uint64_t room = count << v.shift
     if s.kind == KIND_COMPARE_WRITE:
         compares = 1
-        most = max_compare
-        sent = count << 10
+        most = max_compare >> v.shift
+        sent = count << (v.shift + 1)
     elif s.kind == KIND_ORWRITE:
         compares = 1
     elif s.kind == KIND_VERIFY and compares != 1:
-        most = max_verify
-        room = min(count, max_steps) << 9
-        sent = 512 if compares == 3 else 0
+        most = max_verify >> v.shift
+        room = min(count << v.shift, max_steps)
+        sent = <uint64_t>1 << v.shift if compares == 3 else 0
     elif s.kind == KIND_WRITE_VERIFY and compares == 3:
         compares = 2  # that is of VERIFY alone
     if s.cdb[1] & 0xE0 or compares == 2 or count > most:
@@ -77,19 +78,19 @@ cdef void steps(reactor_t *r, volume_t *v, uint32_t tag, uint64_t lba, uint64_t 
 cdef void read_step(volume_t *v, uint32_t tag) noexcept nogil:
     """Reads the next part of what it is about. A point may come in between: what is read is of this generation."""
     cdef slot_t *s = &v.slots[tag]
-    cdef uint64_t part = min(s.count - s.done, max_steps)
+    cdef uint64_t part = min(s.count - s.done, max_steps >> v.shift)
     s.phase = PHASE_READ
     s.generation = core_generation(v.core)
-    use_memory(s, s.own + s.sent, part << 9)
-    core_submit(v.core, tag, HOST_READ, (s.lba + s.done) << 9, <uint32_t>(part << 9), 0)
+    use_memory(s, s.own + s.sent, part << v.shift)
+    core_submit(v.core, tag, HOST_READ, (s.lba + s.done) << v.shift, <uint32_t>(part << v.shift), 0)
 
 
 cdef void write_step(reactor_t *r, volume_t *v, uint32_t tag, uint8_t *from_, uint8_t phase, uint8_t flags) noexcept nogil:
     cdef slot_t *s = &v.slots[tag]
     s.phase = phase
-    use_memory(s, from_, s.count << 9)
+    use_memory(s, from_, s.count << v.shift)
     wrote(r, v, s.count)
-    core_submit(v.core, tag, HOST_WRITE, s.lba << 9, <uint32_t>(s.count << 9), flags)
+    core_submit(v.core, tag, HOST_WRITE, s.lba << v.shift, <uint32_t>(s.count << v.shift), flags)
 
 
 cdef void steps_start(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
@@ -97,8 +98,11 @@ cdef void steps_start(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
     if s.kind == KIND_WRITE_VERIFY:  # on the medium, or there is nothing to be verified
         s.flushed = 1
         write_step(r, v, tag, s.own, PHASE_WRITE, HOST_FUA)
+    elif s.kind == KIND_VERIFY and not v.through and not v.protected:  # what is verified is on the medium (SBC-3 5.31)
+        s.phase = PHASE_FLUSH
+        core_submit(v.core, tag, HOST_FLUSH, 0, 0, 0)
     elif s.noted:  # it was compared before
-        write_step(r, v, tag, s.own + (s.count << 9), PHASE_LAST, HOST_FUA if s.cdb[1] & 0x08 else 0)
+        write_step(r, v, tag, s.own + (s.count << v.shift), PHASE_LAST, HOST_FUA if s.cdb[1] & 0x08 else 0)
     else:
         read_step(v, tag)
 
@@ -138,10 +142,10 @@ cdef bint step_next(reactor_t *r, volume_t *v, uint32_t tag) noexcept nogil:
     cdef slot_t *s = &v.slots[tag]
     cdef uint8_t *found = s.own + s.sent
     cdef uint8_t flags = HOST_FUA if s.cdb[1] & 0x08 else 0
-    cdef uint64_t at, length = s.count << 9
+    cdef uint64_t at, length = s.count << v.shift
     if s.kind < KIND_VERIFY or s.phase == PHASE_LAST:
         return False
-    if s.phase == PHASE_WRITE:
+    if s.phase == PHASE_WRITE or s.phase == PHASE_FLUSH:
         read_step(v, tag)
         return True
     if s.kind == KIND_VERIFY:
@@ -174,17 +178,18 @@ cdef bint verify_next(volume_t *v, uint32_t tag) noexcept nogil:
     """A part of a VERIFY is read: it is compared, and the next is read."""
     cdef slot_t *s = &v.slots[tag]
     cdef uint8_t *found = s.own + s.sent
-    cdef uint64_t part = min(s.count - s.done, max_steps)
+    cdef uint64_t part = min(s.count - s.done, max_steps >> v.shift)
     cdef uint64_t i, at
-    if s.sent > 512 or (s.sent and s.count == 1):
-        at = first_difference(s.own, found, part << 9)
-        if at < part << 9:
+    cdef uint64_t block = <uint64_t>1 << v.shift
+    if s.sent > block or (s.sent and s.count == 1):
+        at = first_difference(s.own, found, part << v.shift)
+        if at < part << v.shift:
             miscompare(v, tag, at)
             return True
     elif s.sent:
         for i in range(part):
-            at = first_difference(s.own, found + (i << 9), 512)
-            if at < 512:
+            at = first_difference(s.own, found + (i << v.shift), block)
+            if at < block:
                 miscompare(v, tag, at)
                 return True
     s.done += <uint32_t>part

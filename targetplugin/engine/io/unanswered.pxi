@@ -15,7 +15,7 @@ cdef enum:
 
 
 cdef inline uint64_t unanswered_at(uint32_t index) noexcept nogil:
-    return index * (UNANSWERED_HEAD + (max_compare << 10))
+    return index * (UNANSWERED_HEAD + (max_compare << 1))
 
 
 cdef void unanswered_free(volume_t *v, uint32_t index) noexcept nogil:
@@ -41,6 +41,7 @@ cdef bint unanswered_note(volume_t *v, slot_t *s) noexcept nogil:
     """Before its write goes out. False where too many are under way; where there is no file for it, it goes without."""
     cdef uint32_t i
     cdef unanswered_t *u
+    cdef uint64_t length = s.count << (v.shift + 1)
     if v.unanswered_fd < 0:
         return True
     for i in range(UNANSWERED):
@@ -53,7 +54,7 @@ cdef bint unanswered_note(volume_t *v, slot_t *s) noexcept nogil:
     u.generation = s.generation
     u.lba = s.lba
     u.count = s.count
-    if (pwrite(v.unanswered_fd, s.own, s.count << 10, unanswered_at(i) + UNANSWERED_HEAD) != <ssize_t>(s.count << 10)
+    if (pwrite(v.unanswered_fd, s.own, length, unanswered_at(i) + UNANSWERED_HEAD) != <ssize_t>length
             or pwrite(v.unanswered_fd, u, sizeof(unanswered_t), unanswered_at(i)) != sizeof(unanswered_t)):
         unanswered_free(v, i)
         return True
@@ -88,7 +89,7 @@ cdef void unanswered_take(reactor_t *r, volume_t *v, slot_t *s, uint64_t lba, ui
     unanswered_forget(r, v)
     for i in range(UNANSWERED):
         if ((v.left >> i) & 1 and v.unanswered[i].lba == lba and v.unanswered[i].count == count
-                and unanswered_same(v, s, i, count << 10)):
+                and unanswered_same(v, s, i, count << (v.shift + 1))):
             v.left &= <uint16_t>~(1 << i)
             v.noted |= <uint16_t>(1 << i)
             s.noted = <uint8_t>(i + 1)

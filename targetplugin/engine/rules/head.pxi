@@ -246,14 +246,22 @@ cdef int change_check(Core c, uint32_t generation) noexcept nogil:
 
 cdef void forget_advance(Core c, task_t *t) noexcept nogil:
     """A save is released: the head is without it before an entry of it goes, or a copy is not made for it. That of a broken
-    store can't be written: then it is gone with the next record that is without the store."""
+    store can't be written: then it is gone with the next record that is without the store, and whoever asked is told when
+    the legs say that the store is broken. Else a start would find it whole."""
     cdef sparse_t *s = sparse_find(c, <uint32_t>t.part)
     if t.step == STEP_BEGIN and s != NULL and store_there(c):
         s.leaving = 1
         if wait_head(c, t, head_want(c), STEP_TOLD):
             return
-    sparse_remove(c, <uint32_t>t.part)
-    emit_done(c, t.number, 0)
+    if not store_there(c) and t.step != STEP_RECORDED:
+        t.status = 0
+        if wait_record(c, t, c.guard_record, STEP_RECORDED):
+            return
+    if t.status and s != NULL:
+        s.leaving = 0
+    else:
+        sparse_remove(c, <uint32_t>t.part)
+    emit_done(c, t.number, t.status)
     task_end(c, t)
 
 

@@ -45,6 +45,12 @@ cdef void keep_write(Core c, task_t *t) noexcept nogil:
         at = <uint64_t>first << c.extent_shift
         length = min(<uint64_t>(i - first) << c.extent_shift, t.part_length - at)
         emit_io(c, t, ACT_WRITE, c.store, slot_offset(c, slots[first]), length, BUFFER_COPY, t.buffer, at, 0)
+    at = <uint64_t>t.slots_held << c.extent_shift
+    if t.part_length < at:
+        # The volume ends in the midst of its last extent. When it has grown, what came to it is zeros in earlier saves, too.
+        length = at - t.part_length
+        at = slot_offset(c, slots[t.slots_held - 1]) + (<uint64_t>1 << c.extent_shift) - length
+        emit_io(c, t, ACT_ZERO, c.store, at, length, BUFFER_COPY, t.buffer, 0, ACT_UNMAP)
 
 
 cdef void keep_put(Core c, task_t *t) noexcept nogil:

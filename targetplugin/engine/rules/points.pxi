@@ -547,6 +547,7 @@ cdef void boot_advance(Core c, task_t *t) noexcept nogil:
             return
         t.step = STEP_DURABLE
     if t.step == STEP_DURABLE:
+        c.damaged = 0
         guard(c)  # where it fails, hosts wait for another: the last one on disk may believe a leg that this start does not
         c.start_record = c.guard_record
         if wait_record(c, t, c.guard_record, STEP_RECORDED):

@@ -45,7 +45,7 @@ cdef void flushed(Core c, uint32_t medium, int32_t result) noexcept nogil:
     cdef task_t *t
     c.media[medium].flushing = 0
     if result < 0:
-        medium_fail(c, medium)
+        flush_failed(c, medium)
     while at >= 0:
         t = &c.tasks[at]
         following = t.next
@@ -54,8 +54,22 @@ cdef void flushed(Core c, uint32_t medium, int32_t result) noexcept nogil:
             if result < 0:
                 t.failed |= bit
             if not t.flush_mask:
-                ready(c, t)
+                flush_over(c, t)
         at = following
+
+
+cdef void flush_failed(Core c, uint32_t i) noexcept nogil:
+    """Rule 3: it is not tried again as if nothing had happened."""
+    medium_fail(c, i)
+
+
+cdef void flush_over(Core c, task_t *t) noexcept nogil:
+    """Rule 3: a leg that was the last one when its flush failed, and is not any more, lacks what another has."""
+    cdef uint32_t i
+    for i in range(c.media_end):
+        if (t.failed >> i) & 1 and c.media[i].state == LEG_IN_SYNC:
+            flush_failed(c, i)
+    ready(c, t)
 
 
 # --- rounds -------------------------------------------------------------------------------------

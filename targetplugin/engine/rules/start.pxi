@@ -36,7 +36,8 @@ cdef start_again(Core c, bytes block, slots):
     record = decode_record(block)
     if record is None:
         raise Refused(Reason.ENVIRONMENT, "the volume record is damaged", hint="read another leg's")
-    if record.volume != c.uuid[:16] or record.size != c.size or record.extent_shift != c.extent_shift:
+    # A volume may have grown since: what came to it is zeros on all that it has, and in no map.
+    if record.volume != c.uuid[:16] or record.size > c.size or record.extent_shift != c.extent_shift:
         raise Refused(Reason.ENVIRONMENT, "the volume record is that of another volume")
     c.events = record.events + 1
     c.record_started = c.record_done = c.record_wanted = record.sequence

@@ -6,6 +6,7 @@ What qemu-img is told is qemu_img.py's, which backup holds what is registered.py
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid as uuids
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 from targetplugin.catalog import Backup, Operation, Save, Volume, maps
 from targetplugin.catalog.rows import moment
 from targetplugin.errors import Reason, Refused
+from targetplugin.media.by_path import by_path
 from targetplugin.subsystem.backups.imageruns import ENDED, PROOF, ImageRuns, Told
 from targetplugin.subsystem.backups.registered import Registered, check_base
 from targetplugin.subsystem.ground import extents, names
@@ -28,6 +30,8 @@ from targetplugin.subsystem.images import increment, qemu_img
 from targetplugin.subsystem.images.chain import MOST_LINKS
 from targetplugin.subsystem.images.qcow2 import Stamp
 from targetplugin.subsystem.saves.content import Content
+
+log = logging.getLogger(__name__)
 
 
 class Backups:
@@ -126,7 +130,7 @@ class Backups:
         with qemu_img.look(found.path, found.format) as image:
             check_base(volume, found, image)
             for link in image.links:
-                if os.path.realpath(path) == os.path.join(image.folder, link.name):
+                if by_path().real([path]) == [os.path.join(image.folder, link.name)]:
                     raise Refused(
                         Reason.USAGE,
                         f"{path} can't be written over: the backup would stand on it",
@@ -155,9 +159,10 @@ class Backups:
         try:
             if base is None:
                 with content.opened() as place:
-                    qemu_img.write(run, place, beside, format, lambda f: told(f * (1 - proof)))
-                if format == "qcow2":
-                    qemu_img.stamp(beside, stamp)
+                    stamped = stamp if format == "qcow2" else None
+                    qemu_img.write(
+                        run, place, beside, format, lambda f: told(f * (1 - proof)), stamped
+                    )
             else:
                 self._write_increment(
                     run, lambda f: told(f * (1 - proof)), volume, content, beside, stamp, base, bits
@@ -175,9 +180,10 @@ class Backups:
                     hint="back it up again, whole, to another disk",
                 )
             self._put_in_place(row, beside)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(beside)
+        except BaseException:
+            with suppress(OSError, Refused):
+                by_path().drop(beside)
+            raise
 
     def _write_increment(
         self,
@@ -208,7 +214,7 @@ class Backups:
             told(done / total)
             run.moved(count)
 
-        descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        descriptor = by_path().part(beside)
         try:
             image = increment.Increment(descriptor, volume.size, cluster)
             increment.write(image, spans, content.read, moved)
@@ -226,7 +232,7 @@ class Backups:
     def _put_in_place(self, row: Operation, beside: str) -> None:
         """Gives a whole image its name. That it is whole is durable first: a start goes on here."""
         path = row.prepared["path"]
-        if not row.prepared["force"] and os.path.lexists(path):
+        if not row.prepared["force"] and by_path().look(path) is not None:
             raise Refused(
                 Reason.EXISTS,
                 f"{path} appeared while the backup was written",
@@ -236,10 +242,10 @@ class Backups:
         self._registered.check_unneeded(path, f"{path} can't be written over any more")
         current = self._floor.catalog.operation_get(row.id)
         assert current is not None
-        whole = {**current.prepared, "whole": _identity(beside)}
+        identity = _identity(beside)
+        whole = {**current.prepared, "whole": identity}
         self._floor.catalog.operation_set(row.id, prepared=whole)
-        os.rename(beside, path)
-        _sync_directory(path)
+        by_path().put(beside, path, identity or [])
 
     def _begin(
         self, row: Operation, volume: Volume, work: Callable[[qemu_img.Run, Told], None]
@@ -280,16 +286,17 @@ class Backups:
         whole and had only to get its name.
         """
         beside, path = part_path(row), row.prepared["path"]
-        if whole := row.prepared.get("whole"):
-            if _identity(beside) == whole:
-                os.rename(beside, path)
-                _sync_directory(path)
-            if _identity(path) == whole:
-                self._runs.over(row, "done", None, 1.0, self._end, free_others=False)
-                return
-        with suppress(FileNotFoundError):
-            os.unlink(beside)
         why = f"{ENDED}; nothing was written to {path}"
+        try:
+            if whole := row.prepared.get("whole"):
+                if _identity(beside) == whole:
+                    by_path().put(beside, path, whole)
+                if _identity(path) == whole:
+                    self._runs.over(row, "done", None, 1.0, self._end, free_others=False)
+                    return
+            by_path().drop(beside)
+        except (OSError, Refused) as error:  # its disk may be away, and hosts need theirs
+            log.warning("%s may be left: %s", beside, error)
         self._runs.over(row, "failed", why, row.progress, self._end, free_others=False)
 
 
@@ -301,11 +308,8 @@ def part_path(row: Operation) -> str:
 
 def _identity(path: str) -> list[int] | None:
     """What tells a file from others after a restart; None: there is none."""
-    try:
-        found = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    return [found.st_ino, found.st_size, found.st_mtime_ns]
+    seen = by_path().look(path)
+    return seen.identity if seen is not None and not seen.link else None
 
 
 def _check_path(path: str, format: str, force: bool) -> None:
@@ -316,25 +320,19 @@ def _check_path(path: str, format: str, force: bool) -> None:
         raise Refused(
             Reason.USAGE, f"{path!r} is not an absolute path", object=path, hint="begin it with /"
         )
-    if not os.path.isdir(os.path.dirname(path)):
+    folder = by_path().look(os.path.dirname(path))
+    if folder is None or folder.kind != "folder":
         raise Refused(
             Reason.NOT_FOUND,
             f"there is no folder {os.path.dirname(path)}",
             object=path,
             hint="make it first",
         )
-    if os.path.lexists(path) and (not force or not os.path.isfile(path)):
+    seen = by_path().look(path)
+    if seen is not None and (not force or seen.kind != "file"):
         raise Refused(
             Reason.EXISTS,
             f"{path} is there already",
             object=path,
             hint="use another path, or --force to overwrite a file",
         )
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.backups.imageruns import ImageRuns, Told
 from targetplugin.subsystem.ground.floor import Floor, save_name
-from targetplugin.subsystem.ground.operations import Ask, Operations
+from targetplugin.subsystem.ground.operations import Ask, Operations, logged_as, named
 from targetplugin.subsystem.ground.states import Verb
 from targetplugin.subsystem.ground.views import Shape, Views, now
 from targetplugin.subsystem.hosts.shown import Shown
@@ -119,7 +119,7 @@ class Fills:
         try:
             self._floor.catalog.operation_set(row.id, bytes_copied=end, progress=end / volume.size)
         except Refused as refused:
-            log.warning("how far %s %d is can't be noted: %s", row.verb, row.id, refused.message)
+            log.warning("how far %s is can't be noted: %s", named(row), refused.message)
 
     # --- the end of it -----------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class Fills:
         """
         for row in self._operations.running(volume.uuid, "fill"):
             if row.id not in self._floor.runtime(volume.uuid).tasks:
-                with left_to_the_next_start(f"how fill {row.id} goes on"):
+                with logged_as(row), left_to_the_next_start(f"how fill {row.id} goes on"):
                     self._go_on(row, volume)
 
     def _go_on(self, row: Operation, volume: Volume) -> None:
@@ -186,7 +186,7 @@ class Fills:
         else:
             if row.error:
                 row = self._floor.catalog.operation_set(row.id, error=None)
-            log.info("fill %d of %s goes on", row.id, save_name(volume, save))
+            log.info("%s, goes on", named(row))
             self._begin(row, volume, save)
 
 

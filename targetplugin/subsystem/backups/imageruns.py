@@ -6,18 +6,20 @@ Knows operations; knows no image.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
 from targetplugin.catalog import Operation, Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.ground.floor import Floor
-from targetplugin.subsystem.ground.operations import Operations
+from targetplugin.subsystem.ground.operations import Operations, logged_as, named
 from targetplugin.subsystem.ground.views import BESIDE, Shape
 from targetplugin.subsystem.images.pace import Estimate
 from targetplugin.subsystem.images.qemu_img import Run, Stopped
 from targetplugin.subsystem.mirror.settle import Settle
 
+log = logging.getLogger(__name__)
 PROOF = 0.5  # of a whole backup or a restore, what the comparison is
 ENDED = "the daemon ended before it was done"
 Told = Callable[[float], None]  # is told how far the work is, 0.0 to 1.0
@@ -53,7 +55,7 @@ class ImageRuns:
                 Reason.STATE,
                 f"operation {op} is a {shape['verb']}, which has no rate",
                 object=str(op),
-                hint="only backups, restores and fills can be made slower",
+                hint="only backups, restores, fills and a volume's resize can be made slower",
             )
         row = self._floor.catalog.operation_get(op)
         if row is None or row.state != "running":
@@ -97,6 +99,10 @@ class ImageRuns:
             estimate.note(progress)
 
         def body() -> None:
+            with logged_as(row):
+                through()
+
+        def through() -> None:
             state, error = "done", None
             try:
                 work(run, told)
@@ -108,6 +114,9 @@ class ImageRuns:
                 state, error = "failed", refused.message
             except OSError as failed:
                 state, error = "failed", str(failed)
+            except Exception as defect:
+                log.exception("%s met a defect", named(row))
+                state, error = "failed", f"a defect of the daemon: {type(defect).__name__}"
             with runtime.lock:
                 if state != "running":
                     self.over(row, state, error, runtime.progress[row.id], end, after=after)
@@ -146,7 +155,7 @@ class ImageRuns:
         self._settle.trailers(current.volume, row.id, free_others=free_others)
         after(current)
         self._operations.end(
-            row,
+            current,  # as it runs: what the verb began with is not in force yet
             state=state,
             error=error,
             progress=1.0 if done else progress,

@@ -9,6 +9,7 @@ import os
 
 from targetplugin.catalog import Backup, Save, Volume
 from targetplugin.errors import Reason, Refused
+from targetplugin.media.by_path import by_path
 from targetplugin.subsystem.ground import names
 from targetplugin.subsystem.ground.floor import Floor, save_name
 from targetplugin.subsystem.ground.views import Shape, Views
@@ -59,7 +60,8 @@ class Registered:
             if not force:
                 check_volume(volume, image)
             backing = image.links[0].backing
-            folder = image.folder if os.path.islink(path) else os.path.dirname(path)
+            seen = by_path().look(path)
+            folder = image.folder if seen is not None and seen.link else os.path.dirname(path)
             facts = {
                 "format": image.format,
                 "size": image.size,
@@ -156,7 +158,7 @@ class Registered:
             raise Refused(
                 Reason.USAGE, "an increment has one base: name a save or a backup's number"
             )
-        folder = os.path.realpath(os.path.dirname(path))
+        (folder,) = by_path().real([os.path.dirname(path)])
         if number is not None:
             row = self.get(number, volume)
         else:
@@ -175,7 +177,7 @@ class Registered:
                 object=str(row.number),
                 hint="take a save of the volume as it is now, and back that up",
             )
-        if os.path.dirname(os.path.realpath(row.path)) != folder:
+        if not _lies_in(row.path, folder):
             raise Refused(
                 Reason.USAGE,
                 f"backup {row.number}, {row.path}, is not in the folder of {path}",
@@ -198,7 +200,7 @@ class Registered:
         if generation is None:
             generation = self._floor.save(since)[1].generation
         found = [r for r in self._catalog.backups(volume.uuid) if r.generation == generation]
-        beside = [r for r in found if os.path.dirname(os.path.realpath(r.path)) == folder]
+        beside = [r for r in found if _lies_in(r.path, folder)]
         if not found:
             raise Refused(
                 Reason.NOT_FOUND,
@@ -259,4 +261,12 @@ def check_volume(volume: Volume, image: Image) -> None:
 
 
 def _same_place(one: str, other: str) -> bool:
-    return one == other or os.path.realpath(one) == os.path.realpath(other)
+    if one == other:
+        return True
+    first, second = by_path().real([one, other])
+    return first == second
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    (real,) = by_path().real([path])
+    return os.path.dirname(real) == folder

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from targetplugin.catalog import ALL, Generation, Operation, Save, Volume
 from targetplugin.errors import Reason, Refused
+from targetplugin.media.layout import BLOCK
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.backups.imageruns import ENDED, PROOF, ImageRuns, Told
 from targetplugin.subsystem.backups.registered import (
@@ -180,9 +181,11 @@ class Restores:
         medium = self._floor.medium(uuid)
         with image:
             qemu_img.check(run, image)
-            qemu_img.fill(run, image, target(medium, image.size), lambda f: told(f * (1 - PROOF)))
             if image.size < volume.size:
-                medium.write_zeros(image.size, volume.size - image.size)
+                # First, as it may begin within a block, which the image's last bytes then are written into.
+                start = image.size - image.size % BLOCK
+                medium.write_zeros(start, volume.size - start)
+            qemu_img.fill(run, image, target(medium, image.size), lambda f: told(f * (1 - PROOF)))
             os.fsync(medium.fd)
             window = target(medium, volume.size)
             same = qemu_img.same(run, image, window, lambda f: told(1 - PROOF + f * PROOF))

@@ -6,7 +6,6 @@ Looks things up and refuses what is not there; decides nothing.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -225,8 +224,8 @@ class Floor:
 
     def is_there(self, uuid: bytes) -> bool:
         """Whether a medium is open and its file or device still exists."""
-        row = self.catalog.medium_get(uuid)
-        return uuid in self.media and row is not None and os.path.exists(row.path)
+        medium = self.media.get(uuid)
+        return medium is not None and medium.is_there()
 
     def tell(self) -> None:
         """An operation has changed."""

@@ -1,4 +1,5 @@
-"""The journal: who asked what, when and through which door, and what happened by itself.
+"""The journal: who asked what, when and through which door, and what happened by itself. What is in it is
+logged, too, once it is durable.
 
 Never in the way of what it tells of: a line that can't be written is logged, and lost.
 """
@@ -8,9 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from targetplugin import logs
 from targetplugin.catalog import Catalog, Event
 from targetplugin.errors import Refused
 
@@ -18,6 +21,21 @@ log = logging.getLogger(__name__)
 MOST = 2000  # characters of a line
 AGAIN = 60.0  # seconds in which a host that repeats what is refused is noted once
 MOST_REPEATED = 256  # different refusals that are remembered for that
+# Where the log has them, by kind; all others are what was asked for, or good news.
+LEVELS = {
+    "leg_stale": logging.WARNING,
+    "save_broken": logging.WARNING,
+    "recover_failed": logging.WARNING,
+    "sparse_lost": logging.WARNING,
+    "store_low": logging.WARNING,
+    "store_broken": logging.ERROR,
+    "leg_not_replaced": logging.WARNING,
+    "scrub_difference": logging.ERROR,
+    "hook_dropped": logging.WARNING,
+    # The end of the operation says so.
+    "save_whole": logging.DEBUG,
+    "recovered": logging.DEBUG,
+}
 
 
 class Journal:
@@ -28,6 +46,7 @@ class Journal:
         self._changed = threading.Condition()
         self._newest = self._read_newest()
         self._refused: dict[tuple[str, ...], float] = {}
+        self._over: deque[int] = deque(maxlen=MOST_REPEATED)  # operations whose end was told
 
     def _read_newest(self) -> int:
         found = self._catalog.events(1)
@@ -48,6 +67,7 @@ class Journal:
         volume: str = "",
         operation: int | None = None,
         details: dict[str, Any] | None = None,
+        level: int | None = None,
     ) -> None:
         """Writes a line, and wakes who waits for it; where it can't be written, that is logged.
 
@@ -56,6 +76,7 @@ class Journal:
             what: for people, one sentence.
             door: "terminal", "in-band", "policy" or "engine".
             details: for programs, JSON.
+            level: where the log has it; None: by its kind.
         """
         try:
             self.write(
@@ -66,18 +87,58 @@ class Journal:
                 volume=volume,
                 operation=operation,
                 details=details,
+                level=level,
             )
         except Refused as error:
-            log.error("the journal lacks a line (%s): %s", error.message, what)
+            fields = logged(kind, door, who, volume, operation, details)
+            text = "the journal lacks a line (%s): %s"
+            log.error(text, error.message, what, extra=logs.extra(fields))
 
-    def write(self, kind: str, what: str, **more: Any) -> None:
+    def write(
+        self,
+        kind: str,
+        what: str,
+        *,
+        door: str,
+        who: str = "",
+        volume: str = "",
+        operation: int | None = None,
+        details: dict[str, Any] | None = None,
+        level: int | None = None,
+    ) -> None:
         """As `note`. Raises Refused (ENVIRONMENT) where it can't be written."""
-        number = self._catalog.event_add(what=what[:MOST], kind=kind, **more)
+        number = self._catalog.event_add(
+            door,
+            who,
+            what[:MOST],
+            volume=volume,
+            kind=kind,
+            operation=operation,
+            details=details,
+        )
         with self._changed:
             self._newest = max(self._newest, number)
             self._changed.notify_all()
+            told = logging.DEBUG if operation in self._over else LEVELS.get(kind, logging.INFO)
+            if kind == "operation" and operation is not None:
+                self._over.append(operation)
+        known = all(name in what for name in volume.split(", "))
+        text = what if known else f"{volume}: {what}"
+        fields = logged(kind, door, who, volume, operation, details)
 
-    def note_refused(self, kind: str, what: str, *, door: str, who: str, volume: str) -> None:
+        def tell() -> None:
+            log.log(told if level is None else level, "%s", text, extra=logs.extra(fields))
+
+        self._catalog.after(tell)
+
+    def over(self, operation: int) -> None:
+        """The log has the end of an operation: the answer to who asked for it says no more."""
+        with self._changed:
+            self._over.append(operation)
+
+    def note_refused(
+        self, kind: str, what: str, *, door: str, who: str, volume: str, level: int | None = None
+    ) -> None:
         """A request that was refused. A host that asks again and again does not fill the journal."""
         now = time.monotonic()
         key = (door, who, volume, kind, what)
@@ -86,7 +147,8 @@ class Journal:
         if len(self._refused) >= MOST_REPEATED:
             self._refused.clear()
         self._refused[key] = now
-        self.note(kind, what, door=door, who=who, volume=volume, details={"refused": True})
+        refused = {"refused": True}
+        self.note(kind, what, door=door, who=who, volume=volume, details=refused, level=level)
 
     def all(self, volume: str | None, limit: int) -> list[dict[str, Any]]:
         """The newest lines, the oldest of them first."""
@@ -117,6 +179,34 @@ class Journal:
         """Lets who waits look again."""
         with self._changed:
             self._changed.notify_all()
+
+
+def logged(
+    kind: str,
+    door: str,
+    who: str,
+    volume: str,
+    operation: int | None,
+    details: dict[str, Any] | None,
+) -> logs.Fields:
+    """The fields that the log has of a line, with those that are known here."""
+    told = details or {}
+    with logs.about(
+        event=kind,
+        door=door,
+        asker=who,
+        volume=volumes(volume),
+        operation=operation,
+        medium=told.get("medium"),
+        state=told.get("state"),
+    ):
+        return logs.now()
+
+
+def volumes(names: str) -> logs.Value:
+    """`ledger`, or of `ledger, journal`, as an operation on several says it, each."""
+    each = tuple(names.split(", "))
+    return each if len(each) > 1 else names
 
 
 def shape(row: Event) -> dict[str, Any]:

@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from targetplugin import logs
 from targetplugin.catalog import Operation, Volume, maps
 from targetplugin.catalog.rows import RUNNING
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.ground import rates
 from targetplugin.subsystem.ground.extents import byte_count
 from targetplugin.subsystem.ground.floor import Floor
+from targetplugin.subsystem.ground.journal import volumes
 from targetplugin.subsystem.ground.views import Shape, Views, now
 
+log = logging.getLogger(__name__)
 RIGHTS = {"none": 0, "status": 1, "save": 2, "all": 3}
 NEEDED = {"diff": "status", "save": "save"}  # all other verbs: "all"
 JOINING = ("resync", "leg add", "replace leg")  # verbs that bring a leg in
@@ -154,6 +159,8 @@ class Operations:
             )
             if ask.request is not None:
                 self._catalog.request_begin(ask.request, ask.body_hash(), row.id)
+        logs.learn(**fields(row))
+        log.debug("%s, begins", named(row))
         return row
 
     def check_recorded(self, volume: Volume) -> None:
@@ -179,6 +186,8 @@ class Operations:
 
     def drop(self, row: Operation, why: str, state: str = "failed") -> None:
         """The operation had no effect: its request is forgotten, so that it can be asked again."""
+        with logged_as(row):
+            log.debug("%s, comes to nothing: %s", named(row), why)
         with self._catalog.transaction():
             self._catalog.operation_set(row.id, state=state, error=why)
             if row.request is not None:
@@ -192,23 +201,26 @@ class Operations:
             changes.setdefault("progress", 1.0)
         with self._catalog.transaction():
             self._catalog.operation_set(row.id, **changes)
-            if row.state == "running":  # else it ends with its answer, which is noted
+            if row.state == "running":
                 self.note(row, changes["state"], changes.get("error"))
+            elif row.door == "policy":  # else it ends with its answer, which is noted
+                self._log_end(row, changes["state"])
             if "group" in row.prepared:
                 self.end_group(row.prepared["group"])
         self._floor.tell()
 
     def note(self, row: Operation, state: str, error: str | None = None) -> None:
         """An operation came to its end in the background."""
-        name = f"{row.volume_name}@{row.save}" if row.save is not None else row.volume_name
-        self._floor.journal.note(
-            "operation",
-            f"{row.verb} {name}, operation {row.id}, is {state}" + (f": {error}" if error else ""),
-            door=row.door,
-            volume=row.volume_name,
-            operation=row.id,
-            details={"state": state},
-        )
+        with logged_as(row):
+            self._floor.journal.note(
+                "operation",
+                f"{named(row)}, is {state}" + (f": {error}" if error else ""),
+                door=row.door,
+                volume=row.volume_name,
+                operation=row.id,
+                details={"state": state},
+                level=_level(row, state),
+            )
 
     # --- several volumes as one ----------------------------------------------------------------
 
@@ -242,6 +254,7 @@ class Operations:
             )
             if ask.request is not None:
                 self._catalog.request_begin(ask.request, ask.body_hash(), whole.id)
+        logs.learn(**fields(whole, rows))
         return whole, rows
 
     def committed(self, part: Operation) -> bool:
@@ -271,6 +284,13 @@ class Operations:
         else:
             why = f"{bad.volume_name}: {bad.error or bad.state}"
             self._catalog.operation_set(op, state=bad.state, error=why, **copied)
+        self._floor.journal.over(op)
+        self._log_end(whole, bad.state if bad else "done", parts)
+
+    def _log_end(self, row: Operation, state: str, parts: Sequence[Operation] = ()) -> None:
+        """Of one whose end is no event of its own."""
+        told = logs.extra({**fields(row, parts), "state": state})
+        self._catalog.after(lambda: log.info("%s, is %s", named(row), state, extra=told))
 
     def running(self, volume: bytes | None, verb: str) -> list[Operation]:
         """The operations of that verb that are in force and not over."""
@@ -310,6 +330,38 @@ class Operations:
                 hint="status and operation list show them",
             )
         return row
+
+
+def named(row: Operation) -> str:
+    """`save ledger@3, operation 17`."""
+    return f"{row.verb} {_save(row) or row.volume_name}, operation {row.id}"
+
+
+def _save(row: Operation) -> str:
+    return f"{row.volume_name}@{row.save}" if row.save is not None else ""
+
+
+def fields(row: Operation, parts: Sequence[Operation] = ()) -> dict[str, logs.Value]:
+    """What the log has of an operation: one on several volumes, and its parts, are found by each other."""
+    others = row.prepared.get("members") or [row.prepared.get("group")]
+    numbers = (row.id, *(one for one in others if one is not None))
+    return {
+        "operation": numbers if len(numbers) > 1 else row.id,
+        "volume": volumes(row.volume_name),
+        "save": tuple(filter(None, map(_save, parts))) or _save(row),
+        "door": row.door,
+    }
+
+
+def _level(row: Operation, state: str) -> int:
+    if state == "failed":
+        return logging.WARNING
+    return logging.DEBUG if "group" in row.prepared else logging.INFO  # which the group's end says
+
+
+def logged_as(row: Operation) -> AbstractContextManager[None]:
+    """What is logged within belongs to the operation."""
+    return logs.about(**fields(row))
 
 
 def medium_failed(what: str, name: str, error: OSError) -> Refused:

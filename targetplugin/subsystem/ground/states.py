@@ -32,6 +32,7 @@ class Verb(Enum):
     LEG_ADD = "leg add"
     LEG_REMOVE = "leg remove"
     SCRUB = "scrub"
+    RESIZE = "volume resize"
 
 
 class Fill(Enum):
@@ -153,6 +154,7 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
             Verb.FILL,
             Verb.REPLACE,
             Verb.CLONE,
+            Verb.RESIZE,
         ),
         _FILLS,
     ),
@@ -169,12 +171,13 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
             Verb.EXPORT,
             Verb.CLONE,
             Verb.HOLD,
+            Verb.RESIZE,
         ),
         _BROKEN,
     ),
     Activity.IDLE: {},
-    Activity.RECOVERING: dict.fromkeys((*_TAKES_AWAY, Verb.FILL), _SOURCE),
-    Activity.BACKING_UP: dict.fromkeys((*_TAKES_AWAY, Verb.FILL, Verb.BACKUP), _READ),
+    Activity.RECOVERING: dict.fromkeys((*_TAKES_AWAY, Verb.FILL, Verb.RESIZE), _SOURCE),
+    Activity.BACKING_UP: dict.fromkeys((*_TAKES_AWAY, Verb.FILL, Verb.BACKUP, Verb.RESIZE), _READ),
     Activity.RESTORING: dict.fromkeys(
         (
             *_TAKES_AWAY,
@@ -186,22 +189,25 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
             Verb.EXPORT,
             Verb.CLONE,
             Verb.HOLD,
+            Verb.RESIZE,
         ),
         _IMAGE,
     ),
-    Activity.BEING_FILLED: dict.fromkeys((*_TAKES_AWAY, Verb.FILL, Verb.BACKUP), _FILLED),
+    Activity.BEING_FILLED: dict.fromkeys(
+        (*_TAKES_AWAY, Verb.FILL, Verb.BACKUP, Verb.RESIZE), _FILLED
+    ),
     Kept.ON_A_MEDIUM: {},
     Kept.IN_THE_STORE: dict.fromkeys((Verb.SWAP, Verb.RESYNC, Verb.REPLACE, Verb.CLONE), _SHARED),
-    Tie.SHOWN: dict.fromkeys(_TAKES_AWAY, _SHOWN),
-    Tie.CLONED: dict.fromkeys(_TAKES_AWAY, _CLONED),
+    Tie.SHOWN: dict.fromkeys((*_TAKES_AWAY, Verb.RESIZE), _SHOWN),
+    Tie.CLONED: dict.fromkeys((*_TAKES_AWAY, Verb.RESIZE), _CLONED),
     Hold.NONE: {},
     Hold.HELD: dict.fromkeys(_TAKES_AWAY, _HELD),
     Store.UNUSED: {},
     Store.USED: {Verb.SWAP: _LOOKED_UP},
     Volume.SETTLED: {},
-    Volume.FILLING: {Verb.SWAP: _SAVES_FILL},
+    Volume.FILLING: dict.fromkeys((Verb.SWAP, Verb.RESIZE), _SAVES_FILL),
     Volume.RECOVERING: dict.fromkeys(
-        (Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.REPLACE), _RECOVERS
+        (Verb.SAVE, Verb.RECOVER, Verb.SWAP, Verb.RESYNC, Verb.REPLACE, Verb.RESIZE), _RECOVERS
     ),
     Volume.CLONING: dict.fromkeys(
         (
@@ -212,6 +218,7 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
             Verb.UNDO,
             Verb.REPLACE,
             Verb.SCRUB,
+            Verb.RESIZE,
         ),
         _CLONES,
     ),
@@ -228,6 +235,7 @@ _EXCEPTIONS: dict[State, dict[Verb, Rule]] = {
             Verb.LEG_ADD,
             Verb.LEG_REMOVE,
             Verb.SCRUB,
+            Verb.RESIZE,
         ),
         _DOWN,
     ),

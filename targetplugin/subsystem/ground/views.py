@@ -12,16 +12,15 @@ from typing import Any
 from targetplugin.catalog import Backup, MediumRow, Operation, Save, Volume, maps, rows
 from targetplugin.catalog import Export as ExportRow
 from targetplugin.media.trailer import Role
-from targetplugin.subsystem.ground import extents, write_cache
+from targetplugin.subsystem.ground import blocks, extents, write_cache
 from targetplugin.subsystem.ground.floor import save_name
 from targetplugin.subsystem.ground.identity import naa, of_save
 from targetplugin.subsystem.ground.standing import Standing
 from targetplugin.subsystem.ground.states import Activity
 
-BLOCK_SIZE = 512
 REPLACE_AFTER = 300  # seconds in which a leg that was lost may come back
 LEAST_PROGRESS = 0.01  # below it nobody knows how long it takes
-BESIDE = ("restore", "backup", "fill")  # verbs of which the engine counts nothing
+BESIDE = ("restore", "backup", "fill", "volume resize")  # verbs of which the engine counts nothing
 # What the engine counts of hosts' commands since it serves a volume.
 COUNTERS = (
     "reads",
@@ -29,6 +28,8 @@ COUNTERS = (
     "flushes",
     "bytes_read",
     "bytes_written",
+    "read_us",
+    "write_us",
     "read_errors",
     "write_errors",
 )
@@ -249,7 +250,9 @@ class Views(Standing):
             "id": volume.uuid.hex(),
             "naa": volume.naa,
             "size": volume.size,
-            "block_size": BLOCK_SIZE,
+            "blocks": volume.blocks,
+            "block_size": blocks.of(volume.blocks).logical,
+            "physical_block_size": blocks.of(volume.blocks).physical,
             "extent_size": volume.extent_size,
             "generation": volume.generation,
             "parent": volume.parent,
@@ -303,11 +306,10 @@ class Views(Standing):
         "store of ledger", "".
         """
         catalog = self._floor.catalog
-        for volume in catalog.volumes():
-            if any(leg.medium == uuid for leg in catalog.legs(volume.uuid)):
-                return f"leg of {volume.name}"
-            if catalog.store_get(volume.uuid) == uuid:
-                return f"store of {volume.name}"
+        for kind, owner in (("leg", catalog.leg_of(uuid)), ("store", catalog.store_of(uuid))):
+            volume = catalog.volume_get(owner) if owner else None
+            if volume is not None:
+                return f"{kind} of {volume.name}"
         filling = self.fills().get(uuid)
         if filling is not None:
             return f"save {filling.volume_name}@{filling.save}"
@@ -329,8 +331,9 @@ class Views(Standing):
         return f"{LEFT_OVER} from {trailer.volume_name}"
 
     def medium(self, row: MediumRow) -> Shape:
-        """name, path, uuid, size, data_size, state, use, kind."""
+        """name, path, uuid, size, data_size, block_size (None: it is missing), state, use, kind."""
         use = self.use(row.uuid)
+        there = self._floor.media.get(row.uuid)
         if not self._floor.is_there(row.uuid):
             state = "missing"
         elif row.state in ("stale", "failed"):
@@ -343,6 +346,7 @@ class Views(Standing):
             "uuid": row.uuid.hex(),
             "size": row.size,
             "data_size": row.data_size,
+            "block_size": there.block_size if there else None,
             "state": state,
             "use": use,
             "kind": row.kind,

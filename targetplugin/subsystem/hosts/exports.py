@@ -9,19 +9,26 @@ import logging
 import os
 import re
 import socket
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from targetplugin import logs
 from targetplugin.catalog import Export, Initiator, Volume
 from targetplugin.errors import Reason, Refused
+from targetplugin.kernel.tcmu import configuration
+from targetplugin.subsystem.ground import blocks
 from targetplugin.subsystem.ground.floor import Floor
 from targetplugin.subsystem.ground.ports import Kernel, Rings
 from targetplugin.subsystem.ground.views import Shape, Views
 
 log = logging.getLogger(__name__)
+
+# Seconds between two whole looks at an export that seems to stand as it was left.
+WHOLE_LOOK = 60.0
 
 
 class Host(Struct, frozen=True):
@@ -30,6 +37,10 @@ class Host(Struct, frozen=True):
     iqn: str
     user: str = ""
     password: str = ""
+
+    def __repr__(self) -> str:
+        """Without the password: values end up in logs."""
+        return f"Host(iqn={self.iqn!r}, user={self.user!r})"
 
 
 class Asked(Struct, frozen=True):
@@ -40,6 +51,18 @@ class Asked(Struct, frozen=True):
     portals: list[str] | None = None
     target: str | None = None
     preview: bool = False
+
+    def __repr__(self) -> str:
+        """Without the password: values end up in logs."""
+        return f"Asked(initiators={self.initiators!r}, portals={self.portals!r})"
+
+
+class Left(Struct, frozen=True):
+    """How an export was left."""
+
+    export: Export
+    standing: tuple[int, ...]  # kernel.lio.Lio.standing
+    looked: float  # at all of it; time.monotonic
 
 
 class Offered(Protocol):
@@ -52,6 +75,10 @@ class Offered(Protocol):
     @property
     def name(self) -> str:
         """The storage object's."""
+
+    @property
+    def blocks(self) -> str:
+        """Name of the format of its blocks."""
 
     @property
     def size(self) -> int:
@@ -68,6 +95,7 @@ class Exports:
         self._floor = floor
         self._views = views
         self._told: dict[str, str] = {}  # what can't be exported, so that it is logged once
+        self._left: dict[bytes, Left] = {}
 
     def export(self, name: str, asked: Asked) -> Shape:
         """See Subsystem.export."""
@@ -89,6 +117,7 @@ class Exports:
         """Writes an export down, then makes it in the kernel: nothing is there that the catalog does
         not know, whenever the daemon ends. Refused, all is as it was before.
         """
+        self._check_ours(one)
         put(row)
         try:
             self._make(one, row)
@@ -99,6 +128,29 @@ class Exports:
                 self._make(one, old)
             put(old)
             raise
+
+    def _check_ours(self, one: Offered) -> None:
+        """Refuses what is there already and was not made here, before anything is made that would have to
+        be taken back: that would take it away.
+        """
+        if self._floor.kernel is None:
+            return
+        config = self._floor.kernel.storage_objects().get(one.name)
+        if config in (None, configuration(one.uuid.hex())):
+            return
+        remove = f"targetcli /backstores/user:targetplugin delete {one.name}"
+        if config == configuration(one.name):
+            what = "was made with targetcli, and is the volume's already"
+            hint = f"export it with targetcli; or {remove}, then export it again"
+        else:
+            what = "is another volume's, which was called so too"
+            hint = f"if nothing uses it: {remove}"
+        raise Refused(
+            Reason.EXISTS,
+            f"the storage object {one.name} {what}",
+            object=one.name,
+            hint=hint,
+        )
 
     def merged(self, one: Offered, old: Export | None, asked: Asked) -> Export:
         """The export as it was, with these hosts added; where it stood stays, unless it is said
@@ -230,7 +282,8 @@ class Exports:
         made = False
         if make:
             serial = one.uuid.hex()
-            made = kernel.ensure_storage_object(one.name, serial, one.size, serial)
+            block = blocks.of(one.blocks).logical
+            made = kernel.ensure_storage_object(one.name, serial, one.size, serial, block)
         if runtime.ring is not None and not made:
             return
         if runtime.handle is None:
@@ -240,6 +293,7 @@ class Exports:
         descriptor, length = rings.open(one.name)
         try:
             kernel.reset_ring(one.name)
+            kernel.grow(one.name, one.size)
             self._floor.engine.attach_ring(runtime.handle, descriptor, length)
             kernel.unblock(one.name)
         except BaseException:
@@ -265,13 +319,37 @@ class Exports:
             self._parts()[0].reset_ring(one.name)
 
     def adopt(self, one: Offered) -> None:
-        """At a start: serves the ring of a storage object that outlived the daemon, or that someone
-        else restored.
+        """Serves the ring of a storage object that outlived the daemon, that someone else restored, or
+        that targetcli made of the volume's name.
         """
         if self._floor.kernel is None or self._floor.rings is None:
             return
-        if one.name in self._floor.kernel.storage_objects():
-            self.serve(one, make=False)
+        config = self._floor.kernel.storage_objects().get(one.name)
+        if config is None:
+            return
+        if config != configuration(one.uuid.hex()):
+            try:
+                block = blocks.of(one.blocks).logical
+                self._floor.kernel.check_made_by_name(one.name, one.size, block)
+            except Refused as error:
+                log.error("%s It is not served. %s", error.message, error.hint)
+                return
+        self.serve(one, make=False)
+
+    def stranger(self, name: str) -> None:
+        """A storage object has come of which no volume is called so."""
+        if self._floor.kernel is None:
+            return
+        config = self._floor.kernel.storage_objects().get(name, "")
+        named = config.partition("/")[2]
+        if self._floor.catalog.volume_find(named) is None:
+            log.error("The storage object %s is not served: there is no volume %s.", name, named)
+        else:
+            log.error(
+                "The storage object %s is not served: it must be called as its volume is, %s.",
+                name,
+                named,
+            )
 
     def restore(self) -> bool:
         """Makes in the kernel what the catalog has. What can't be made does not stop the rest.
@@ -285,7 +363,7 @@ class Exports:
             volume = self._floor.catalog.volume_get(row.volume)
             if volume is None:
                 continue
-            with self._floor.runtime(volume.uuid).lock:
+            with self._floor.runtime(volume.uuid).lock, logs.about(volume=volume.name):
                 current = self._floor.catalog.export_get(volume.uuid)
                 if current is not None:
                     complete = self.restore_one(volume, current) and complete
@@ -293,10 +371,13 @@ class Exports:
 
     def restore_one(self, one: Offered, export: Export) -> bool:
         """The same of one, under its lock."""
-        if self._floor.runtime(one.uuid).handle is None:
+        if self._floor.runtime(one.uuid).handle is None or self._stands(one, export):
             return True
         try:
             self._make(one, export)
+            self._left[one.uuid] = Left(
+                export, self._parts()[0].standing(export.target), time.monotonic()
+            )
             self._told.pop(one.name, None)
         except Refused as error:
             if self._told.get(one.name) != error.message:
@@ -304,6 +385,15 @@ class Exports:
             self._told[one.name] = error.message
             return False
         return True
+
+    def _stands(self, one: Offered, export: Export) -> bool:
+        """Whether it is served and seems to be as it was left a short time ago."""
+        left = self._left.get(one.uuid)
+        if left is None or left.export != export or self._floor.runtime(one.uuid).ring is None:
+            return False
+        if not left.standing or time.monotonic() - left.looked > WHOLE_LOOK:
+            return False
+        return self._parts()[0].standing(export.target) == left.standing
 
     def _parts(self) -> tuple[Kernel, Rings]:
         if self._floor.kernel is None or self._floor.rings is None:

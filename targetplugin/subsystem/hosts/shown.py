@@ -10,11 +10,13 @@ import logging
 
 from msgspec import Struct
 
+from targetplugin import logs
 from targetplugin.catalog import Export, Save, Volume
 from targetplugin.catalog import Shown as ShownRow
 from targetplugin.engine import ViewSpec
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.medium import Medium
+from targetplugin.subsystem.ground import blocks
 from targetplugin.subsystem.ground.floor import Floor, save_name
 from targetplugin.subsystem.ground.identity import naa, of_save
 from targetplugin.subsystem.ground.operations import Operations
@@ -33,16 +35,18 @@ class Picture(Struct, frozen=True):
         uuid: its identity, the same whenever it is shown.
         name: `ledger@3`, of the storage object too; no volume can be called so.
         size: bytes.
+        blocks: name of the format of its blocks, the volume's.
     """
 
     uuid: bytes
     name: str
     size: int
+    blocks: str
 
 
 def picture(volume: Volume, save: Save) -> Picture:
     identity = of_save(volume.uuid, save.generation)
-    return Picture(identity, save_name(volume, save), volume.size)
+    return Picture(identity, save_name(volume, save), volume.size, volume.blocks)
 
 
 class Shown:
@@ -57,6 +61,7 @@ class Shown:
         self._operations = operations
         self._exports = exports
         self._looked_up: set[bytes] = set()  # identities of what is served so
+        self._said = logs.Said()
 
     # --- verbs -------------------------------------------------------------------------------
 
@@ -111,10 +116,17 @@ class Shown:
             return self._views.export(one.name, one.uuid, left)
 
     def show(self, name: str) -> Shape:
-        """What a logical unit tells hosts of it: name, naa, size. Takes no lock."""
+        """What a logical unit tells hosts of it: name, naa, size, lengths of blocks. Takes no lock."""
         volume, save = self._floor.save(name)
         one = picture(volume, save)
-        return {"name": one.name, "naa": naa(one.uuid), "size": one.size}
+        block = blocks.of(one.blocks)
+        return {
+            "name": one.name,
+            "naa": naa(one.uuid),
+            "size": one.size,
+            "block_size": block.logical,
+            "physical_block_size": block.physical,
+        }
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         """What a shown save holds, where the engine does not read it by itself. Takes no lock."""
@@ -144,7 +156,7 @@ class Shown:
             return
         if is_looked_up(save):
             self._floor.handle(volume)
-            self._floor.show(ViewSpec(one.uuid, one.size, [], looked_up=True))
+            self._floor.show(self._view(one, [], looked_up=True))
             self._looked_up.add(one.uuid)
             return
         media = [self._floor.media[u] for u in save.media if self._is_right(u, volume)]
@@ -157,7 +169,16 @@ class Shown:
                 hint=f"bring {wanted} back",
             )
         self._floor.check_over(medium.trailer.uuid for medium in media if medium.trailer)
-        self._floor.show(ViewSpec(one.uuid, one.size, [medium.spec() for medium in media]))
+        self._floor.show(self._view(one, media))
+
+    def _view(self, one: Picture, media: list[Medium], *, looked_up: bool = False) -> ViewSpec:
+        return ViewSpec(
+            one.uuid,
+            one.size,
+            [medium.spec() for medium in media],
+            looked_up,
+            blocks.of(one.blocks).logical,
+        )
 
     def _is_right(self, uuid: bytes, volume: Volume) -> bool:
         """Whether a medium is there, and says itself that it is the volume's."""
@@ -199,9 +220,12 @@ class Shown:
                     )
                 self._begin(volume, save)
                 self._exports.adopt(one)
+                self._said.forget(one.name)
             except (Refused, OSError) as error:
                 complete = False
-                log.error("%s is not shown: %s", one.name, error)
+                if self._said.new(one.name, str(error)):
+                    fields = {"volume": volume.name, "save": one.name}
+                    log.error("%s is not shown: %s", one.name, error, extra=logs.extra(fields))
         return complete
 
     def uses(self, uuid: bytes) -> list[Picture]:
@@ -219,7 +243,9 @@ class Shown:
         begin_all().
         """
         for one in self.uses(uuid):
-            log.warning("%s is shown no more: its medium is gone", one.name)
+            fields = {"volume": one.name.partition("@")[0], "save": one.name}
+            text = "%s is shown no more: its medium is gone"
+            log.warning(text, one.name, extra=logs.extra(fields))
             self._end(one)
 
     def volume_down(self, volume: Volume) -> None:
@@ -248,7 +274,9 @@ class Shown:
                 save = self._catalog.save_get(row.volume, row.generation)
                 if now is None or save is None:
                     continue
-                complete = self._exports.restore_one(picture(volume, save), now.export) and complete
+                one = picture(volume, save)
+                with logs.about(volume=volume.name, save=one.name):
+                    complete = self._exports.restore_one(one, now.export) and complete
         return complete
 
     def ring_changed(self, name: str, present: bool) -> None:

@@ -11,13 +11,13 @@ import errno
 import io
 import json
 import os
-import stat
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, field
 
 from targetplugin.errors import Reason, Refused
+from targetplugin.media.by_path import by_path
+from targetplugin.qemu import running
 from targetplugin.subsystem.images import qcow2
 from targetplugin.subsystem.images.qcow2 import Stamp, refuse
 
@@ -79,7 +79,7 @@ class Image(Struct):
         node: dict[str, Any] | None = None
         links = self.links if only is None else [self.links[only]]
         for link in reversed(links):
-            file = {"driver": "file", "filename": f"/proc/self/fd/{link.file.fileno()}"}
+            file = {"driver": "file", "filename": running.place(link.file.fileno())}
             below = node
             node = {"driver": link.format, "file": file}
             if link.format == "qcow2":
@@ -104,33 +104,31 @@ def open_image(path: str, format: str | None = None) -> Image:
     if format is not None and format not in FORMATS:
         raise Refused(Reason.USAGE, f"{format!r} is no format", hint="say raw or qcow2")
     try:
-        return _open(path, os.path.realpath(path), format)
+        return _open(path, format)
     except OSError as error:
         raise refuse(
             path, f"can't be read: {error.strerror}", "check it", Reason.ENVIRONMENT
         ) from error
 
 
-def _open(path: str, real: str, format: str | None) -> Image:
-    folder, name = os.path.split(real)
-    if not Path(real).is_file():
+def _open(path: str, format: str | None) -> Image:
+    seen = by_path().look(path)
+    if seen is None or seen.kind != "file":
         raise refuse(path, "is not there or no file", "check the path", Reason.NOT_FOUND)
-    below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder, name = os.path.split(seen.real)
     image = Image(path, format or "", 0, folder)
     try:
         stated = format is not None or name.endswith(".qcow2")
-        _descend(image, below, name, format, stated)
+        _descend(image, name, format, stated)
         _check_lineage(image)
     except BaseException:
         image.close()
         raise
-    finally:
-        os.close(below)
     image.format, image.size = image.links[0].format, image.links[0].size
     return image
 
 
-def _descend(image: Image, below: int, top: str, format: str | None, stated: bool) -> None:
+def _descend(image: Image, top: str, format: str | None, stated: bool) -> None:
     """Opens and judges one file after the other."""
     seen: set[tuple[int, int]] = set()
     name: str | None = top
@@ -142,7 +140,7 @@ def _descend(image: Image, below: int, top: str, format: str | None, stated: boo
                 f"stands on more than {MOST_LINKS - 1} others",
                 "make it shorter with qemu-img rebase, or convert it to a whole one",
             )
-        link = Link(name, "", _file(shown, below, name), 0)
+        link = Link(name, "", _file(shown, image.folder, name), 0)
         image.links.append(link)
         where = os.fstat(link.file.fileno())
         if (where.st_dev, where.st_ino) in seen:
@@ -168,23 +166,22 @@ def _descend(image: Image, below: int, top: str, format: str | None, stated: boo
                 format = _stated(shown, header)
 
 
-def _file(shown: str, below: int, name: str) -> io.FileIO:
+def _file(shown: str, folder: str, name: str) -> io.FileIO:
     """A regular file of the folder, and no link to one."""
     try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(name, flags, dir_fd=below)
+        return io.FileIO(by_path().image(folder, name))
     except FileNotFoundError:
         raise refuse(
             shown, "is not there, and another stands on it", _REBASE, Reason.NOT_FOUND
         ) from None
     except OSError as error:
-        if error.errno != errno.ELOOP:
+        why = {
+            errno.ELOOP: "is a symbolic link, and another stands on it",
+            errno.EINVAL: "is no file, and another stands on it",
+        }.get(error.errno or 0)
+        if why is None:
             raise
-        raise refuse(shown, "is a symbolic link, and another stands on it", _REBASE) from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise refuse(shown, "is no file, and another stands on it", _REBASE)
-    return io.FileIO(descriptor)
+        raise refuse(shown, why, _REBASE) from None
 
 
 def _inside(path: str, folder: str, backing: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from targetplugin.errors import Refused
 
-SMALLEST, LARGEST = 512, 1 << 20  # bytes that a client may ask for at once
+LARGEST = 1 << 20  # bytes that a client may ask for at once
 
 _HELLO = b"NBDMAGIC" + b"IHAVEOPT"
 _FIXED_NEWSTYLE, _NO_ZEROES = 1, 2
@@ -42,12 +42,14 @@ class Server:
         failure: what a read raised first, if one did; the client was told of an I/O error.
 
     Args:
-        read: bytes at an offset, both multiples of 512 and at most 1 MiB at once.
-        size: bytes, a multiple of 512.
+        read: bytes at an offset, both multiples of `smallest` and at most 1 MiB at once.
+        size: bytes, a multiple of `smallest`.
+        smallest: bytes; a power of two.
     """
 
-    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+    def __init__(self, read: Callable[[int, int], bytes], size: int, smallest: int = 512) -> None:
         self._read = read
+        self._smallest = smallest
         self._size = size
         self.failure: Exception | None = None
         self.client, self._end = socket.socketpair()
@@ -95,7 +97,7 @@ class Server:
             if option == _OPT_GO:
                 flags = _HAS_FLAGS | _READ_ONLY
                 export = struct.pack(">HQH", _INFO_EXPORT, self._size, flags)
-                sizes = struct.pack(">HIII", _INFO_BLOCK_SIZE, SMALLEST, LARGEST, LARGEST)
+                sizes = struct.pack(">HIII", _INFO_BLOCK_SIZE, self._smallest, LARGEST, LARGEST)
                 self._answer(option, _INFO, export)
                 self._answer(option, _INFO, sizes)
                 self._answer(option, _ACK)
@@ -127,5 +129,5 @@ class Server:
         return True
 
     def _is_fine(self, offset: int, length: int) -> bool:
-        whole = offset % SMALLEST == 0 and length % SMALLEST == 0
+        whole = offset % self._smallest == 0 and length % self._smallest == 0
         return whole and 0 < length <= LARGEST and offset + length <= self._size

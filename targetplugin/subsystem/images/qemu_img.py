@@ -7,22 +7,21 @@ can name no other file. Knows descriptors and paths; no save, volume or catalog.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import select
-import signal
-import subprocess
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from targetplugin.errors import Reason, Refused
+from targetplugin.media.by_path import by_path
+from targetplugin.qemu import running
+from targetplugin.qemu.launch import Launched
 from targetplugin.subsystem.images import qcow2
 from targetplugin.subsystem.images.chain import FORMATS, Image, open_image
 from targetplugin.subsystem.images.pace import Pace
@@ -43,7 +42,6 @@ __all__ = [
 ]
 
 _PROGRESS = re.compile(rb"\(\s*([0-9.]+)/100%\)")
-_MOVED = re.compile(rb"^[rw]char: (\d+)$", re.MULTILINE)
 _TICK, _IDLE_TICK = 0.01, 0.25  # seconds between two looks at a run with a limit, and without
 
 
@@ -81,7 +79,7 @@ def _window(place: Place) -> str:
         "size": place.size,
         "file": {
             "driver": "host_device" if place.block_device else "file",
-            "filename": f"/proc/self/fd/{place.descriptor}",
+            "filename": running.place(place.descriptor),
             "cache": {"direct": place.direct},
         },
     }
@@ -111,21 +109,10 @@ def look(path: str, format: str | None = None) -> Image:
 
 
 def _run(command: list[str], *descriptors: int) -> bytes:
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            pass_fds=descriptors,
-        )
-    except FileNotFoundError as error:
-        raise Refused(
-            Reason.ENVIRONMENT, "qemu-img is not installed", hint="install the package qemu-utils"
-        ) from error
-    if done.returncode:
-        raise _failed(command, done.returncode, done.stderr)
-    return done.stdout
+    done = running.ended(command, *descriptors)
+    if done.status:
+        raise _failed(command, done.status, done.complaint)
+    return done.output
 
 
 def _failed(command: list[str], code: int, told: bytes) -> Refused:
@@ -146,7 +133,7 @@ class Run:
 
     def __init__(self, rate: int | None = None) -> None:
         self.pace = Pace(rate)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._launched: Launched | None = None
         self._stopped = threading.Event()
 
     @property
@@ -156,10 +143,9 @@ class Run:
     def stop(self) -> None:
         """Ends what runs, and lets nothing start any more; the one who waits gets Stopped."""
         self._stopped.set()
-        process = self._process
-        if process is not None:
-            process.terminate()
-            process.send_signal(signal.SIGCONT)  # one that is held hears nothing before
+        launched = self._launched
+        if launched is not None:
+            launched.end()
 
     def moved(self, count: int) -> None:
         """So many bytes were moved here; waits until more may be. Raises Stopped."""
@@ -179,58 +165,43 @@ class Run:
     ) -> int:
         """Runs a command of qemu-img with -p. Returns its exit status; progress gets 0.0 to 1.0.
 
-        It dies with this process. Until its last request is over it keeps the descriptors, and
-        with them the lock that lets nobody else open the medium (rule 19).
+        It dies with this process.
 
         Args:
             fine: the exit statuses that are answers; others are failures.
             sides: how many disks of the same size it reads: what it moves is a part of that.
         """
         self.moved(0)  # what came before may be owed still
-        try:
-            process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=descriptors,
-                umask=0o077,  # an image is a disk that others may not read
-            )
-        except FileNotFoundError as error:
-            raise Refused(
-                Reason.ENVIRONMENT, "setpriv is not installed", hint="install util-linux"
-            ) from error
-        self._process = process
-        if self._stopped.is_set():
-            process.terminate()
-        assert process.stdout is not None
-        assert process.stderr is not None
-        held = _Held(process, self.pace, sides)
-        with process:
+        with running.launched(command, descriptors) as (launched, output, complaints):
+            self._launched = launched
+            if self._stopped.is_set():
+                launched.end()
+            held = _Held(launched, self.pace, sides)
             while True:
                 wait = _TICK if self.pace.rate else _IDLE_TICK
-                if select.select([process.stdout], [], [], wait)[0]:
-                    told = os.read(process.stdout.fileno(), 4096)
+                if select.select([output], [], [], wait)[0]:
+                    told = os.read(output.fileno(), 4096)
                     if not told:
                         break
                     found = _PROGRESS.findall(told)
                     if found:
                         progress(float(found[-1]) / 100)
                 held.look(self._stopped.is_set())
-            complaint = process.stderr.read()
-        self._process = None
+            complaint = complaints.read()
+            self._launched = None
+            status = launched.wait()
         if self._stopped.is_set():
             raise Stopped
-        if process.returncode not in fine or (process.returncode == 1 and complaint):
-            raise _failed(command, process.returncode, complaint)
-        return process.returncode
+        if status not in fine or (status == 1 and complaint):
+            raise _failed(command, status, complaint)
+        return status
 
 
 class _Held:
     """Lets a process go on only as fast as it may: it is stopped while it is ahead of its pace."""
 
-    def __init__(self, process: subprocess.Popen[bytes], pace: Pace, sides: int) -> None:
-        self._process = process
+    def __init__(self, launched: Launched, pace: Pace, sides: int) -> None:
+        self._launched = launched
         self._pace = pace
         self._sides = sides
         self._seen = 0
@@ -238,23 +209,13 @@ class _Held:
 
     def look(self, ends: bool) -> None:
         """Call it every few milliseconds. `ends`: it is to end, and is held no more."""
-        moved = self._moved()
+        moved = self._launched.moved() // self._sides
         self._pace.took(max(0, moved - self._seen))
         self._seen = moved
         hold = self._pace.owed() > 0 and not ends
         if hold != self._held:
             self._held = hold
-            with suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGSTOP if hold else signal.SIGCONT)
-
-    def _moved(self) -> int:
-        """Bytes that it read or wrote, whichever is more."""
-        try:
-            with open(f"/proc/{self._process.pid}/io", "rb") as file:
-                counted = [int(number) for number in _MOVED.findall(file.read())]
-        except OSError:  # it is gone
-            return self._seen
-        return max(counted, default=0) // self._sides
+            self._launched.hold(hold)
 
 
 def fill(run: Run, image: Image, target: Target, progress: Callable[[float], None]) -> None:
@@ -284,27 +245,37 @@ def check(run: Run, image: Image, *, below: bool = True) -> None:
 
 
 def write(
-    run: Run, source: Place, path: str, format: str, progress: Callable[[float], None]
+    run: Run,
+    source: Place,
+    path: str,
+    format: str,
+    progress: Callable[[float], None],
+    stamped: Stamp | None = None,
 ) -> None:
-    """Writes what is there to a new image; on stable storage when it returns."""
-    command = ["qemu-img", "convert", "-p", "-O", format, _window(source), path]
-    run.follow(command, progress, source.descriptor)
-    descriptor = os.open(path, os.O_RDONLY)
+    """Writes what is there to a new image, with a stamp or without; on stable storage when it returns."""
     try:
+        descriptor = by_path().part(path)
+    except OSError as error:
+        why = f"can't be written: {error.strerror}"
+        raise refuse(path, why, "check the folder", Reason.ENVIRONMENT) from error
+    try:
+        place = running.place(descriptor)
+        command = ["qemu-img", "convert", "-p", "-O", format, _window(source), place]
+        run.follow(command, progress, source.descriptor, descriptor)
+        if stamped is not None:
+            stamp(descriptor, path, stamped)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def stamp(path: str, stamp: Stamp) -> None:
+def stamp(descriptor: int, path: str, stamp: Stamp) -> None:
     """Writes a stamp into a qcow2 image that was just written and stands for itself; durable."""
-    with io.FileIO(path, "r+") as file:
-        descriptor = file.fileno()
-        cluster = qcow2.read(descriptor, path).cluster
-        first = os.pread(descriptor, cluster, 0)
-        length = os.fstat(descriptor).st_size
-        os.pwrite(descriptor, qcow2.stamped(first, replace(stamp, length=length), path), 0)
-        os.fsync(descriptor)
+    cluster = qcow2.read(descriptor, path).cluster
+    first = os.pread(descriptor, cluster, 0)
+    length = os.fstat(descriptor).st_size
+    os.pwrite(descriptor, qcow2.stamped(first, replace(stamp, length=length), path), 0)
+    os.fsync(descriptor)
 
 
 def same(run: Run, image: Image, place: Place, progress: Callable[[float], None]) -> bool:

@@ -13,8 +13,11 @@ from targetplugin.catalog import MediumRow, Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import discover, probe
 from targetplugin.media import names as media_names
+from targetplugin.media.by_path import by_path, exists
+from targetplugin.media.layout import BLOCK
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
+from targetplugin.subsystem.ground import blocks
 from targetplugin.subsystem.ground.floor import Floor
 from targetplugin.subsystem.ground.sizes import told
 from targetplugin.subsystem.ground.views import LEFT_OVER, Shape, Views, now
@@ -38,7 +41,7 @@ class Pool:
                 object=path,
                 hint="give the path from /",
             )
-        if os.path.exists(path):
+        if exists(path):
             self._floor.check_answers(path)
         with self._floor.pool:
             self.check_known(path)
@@ -53,9 +56,10 @@ class Pool:
 
     def check_known(self, path: str) -> None:
         """Raises Refused (EXISTS) where a path is a medium's."""
-        real = os.path.realpath(path)
-        for row in self._floor.catalog.media():
-            if os.path.realpath(row.path) == real and row.uuid in self._floor.media:
+        rows = [row for row in self._floor.catalog.media() if row.uuid in self._floor.media]
+        real, *others = by_path().real([path, *(row.path for row in rows)])
+        for row, other in zip(rows, others, strict=True):
+            if other == real:
                 raise Refused(
                     Reason.EXISTS,
                     f"{path} is a medium already: {row.name}",
@@ -64,7 +68,8 @@ class Pool:
                 )
 
     def _open(self, path: str, size: int | None, force: bool) -> Medium:
-        if not os.path.exists(path):
+        seen = by_path().look(path)
+        if seen is None or seen.kind == "nothing":
             if path.startswith("/dev/"):
                 raise Refused(
                     Reason.NOT_FOUND,
@@ -80,7 +85,7 @@ class Pool:
                     hint="give a size, and a sparse file is made there",
                 )
             return Medium.create(path, size)
-        if size is not None and os.path.getsize(path) != size:
+        if size is not None and seen.size != size:
             raise Refused(
                 Reason.EXISTS,
                 f"{path} is there already and has another size",
@@ -172,17 +177,24 @@ class Pool:
 
     # --- spares ------------------------------------------------------------------------------
 
-    def free(self) -> list[MediumRow]:
-        """The media that are there and hold nothing, the smallest first."""
+    def free(self, block: int = BLOCK, only: Collection[bytes] | None = None) -> list[MediumRow]:
+        """The media that are there and hold nothing, the smallest first.
+
+        Args:
+            block: only those that take writes of so many bytes.
+            only: of these, so that no other disk is asked whether it answers; None: of all.
+        """
         silent = self._floor.engine.silent()
         rows = [
             row
             for row in self._floor.catalog.media()
             if row.uuid in self._floor.media
+            and (only is None or row.uuid in only)
             and row.uuid not in silent
             and row.state not in ("stale", "failed")
-            and not self._views.use(row.uuid)
+            and self._floor.media[row.uuid].block_size <= block
             and self._is_free(row.uuid)
+            and not self._views.use(row.uuid)
         ]
         answered = self._floor.patience.ask(discover.answers, [row.path for row in rows])
         rows = [row for row in rows if answered[row.path]]
@@ -207,22 +219,25 @@ class Pool:
             Refused: NO_MEDIUM, NOT_FOUND, or STATE where the one named is not free or too small.
         """
         named = [onto] if onto else None
-        return self.choose(volume.size, 1, named, volume.name, without)[0].uuid
+        block = blocks.of(volume.blocks).logical
+        return self.choose(volume.size, block, 1, named, volume.name, without)[0].uuid
 
     def choose(
         self,
         size: int,
+        block: int,
         number: int,
         named: list[str] | None,
         what_for: str,
         without: Collection[bytes] = (),
     ) -> list[MediumRow]:
-        """So many free media that a volume of `size` bytes fits on; the named ones, or the
-        smallest.
+        """So many free media that a volume of `size` bytes fits on, in logical blocks of `block` bytes; the
+        named ones, or the smallest.
         """
-        free = [row for row in self.free() if row.uuid not in without]
+        only = None if named is None else {self._floor.medium_row(name).uuid for name in named}
+        free = [row for row in self.free(block, only) if row.uuid not in without]
         if named is not None:
-            return [self._named(name, size, free) for name in named]
+            return [self._named(name, size, block, what_for, free) for name in named]
         fitting = [row for row in free if row.data_size >= size]
         if len(fitting) < number:
             room = max((row.data_size for row in free), default=0)
@@ -233,9 +248,19 @@ class Pool:
                 object=what_for,
                 hint="add one with media add"
                 + (f"; the largest free one holds {told(room)}" if room else "")
+                + self._of_larger_blocks(block)
                 + self._kept_for_undo(size),
             )
         return fitting[:number]
+
+    def _of_larger_blocks(self, block: int) -> str:
+        """Which free media are left out for their blocks."""
+        small = self.free(block)
+        large = [row.name for row in self.free() if row not in small]
+        if not large:
+            return ""
+        these = "has" if len(large) == 1 else "have"
+        return f"; {', '.join(large)} {these} logical blocks of more than {block} bytes"
 
     def _kept_for_undo(self, size: int) -> str:
         """Which saves a recover took for an undo, and could be done without."""
@@ -248,8 +273,20 @@ class Pool:
                 return f"; or release {name}, which is there for undo {volume.name} alone"
         return ""
 
-    def _named(self, name: str, size: int, free: list[MediumRow]) -> MediumRow:
+    def _named(
+        self, name: str, size: int, block: int, what_for: str, free: list[MediumRow]
+    ) -> MediumRow:
         row = self._floor.medium_row(name)
+        medium = self._floor.media.get(row.uuid)
+        if medium is not None and medium.block_size > block:
+            raise Refused(
+                Reason.STATE,
+                f"{row.name} has logical blocks of {medium.block_size} bytes, and {what_for} of {block}:"
+                " it would take no part of one",
+                object=row.name,
+                hint=f"use a disk of {block}-byte logical blocks; volumes of {medium.block_size}-byte ones"
+                " are made with --blocks 4kn",
+            )
         if row not in free:
             use = self._views.use(row.uuid) or self._views.medium(row)["state"]
             raise Refused(
@@ -269,20 +306,37 @@ class Pool:
 
     # --- coming and going ----------------------------------------------------------------------
 
-    def open_known(self, row: MediumRow, path: str, wait: float) -> bool:
-        """Opens a medium that is known, where it is now. False where it can't be had."""
+    def open_known(self, row: MediumRow, path: str, wait: float) -> str:
+        """Opens a medium that is known, where it is now. Returns why it can't be had, or ""."""
         with self._floor.pool:
             if row.uuid in self._floor.media:
-                return True
+                return ""
             try:
                 medium = Medium.open(path, uuid=row.uuid, wait=wait)
             except Refused as error:
-                log.warning("the medium %s can't be opened: %s", row.name, error.message)
-                return False
+                return error.message
+            try:
+                self.check_blocks(medium)
+            except Refused as error:
+                medium.close()
+                return error.message
             self._floor.media[row.uuid] = medium
             if medium.stable_path != row.path:
                 self._floor.catalog.medium_set(row.uuid, path=medium.stable_path)
-            return True
+            return ""
+
+    def check_blocks(self, medium: Medium) -> None:
+        """Raises Refused (STATE) for one that was copied onto a disk whose blocks its volume can't use."""
+        trailer = medium.trailer
+        owner = self._floor.catalog.volume_get(trailer.volume) if trailer else None
+        if owner is not None and medium.block_size > blocks.of(owner.blocks).logical:
+            raise Refused(
+                Reason.STATE,
+                f"{medium.path} is not used: it has logical blocks of {medium.block_size} bytes, and"
+                f" {owner.name} of {blocks.of(owner.blocks).logical}",
+                object=medium.path,
+                hint="copy it onto a disk whose logical blocks are no larger than the volume's",
+            )
 
     def close(self, uuid: bytes) -> None:
         """Gives up a medium that went away."""

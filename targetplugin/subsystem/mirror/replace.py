@@ -14,8 +14,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from targetplugin import logs
 from targetplugin.catalog import Volume
-from targetplugin.errors import Reason, Refused
+from targetplugin.errors import Refused
 from targetplugin.subsystem.ground.floor import Floor
 from targetplugin.subsystem.ground.views import REPLACE_AFTER, now
 from targetplugin.subsystem.mirror.legs import Legs
@@ -46,6 +47,7 @@ class Replace:
         self._tell = tell
         self._clock = clock
         self._seen: dict[tuple[bytes, bytes], float] = {}  # (volume, leg): missed here since
+        self._said = logs.Said()
         self._told: set[tuple[bytes, bytes]] = (
             set()
         )  # those of which it was told that no spare is there
@@ -76,6 +78,12 @@ class Replace:
             self._wake.clear()
             try:
                 waits = self.look()
+                self._said.forget("look")
+            except Refused as refused:  # the catalog takes nothing
+                waits = True
+                if self._said.new("look", refused.message):
+                    text = "legs that failed can't be looked after now: %s"
+                    log.error(text, refused.message, extra=logs.came_from(refused))
             except Exception:
                 log.exception("legs that failed could not be looked after")
                 waits = True
@@ -85,7 +93,7 @@ class Replace:
         waits = False
         for volume in self._floor.catalog.volumes():
             if not volume.details.get("creating"):
-                with self._floor.runtime(volume.uuid).lock:
+                with self._floor.runtime(volume.uuid).lock, logs.about(volume=volume.name):
                     waits = self._look_after(volume.uuid) or waits
         return waits
 
@@ -124,6 +132,7 @@ class Replace:
         for key in [k for k in self._seen if k[0] == volume.uuid and k[1].hex() not in lost]:
             del self._seen[key]
             self._told.discard(key)
+            self._said.forget(key)
         if lost != before:
             details = {**volume.details, "lost": lost}
             self._floor.catalog.volume_set(volume.uuid, details=details)
@@ -143,12 +152,12 @@ class Replace:
         try:
             done = self._legs.replace(volume, leg)
         except Refused as error:
-            if error.reason is not Reason.NO_MEDIUM or key not in self._told:
+            new = self._said.new(key, error.message)
+            if key in self._told and new:
                 log.warning("%s of %s is not replaced: %s", name, volume.name, error.message)
             if key not in self._told:
                 self._told.add(key)
                 text = f"{name} failed and is not replaced: {error.message}"
                 self._tell(volume, "leg_not_replaced", text)
             return
-        log.info("%s of %s is replaced by %s", name, volume.name, done["medium"])
         self._tell(volume, "leg_replaced", f"{name} failed and is replaced by {done['medium']}")

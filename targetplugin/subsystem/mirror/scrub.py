@@ -17,7 +17,7 @@ from msgspec import Struct, field
 from targetplugin.catalog import Operation, Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.ground.floor import Floor
-from targetplugin.subsystem.ground.operations import Ask, Operations
+from targetplugin.subsystem.ground.operations import Ask, Operations, logged_as, named
 from targetplugin.subsystem.ground.states import Verb
 from targetplugin.subsystem.ground.views import Shape, Views, now
 from targetplugin.subsystem.mirror.found import Found, sentence
@@ -128,11 +128,15 @@ class Scrub:
     def _begin(self, row: Operation) -> None:
         task = self._tasks[row.id] = Task()
         task.thread = threading.Thread(
-            target=self._run, args=(row, task), name=f"scrub {row.id}", daemon=True
+            target=self._run_logged, args=(row, task), name=f"scrub {row.id}", daemon=True
         )
         task.thread.start()
 
     # --- doing it ----------------------------------------------------------------------------
+
+    def _run_logged(self, row: Operation, task: Task) -> None:
+        with logged_as(row):
+            self._run(row, task)
 
     def _run(self, row: Operation, task: Task) -> None:
         assert row.volume is not None
@@ -141,7 +145,7 @@ class Scrub:
         try:
             state, error = self._compare_all(row, task, found)
         except Exception as failed:
-            log.exception("scrub %d", row.id)
+            log.exception("%s met a defect", named(row))
             state, error = "failed", str(failed)
         try:
             with runtime.lock:
@@ -150,7 +154,7 @@ class Scrub:
                 else:
                     self._keep(row, found)
         except Refused as refused:  # the volume is no more, or the catalog takes nothing
-            log.error("scrub %d: %s", row.id, refused.message)
+            log.error("%s: %s", named(row), refused.message)
         finally:
             runtime.progress.pop(row.id, None)
             self._tasks.pop(row.id, None)
@@ -206,8 +210,6 @@ class Scrub:
         return found.take(volume, compared, length, self._floor.medium_name)
 
     def _tell(self, volume: Volume, row: Operation, run: list[Shape], found: Found) -> None:
-        for one in run:
-            log.error("scrub %d of %s: %s", row.id, volume.name, one)
         if found.events < EVENTS:
             found.events += 1
             self._floor.journal.note(

@@ -12,11 +12,18 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from targetplugin import logs
 from targetplugin.catalog import Operation, Volume
 from targetplugin.engine import CalledOff, SaveMember
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.ground.floor import Floor, save_name
-from targetplugin.subsystem.ground.operations import Ask, Operations, medium_failed
+from targetplugin.subsystem.ground.operations import (
+    Ask,
+    Operations,
+    logged_as,
+    medium_failed,
+    named,
+)
 from targetplugin.subsystem.ground.views import Shape, Views, now
 from targetplugin.subsystem.hosts.groups import Groups
 from targetplugin.subsystem.mirror.settle import Settle, left_to_the_next_start, unnamed
@@ -56,6 +63,7 @@ class Together:
         self._saves = saves
         self._stores = stores
         self._holds = holds
+        self._said = logs.Said()
 
     # --- save ------------------------------------------------------------------------------------
 
@@ -231,7 +239,10 @@ class Together:
             with left_to_the_next_start(f"the end of {whole.verb} {whole.id}"):
                 rows = [row.volume for row in self._operations.parts(whole)]
                 volumes = [catalog.volume_get(uuid) for uuid in rows if uuid is not None]
-                with self.locked([volume for volume in volumes if volume is not None]):
+                with (
+                    self.locked([volume for volume in volumes if volume is not None]),
+                    logged_as(whole),
+                ):
                     self._decide(whole)
 
     def _decide(self, whole: Operation) -> None:
@@ -240,7 +251,8 @@ class Together:
             self._operations.end_group(whole.id)
             return
         if any(row.state == "prepared" for row in rows):
-            log.warning("%s %d waits for a volume that is down", whole.verb, whole.id)
+            if self._said.new(whole.id, "waits"):
+                log.warning("%s waits for a volume that is down", named(whole))
             return
         held = [row for row in rows if row.in_force is not None]
         if len(held) == len(rows):

@@ -5,12 +5,14 @@ One thread, so that no engine waits for a verb.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 
+from targetplugin import logs
 from targetplugin.catalog import Operation, Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.subsystem.ground.floor import Floor, Runtime
@@ -55,6 +57,7 @@ class Transfers:
         self._on_over = on_over
         self._queue: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
         self._waiting: deque[Event] = deque()  # those that the catalog has not taken yet
+        self._said = logs.Said()
         self._thread = threading.Thread(target=self._run, name="transfers", daemon=True)
 
     def start(self) -> None:
@@ -100,21 +103,26 @@ class Transfers:
                 self._handle(event)
             except Refused as error:
                 if error.reason is Reason.ENVIRONMENT:
-                    log.error("%s can't be noted yet: %s", event.kind, error)
+                    if self._said.new(event, error.message):
+                        text = "%s can't be noted yet: %s"
+                        log.error(text, event.kind, error, extra=logs.came_from(error))
                     return
                 log.exception("the engine's event %s could not be handled", event)
             except Exception:
                 log.exception("the engine's event %s could not be handled", event)
             self._waiting.popleft()
+            self._said.forget(event)
 
     def _handle(self, event: Event) -> None:
         runtime = self._floor.by_handle(event.volume)
         if runtime is None:
             return
-        with runtime.lock:
+        with runtime.lock, contextlib.ExitStack() as stack:
             volume = self._floor.catalog.volume_get(runtime.uuid)
             if volume is None or runtime.handle != event.volume:
                 return
+            name = self._floor.medium_name(event.medium) if event.medium else ""
+            stack.enter_context(logs.about(volume=volume.name, medium=name))
             done = {
                 "leg_stale": self._leg_stale,
                 "leg_in_sync": self._leg_in_sync,
@@ -123,11 +131,9 @@ class Transfers:
                 "recovered": self._recovered,
                 "recover_failed": self._recover_failed,
             }.get(event.kind)
-            name = self._floor.medium_name(event.medium) if event.medium else ""
             told = f"{event.kind.replace('_', ' ')} {name}".rstrip()
             if event.kind in OF_THE_STORE:
                 told = self._stores.told(volume, event.volume, event.kind)
-                log.warning("%s: %s", volume.name, told)
             elif done is not None and event.medium is not None:
                 done(runtime, volume, event.medium)
             self._note_events(runtime, volume)
@@ -139,7 +145,6 @@ class Transfers:
                 volume=volume.name,
                 details={"medium": name} if name else {},
             )
-            log.info("%s: %s %s %s", volume.name, event.kind, name, event.detail)
         self._floor.tell()
 
     def _note_events(self, runtime: Runtime, volume: Volume) -> None:

@@ -14,6 +14,7 @@ from targetplugin.catalog.saves import SLOTS
 from targetplugin.engine import SPARSE
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import NO_UUID, Role
+from targetplugin.subsystem.ground import blocks
 from targetplugin.subsystem.ground.floor import Floor
 from targetplugin.subsystem.ground.ports import Point
 from targetplugin.subsystem.ground.sizes import told
@@ -66,7 +67,8 @@ class Undo:
         saves = self._floor.catalog.saves(volume.uuid)
         if len(saves) >= len(SLOTS):
             return UndoSave(None, why=f"{volume.name} has {len(saves)} saves, and can't have more")
-        fitting = [row for row in self._pool.free() if row.data_size >= volume.size]
+        block = blocks.of(volume.blocks).logical
+        fitting = [row for row in self._pool.free(block) if row.data_size >= volume.size]
         fitting = [row for row in fitting if row.uuid not in without]
         if fitting:
             return UndoSave(fitting[0].uuid)

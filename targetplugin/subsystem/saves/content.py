@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from targetplugin.catalog import Save, Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.medium import Medium
+from targetplugin.subsystem.ground import blocks
 from targetplugin.subsystem.ground.floor import Floor, save_name
 from targetplugin.subsystem.ground.states import TABLE, Fill, Verb
 from targetplugin.subsystem.images import nbd
@@ -46,7 +47,7 @@ class Content:
         return self._floor.medium(there[0] if there else save.media[0])
 
     def read(self, offset: int, length: int) -> bytes:
-        """At most PIECE at once; both are multiples of 512."""
+        """At most PIECE at once; both are multiples of the volume's logical blocks."""
         if self._medium is None:
             try:
                 handle = self._floor.handle(self._volume)
@@ -66,7 +67,8 @@ class Content:
         if self._medium is not None:
             yield target(self._medium, self._volume.size)
             return
-        with nbd.Server(self.read, self._volume.size) as server:
+        smallest = blocks.of(self._volume.blocks).logical
+        with nbd.Server(self.read, self._volume.size, smallest) as server:
             try:
                 yield Offered(server.client.fileno(), self._volume.size)
             finally:

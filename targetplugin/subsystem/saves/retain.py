@@ -13,6 +13,7 @@ import threading
 import time
 from datetime import datetime
 
+from targetplugin import logs
 from targetplugin.catalog import Retention, Save, Volume
 from targetplugin.catalog.rows import text_of
 from targetplugin.errors import Reason, Refused
@@ -39,6 +40,7 @@ class Retain:
         self._saves = saves
         self._ended = False
         self._not_before: dict[bytes, float] = {}  # by time.monotonic()
+        self._said = logs.Said()
         self._turn = threading.Lock()  # held while what is due is done
         self._thread = threading.Thread(target=self._run, name="retain", daemon=True)
 
@@ -218,9 +220,13 @@ class Retain:
                 try:
                     done = self._apply_due(uuid)
                 except Refused as error:
-                    log.error("saves could not be released: %s", error.message)
+                    if self._said.new(uuid, error.message):
+                        text = "saves could not be released: %s"
+                        log.error(text, error.message, extra=logs.came_from(error))
                     done = False
-                if not done:
+                if done:
+                    self._said.forget(uuid)
+                else:
                     self._not_before[uuid] = time.monotonic() + AGAIN
 
     def _apply_due(self, uuid: bytes) -> bool:
@@ -230,13 +236,14 @@ class Retain:
             row = self._floor.catalog.retention_get(uuid)
             if volume is None or volume.details.get("creating") or row is None or not row.due:
                 return True
-            self._check_up(volume)
-            rules = Rules(**row.rules)
-            if self._apply(volume, rules):
-                return False
-            if not any(map(_waits, self._judge(volume, rules))):
-                self._floor.catalog.retention_due(uuid, False)
-            return True
+            with logs.about(volume=volume.name, door=DOOR):
+                self._check_up(volume)
+                rules = Rules(**row.rules)
+                if self._apply(volume, rules):
+                    return False
+                if not any(map(_waits, self._judge(volume, rules))):
+                    self._floor.catalog.retention_due(uuid, False)
+                return True
 
 
 def _waits(one: Verdict) -> bool:

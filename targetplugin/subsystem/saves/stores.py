@@ -15,6 +15,7 @@ from typing import Any
 from targetplugin.catalog import Operation, Save, Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
+from targetplugin.subsystem.ground import blocks
 from targetplugin.subsystem.ground.floor import Floor, save_name
 from targetplugin.subsystem.ground.ports import Point
 from targetplugin.subsystem.ground.views import Views
@@ -70,9 +71,10 @@ class Stores:
 
     def _spare(self, volume: Volume, onto: str | None, without: Collection[bytes]) -> bytes:
         """The smallest on which all of the volume would fit once, else the largest."""
+        block = blocks.of(volume.blocks).logical
         if onto is not None:
-            return self._pool.choose(1, 1, [onto], volume.name, without)[0].uuid
-        free = [row for row in self._pool.free() if row.uuid not in without]
+            return self._pool.choose(1, block, 1, [onto], volume.name, without)[0].uuid
+        free = [row for row in self._pool.free(block) if row.uuid not in without]
         if not free:
             raise Refused(
                 Reason.NO_MEDIUM,
@@ -205,14 +207,13 @@ class Stores:
         """What an event of the store's means, as a sentence."""
         store = self._catalog.store_get(volume.uuid)
         name = self._floor.medium_name(store) if store else "nothing"
-        status = self._status(volume)
+        if kind == "store_low":  # what has been lost since is named by the event of that
+            status = self._status(volume)
+            full = 100 * status["used"] // status["slots"] if status and status["slots"] else 0
+            return (
+                f"the store {name} is {full} % full: before it is, release saves without fill or fill"
+                " them, or the oldest that is not held is lost"
+            )
         lost = ", ".join(self.settle(volume, handle)) or "none that was known"
-        if kind == "sparse_lost":
-            return f"the store {name} is full: of the saves without fill is lost {lost}"
-        if kind == "store_broken":
-            return f"the store {name} failed: of the saves without fill is lost {lost}"
-        full = 100 * status["used"] // status["slots"] if status and status["slots"] else 0
-        return (
-            f"the store {name} is {full} % full: before it is, release saves without fill or fill them,"
-            " or the oldest that is not held is lost"
-        )
+        how = "is full" if kind == "sparse_lost" else "failed"
+        return f"the store {name} {how}: of the saves without fill is lost {lost}"

@@ -8,12 +8,12 @@ not.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Set
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from targetplugin import logs
 from targetplugin.catalog import ALL, Generation, Operation, Volume
 from targetplugin.engine import (
     LegState,
@@ -24,10 +24,12 @@ from targetplugin.engine import (
 )
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import discover, fence
+from targetplugin.media.by_path import by_path, exists
 from targetplugin.media.layout import slots_for
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
 from targetplugin.subsystem.backups.fills import Fills
+from targetplugin.subsystem.ground import blocks
 from targetplugin.subsystem.ground.floor import Floor
 from targetplugin.subsystem.ground.operations import JOINING, Operations
 from targetplugin.subsystem.hosts.exports import Exports
@@ -94,6 +96,7 @@ class Start:
         self._shown = shown
         self._stores = stores
         self._fills = fills
+        self._said = logs.Said()  # of media and volumes: they are looked at again and again
         self.held: set[bytes] = set()  # media of which a dead process's requests may not be over
 
     def everything(self) -> None:
@@ -126,20 +129,27 @@ class Start:
         patience = self._floor.patience
         found = discover.find([discover.Wanted(r.uuid, r.path) for r in rows.values()], patience)
         for uuid, row in rows.items():
-            at = found.get(uuid)
-            if at is not None and at.path and self._pool.open_known(row, at.path, wait):
-                came.append(uuid)
-            else:
-                log.warning("the medium %s is missing: %s", row.name, at.why if at else row.path)
+            at = found[uuid]
+            with logs.about(medium=row.name):
+                why = at.why or row.path
+                if at.path:
+                    why = self._pool.open_known(row, at.path, wait)
+                if not why:
+                    came.append(uuid)
+                    if self._said.forget(uuid):
+                        log.info("the medium %s is back", row.name)
+                elif self._said.new(uuid, why):
+                    log.warning("the medium %s is missing: %s", row.name, why)
         # Not what is ours by another name now, as names of disks are given anew at each boot.
-        ours = {os.path.realpath(medium.path) for medium in self._floor.media.values()}
+        ours = set(by_path().real([medium.path for medium in self._floor.media.values()]))
         paths = {uuid: found[uuid].path or row.path for uuid, row in rows.items()}
+        reals = by_path().real(list(paths.values()))
         paths = {
             uuid: path
-            for uuid, path in paths.items()
-            if uuid not in self._floor.media and os.path.realpath(path) not in ours
+            for (uuid, path), real in zip(paths.items(), reals, strict=True)
+            if uuid not in self._floor.media and real not in ours
         }
-        held = patience.ask(fence.held, {path for path in paths.values() if os.path.exists(path)})
+        held = patience.ask(fence.held, {path for path in paths.values() if exists(path)})
         # Where even that has no answer, nobody knows.
         self.held = {uuid for uuid, path in paths.items() if held.get(path, False) is not False}
         return came
@@ -175,7 +185,7 @@ class Start:
     def try_volume(self, volume: Volume) -> bool:
         """Starts a volume that is down. False where it can't be; why is kept to be shown."""
         runtime = self._floor.runtime(volume.uuid)
-        with runtime.lock:
+        with runtime.lock, logs.about(volume=volume.name):
             if runtime.handle is not None:
                 return True
             try:
@@ -185,9 +195,12 @@ class Start:
                     self._floor.engine.remove_volume(runtime.handle)
                     runtime.handle = None
                 runtime.why_down = error.message if isinstance(error, Refused) else str(error)
-                log.error("%s is down: %s", volume.name, runtime.why_down)
+                if self._said.new(volume.uuid, runtime.why_down):
+                    log.error("%s is down: %s", volume.name, runtime.why_down)
                 self._shown.begin_all(volume, self.held)  # its saves need none of its legs
                 return False
+            if self._said.forget(volume.uuid):
+                log.info("%s is up", volume.name)
             self._shown.begin_all(volume, self.held)
             try:
                 self._exports.adopt(volume)
@@ -243,6 +256,7 @@ class Start:
                 uuid=volume.uuid,
                 size=volume.size,
                 extent_shift=volume.extent_size.bit_length() - 1,
+                block_size=blocks.of(volume.blocks).logical,
                 record=newest.block,
                 media=[medium.spec() for medium in media],
                 maps=slots,
@@ -282,6 +296,7 @@ class Start:
                 uuid=volume.uuid,
                 size=volume.size,
                 extent_shift=volume.extent_size.bit_length() - 1,
+                block_size=blocks.of(volume.blocks).logical,
                 record=None,
                 media=[medium.spec() for medium in media],
                 same_content=True,
@@ -303,7 +318,8 @@ class Start:
             try:
                 blocks = medium.read_records()
             except Refused as error:  # it counts as one that is missing
-                log.error("%s", error.message)
+                if self._said.new((uuid, "records"), error.message):
+                    log.error("%s", error.message)
                 unread.add(uuid)
                 continue
             for block in blocks:
@@ -371,9 +387,15 @@ class Start:
         volume = self._catalog.volume_get(volume.uuid) or volume
         legs = [g.uuid for g in record.legs if self._catalog.medium_get(g.uuid) is not None]
         others = [g.medium for g in self._catalog.legs(volume.uuid)] != legs
-        if not others and record.generation == volume.generation:
+        grown = (
+            record.size > volume.size
+        )  # the other way round, its growing comes with the next record
+        if not others and not grown and record.generation == volume.generation:
             return volume  # and its disk may be full
         with self._catalog.transaction():
+            if grown:
+                log.warning("%s: the catalog is older than the media", volume.name)
+                volume = self._catalog.volume_set(volume.uuid, size=record.size)
             if others:
                 for uuid in legs:
                     save = self._catalog.save_on(uuid)

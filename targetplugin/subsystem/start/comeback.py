@@ -11,6 +11,7 @@ import logging
 import threading
 from contextlib import nullcontext
 
+from targetplugin import logs
 from targetplugin.catalog import Volume
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import discover
@@ -52,6 +53,7 @@ class Comeback:
         self._wake = threading.Event()
         self._ended = False
         self._wait = FIRST_WAIT
+        self._said = logs.Said()
         self._thread = threading.Thread(target=self._run, name="comeback", daemon=True)
 
     def start(self) -> None:
@@ -82,6 +84,12 @@ class Comeback:
                 return
             try:
                 complete = self.look()
+                self._said.forget("look")
+            except Refused as refused:  # the catalog takes nothing
+                complete = False
+                if self._said.new("look", refused.message):
+                    text = "media can't be looked for now: %s"
+                    log.error(text, refused.message, extra=logs.came_from(refused))
             except Exception:
                 log.exception("media could not be looked for")
                 complete = False
@@ -108,7 +116,7 @@ class Comeback:
                 up = self._start.try_volume(volume)
                 complete, started = up and complete, up or started
                 continue
-            with runtime.lock:
+            with runtime.lock, logs.about(volume=volume.name):
                 complete = self._legs(volume) and complete
                 complete = self._shown.begin_all(volume, self._start.held) and complete
                 if came:
@@ -124,7 +132,7 @@ class Comeback:
         down at a start.
         """
         runtime = self._floor.runtime(volume.uuid)
-        with runtime.lock:
+        with runtime.lock, logs.about(volume=volume.name):
             status = self._floor.status(volume)
             if runtime.handle is None or status is None:
                 return
@@ -164,7 +172,8 @@ class Comeback:
                 if self._owners().get(uuid) != owner:
                     continue  # another has it since
                 if medium is not None and not self._held(uuid, owner) and not _alive(medium):
-                    log.info("%s is gone", self._floor.medium_name(uuid))
+                    name = self._floor.medium_name(uuid)
+                    log.warning("%s is gone", name, extra=logs.extra({"medium": name}))
                     self._shown.lost(uuid)
                     self._pool.close(uuid)
 
@@ -221,11 +230,13 @@ class Comeback:
                 medium = self._reopened(leg.medium)
                 self._floor.engine.add_leg(handle, medium.spec(), None)
             except (Refused, OSError) as error:
-                log.info("%s stays away: %s", self._floor.medium_name(leg.medium), error)
+                if self._said.new(leg.medium, str(error)):
+                    log.info("%s stays away: %s", self._floor.medium_name(leg.medium), error)
                 if medium is not None and medium is not old:
                     medium.close()  # or it could not be opened again
                 complete = False
                 continue
+            self._said.forget(leg.medium)
             log.info("%s is back", self._floor.medium_name(leg.medium))
             self._floor.media[leg.medium] = medium
             if old is not None and old is not medium:

@@ -16,11 +16,12 @@ from targetplugin.subsystem.backups.backup import Backups
 from targetplugin.subsystem.backups.fills import Fills
 from targetplugin.subsystem.backups.restore import Restores
 from targetplugin.subsystem.ground.floor import Floor
-from targetplugin.subsystem.ground.operations import Operations
+from targetplugin.subsystem.ground.operations import Operations, logged_as, named
 from targetplugin.subsystem.ground.rates import INTERRUPTED
 from targetplugin.subsystem.mirror.legs import Legs
 from targetplugin.subsystem.mirror.settle import Fixed, Settle, left_to_the_next_start, unnamed
 from targetplugin.subsystem.saves.release import Saves
+from targetplugin.subsystem.volumes.resize import Resize
 
 log = logging.getLogger(__name__)
 POINTS = ("save", "recover", "undo", "swap")
@@ -39,6 +40,7 @@ class Prepared:
         backups: Backups,
         restores: Restores,
         fills: Fills,
+        resize: Resize,
     ) -> None:
         self._floor = floor
         self._catalog = floor.catalog
@@ -46,10 +48,11 @@ class Prepared:
         self._settle = settle
         self._saves = saves
         self._legs = legs
-        self._beside: dict[str, Backups | Restores | Fills] = {
+        self._beside: dict[str, Backups | Restores | Fills | Resize] = {
             "backup": backups,
             "restore": restores,
             "fill": fills,
+            "volume resize": resize,
         }
 
     def mark_interrupted(self) -> None:
@@ -61,8 +64,8 @@ class Prepared:
                     self._catalog.operation_set(row.id, prepared=prepared)
 
     def drop_beside(self) -> None:
-        """What copied to or from an image, or filled a medium, when the daemon ended is undone, or ended
-        where it was whole.
+        """What copied to or from an image, filled a medium, or let a volume grow when the daemon ended is
+        undone, or ended where it was whole.
         """
         for row in self._catalog.operations(running=True, limit=1 << 30):
             if row.verb not in self._beside:
@@ -75,10 +78,14 @@ class Prepared:
 
     def end(self, row: Operation, record: Record) -> None:
         """Finishes a prepared operation that is in force, drops one that is not."""
+        with logged_as(row):
+            self._end(row, record)
+
+    def _end(self, row: Operation, record: Record) -> None:
         legs = [leg.uuid for leg in record.legs]
         if row.verb in POINTS:
             if record.op == row.id:
-                log.info("%s %d of %s is in force", row.verb, row.id, row.volume_name)
+                log.info("%s, is in force", named(row))
                 if "group" in row.prepared:
                     row = unnamed(row)
                 self._settle.point(row, self._found(row, record))
@@ -128,8 +135,9 @@ class Prepared:
             self._settle.free(uuid, row.id)
 
     def _found(self, row: Operation, record: Record) -> Fixed:
-        """The point as the media tell of it: the frozen map from all that may have been legs, exact
-        when OR-ed.
+        """The point as the media tell of it: the frozen map from all that may have been legs. What each
+        has of it is OR-ed: which of them was in sync then is not known, and one that was not may have a
+        slot that is as new as theirs and lacks what came after it left.
         """
         assert row.volume is not None
         volume = self._catalog.volume_get(row.volume)
@@ -137,7 +145,7 @@ class Prepared:
         frozen = record.generation - 1
         area = Area.LIVE_ODD if frozen % 2 else Area.LIVE_EVEN
         number = slots_for(volume.size, volume.extent_size)
-        found = []
+        found: list[bytes] = []  # of each medium its map
         left = []
         read = set()
         for medium in self._floor.media.values():
@@ -150,14 +158,13 @@ class Prepared:
             read.add(medium.uuid)
             if own is None:
                 continue
-            for block in blocks:
-                slot = decode_map_slot(block)
-                if slot is not None and slot[2] == frozen:
-                    found.append((slot[1], slot[3], slot[4]))
+            slots = [slot for block in blocks if (slot := decode_map_slot(block)) is not None]
+            here = [(slot[1], slot[3], slot[4]) for slot in slots if slot[2] == frozen]
+            found.append(maps.slots_map(here, self._floor.extents(volume)))
             if own.op == row.id and medium.uuid.hex() in row.prepared.get("old", []):
                 left.append(medium.uuid)
         if all(leg.medium in read for leg in self._catalog.legs(volume.uuid)):
-            bits = maps.slots_map(found, self._floor.extents(volume))
+            bits = maps.either(found, self._floor.extents(volume))
         else:  # those that are here may have come in sync since, and lack it
             bits = maps.full(self._floor.extents(volume))
         pending = row.prepared.get("pending", 0)

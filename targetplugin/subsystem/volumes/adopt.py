@@ -6,7 +6,6 @@ Writes nothing before the end of what is adopted; refuses where the trailer has 
 from __future__ import annotations
 
 import os
-import stat
 import uuid as uuids
 
 from msgspec.structs import replace
@@ -14,13 +13,14 @@ from msgspec.structs import replace
 from targetplugin.catalog import MediumRow, Volume
 from targetplugin.engine import VolumeSpec
 from targetplugin.errors import Reason, Refused
-from targetplugin.media import device, discover, ends, probe
+from targetplugin.media import device, discover, ends
 from targetplugin.media import names as media_names
+from targetplugin.media.by_path import by_path
 from targetplugin.media.layout import layout
 from targetplugin.media.length import grow, length_for
 from targetplugin.media.medium import Medium
 from targetplugin.media.trailer import Role
-from targetplugin.subsystem.ground import names
+from targetplugin.subsystem.ground import blocks, names
 from targetplugin.subsystem.ground.floor import Floor
 from targetplugin.subsystem.ground.identity import naa
 from targetplugin.subsystem.ground.sizes import told
@@ -51,9 +51,12 @@ class Adopt:
         policy: str,
         rights: str,
         preview: bool,
+        format: str | None,
     ) -> Shape:
         """See Subsystem.volume_adopt."""
         names.check_volume(name)
+        if format is not None:
+            blocks.check(name, format)
         if not os.path.isabs(path):
             raise Refused(Reason.USAGE, f"{path!r} is not an absolute path", object=path)
         self._check_there(path)
@@ -62,6 +65,7 @@ class Adopt:
             self._pool.check_known(path)
             self._check_ours(path)
             size, before, length = self._fit(path, size)
+            format = self._format(path, format)
             check_shape(name, size, 1, None, extent_size, policy, rights)
             if self._floor.catalog.volume_find(name) is not None:
                 raise Refused(
@@ -84,6 +88,7 @@ class Adopt:
             1,
             created=now(),
             details={"creating": True, "adopting": {"path": path, "length": before}},
+            blocks=format,
         )
         with self._floor.runtime(uuid).lock:
             try:
@@ -97,16 +102,15 @@ class Adopt:
     # --- what there is -------------------------------------------------------------------------
 
     def _check_there(self, path: str) -> None:
-        try:
-            mode = os.stat(path).st_mode
-        except FileNotFoundError:
-            raise Refused(Reason.NOT_FOUND, f"{path} is not there", object=path) from None
-        if not stat.S_ISBLK(mode) and not stat.S_ISREG(mode):
+        seen = by_path().look(path)
+        if seen is None or seen.kind == "nothing":
+            raise Refused(Reason.NOT_FOUND, f"{path} is not there", object=path)
+        if seen.kind not in ("block", "file"):
             raise Refused(Reason.USAGE, f"{path} is neither a file nor a block device", object=path)
 
     def _check_ours(self, path: str) -> None:
         """Raises Refused (DATA) where someone uses it, or a subsystem has it."""
-        used = list(probe.uses(path))
+        used = by_path().uses(path)
         if used:
             raise Refused(
                 Reason.DATA,
@@ -130,7 +134,7 @@ class Adopt:
         Raises:
             Refused: DATA, the trailer would lie where data is, or nobody knows whether; USAGE.
         """
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = by_path().read(path, direct=False)
         try:
             before, block = device.size(fd), device.is_block(fd)
         finally:
@@ -179,15 +183,38 @@ class Adopt:
             )
         return size, before, before
 
+    def _format(self, path: str, asked: str | None) -> str:
+        """The format of the volume's blocks: the one that is asked for, else that of what is on the disk.
+        Raises Refused (USAGE) where the disk has larger blocks.
+        """
+        fd = by_path().read(path, direct=False)
+        try:
+            block, is_block = device.block_size(fd), device.is_block(fd)
+        finally:
+            os.close(fd)
+        format = asked or blocks.name_for(block if is_block else 512)
+        if block > blocks.of(format).logical:
+            raise Refused(
+                Reason.USAGE,
+                f"{path} can't be adopted as {format}: its disk has logical blocks of {block} bytes",
+                object=path,
+                hint="leave --blocks out, or say 4kn"
+                if is_block
+                else "copy it onto a disk of 512-byte logical blocks; --blocks 4kn, where it was a disk of"
+                " such blocks before",
+            )
+        return format
+
     # --- taking it -----------------------------------------------------------------------------
 
     def _take(self, row: Volume, path: str, before: int, length: int) -> None:
         """The catalog knows of it before the first byte is written, so that a start can undo it."""
         catalog = self._floor.catalog
         medium_uuid = uuids.uuid4().bytes
-        stable = media_names.stable_path(path)
+        stable = by_path().stable(path)
         taken = [known.name for known in catalog.media()]
-        kind = "block" if stat.S_ISBLK(os.stat(path).st_mode) else "file"
+        seen = by_path().look(path)
+        kind = seen.kind if seen is not None else "file"
         where = layout(length, name=path)
         with catalog.transaction():
             catalog.medium_add(
@@ -227,6 +254,7 @@ class Adopt:
                 uuid=row.uuid,
                 size=row.size,
                 extent_shift=row.extent_size.bit_length() - 1,
+                block_size=blocks.of(row.blocks).logical,
                 record=None,
                 media=[self._floor.medium(leg.medium).spec()],
                 maps=[],

@@ -15,7 +15,7 @@ from targetplugin.catalog import ALL, Operation, Save, Volume, maps
 from targetplugin.engine import VolumeSpec
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.trailer import Role
-from targetplugin.subsystem.ground import names
+from targetplugin.subsystem.ground import blocks, names
 from targetplugin.subsystem.ground.floor import Floor, save_name
 from targetplugin.subsystem.ground.identity import naa
 from targetplugin.subsystem.ground.operations import Ask, Operations, medium_failed
@@ -66,7 +66,9 @@ class Clones:
                 with self._floor.pool:
                     row = self._row(uuid, clone_name, volume, save)
                     named = [onto] if onto else None
-                    leg = self._pool.choose(row.size, 1, named, clone_name)[0].uuid
+                    leg = self._pool.choose(
+                        row.size, blocks.of(row.blocks).logical, 1, named, clone_name
+                    )[0].uuid
                     if ask.preview:
                         self._floor.forget(uuid)
                         made = self._operations.preview(ask, row, None)
@@ -113,6 +115,7 @@ class Clones:
             1,
             created=now(),
             details=details,
+            blocks=volume.blocks,
         )
 
     def _begin(self, ask: Ask, row: Volume, leg: bytes, source: bytes) -> Operation:
@@ -137,6 +140,7 @@ class Clones:
                     uuid=row.uuid,
                     size=row.size,
                     extent_shift=row.extent_size.bit_length() - 1,
+                    block_size=blocks.of(row.blocks).logical,
                     record=None,
                     media=[self._floor.medium(leg).spec()],
                     same_content=True,

@@ -9,7 +9,7 @@ from targetplugin.engine import VolumeSpec
 from targetplugin.errors import Reason, Refused
 from targetplugin.media.length import shrink_back
 from targetplugin.media.trailer import Role
-from targetplugin.subsystem.ground import names
+from targetplugin.subsystem.ground import blocks, names
 from targetplugin.subsystem.ground.floor import Floor, save_name
 from targetplugin.subsystem.ground.identity import naa
 from targetplugin.subsystem.ground.operations import RIGHTS
@@ -46,9 +46,11 @@ class Volumes:
         extent_size: int,
         policy: str,
         rights: str,
+        format: str,
     ) -> Shape:
         """See Subsystem.volume_create."""
         names.check_volume(name)
+        blocks.check(name, format)
         number = len(media) if media is not None else mirror
         check_shape(name, size, number, media, extent_size, policy, rights)
         uuid = uuids.uuid4().bytes
@@ -61,7 +63,8 @@ class Volumes:
                         object=name,
                         hint="use another name, or delete that one",
                     )
-                legs = [r.uuid for r in self._pool.choose(size, number, media, name)]
+                block = blocks.of(format).logical
+                legs = [r.uuid for r in self._pool.choose(size, block, number, media, name)]
                 row = Volume(
                     uuid,
                     name,
@@ -73,6 +76,7 @@ class Volumes:
                     number,
                     created=now(),
                     details={"creating": True},
+                    blocks=format,
                 )
                 self._floor.catalog.volume_add(row, legs)
                 try:
@@ -93,6 +97,7 @@ class Volumes:
                     uuid=row.uuid,
                     size=row.size,
                     extent_shift=row.extent_size.bit_length() - 1,
+                    block_size=blocks.of(row.blocks).logical,
                     record=None,
                     media=[self._floor.medium(leg).spec() for leg in legs],
                     maps=[],
@@ -184,6 +189,13 @@ class Volumes:
                     f"{name} is exported",
                     object=name,
                     hint=f"withdraw the export first: unexport {name}",
+                )
+            if runtime.ring is not None:
+                raise Refused(
+                    Reason.STATE,
+                    f"{name} is a storage object of LIO, made with targetcli",
+                    object=name,
+                    hint=f"delete that first: targetcli /backstores/user:targetplugin delete {name}",
                 )
             if shown := self._floor.catalog.shown(volume.uuid):
                 kept = f"{name}@{shown[0].generation}"

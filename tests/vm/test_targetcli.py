@@ -1,0 +1,144 @@
+"""A volume as a user-backed store of targetcli's: found, made, saved, restored and deleted as any other."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from .lab import Lab
+from .ledger import IQN
+
+STORE = "/backstores/user:targetplugin"
+TARGET = "iqn.2026-11.org.example:by-targetcli"
+SAVED = "/etc/rtslib-fb-target/saveconfig.json"
+SIZE = 64 << 20
+SILENT = {"dev_config", "dev_size", "emulate_write_cache"}
+LINK = f"/dev/disk/by-path/ip-target:3260-iscsi-{TARGET}-lun-0"
+
+
+def targetcli(lab: Lab, *words: str) -> str:
+    return lab.exec("target", ["targetcli", *words]).stdout
+
+
+def refused(lab: Lab, *words: str) -> str:
+    done = lab.exec("target", ["targetcli", *words], check=False)
+    assert done.returncode != 0
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def told(lab: Lab) -> Iterator[Lab]:
+    """targetcli is told of a volume that is not exported."""
+    lab.shell(
+        "target",
+        """
+        for letter in a b; do targetplugin media add /dev/disk/by-id/virtio-media-$letter --force; done
+        targetplugin volume create ledger --size 64M --mirror 2
+        systemctl daemon-reload && systemctl start targetplugin-dbus
+        """,
+    )
+    yield lab
+    lab.shell(
+        "initiator",
+        f"set +e; iscsiadm -m node -T {TARGET} -u; iscsiadm -m node -T {TARGET} -o delete; true",
+    )
+    lab.shell(
+        "target",
+        f"""
+        set +e
+        targetcli clearconfig confirm=True; rm -f {SAVED}; systemctl stop targetplugin-dbus
+        targetplugin volume delete ledger --force
+        for letter in a b; do targetplugin media remove virtio-media-$letter --force; done; true
+        """,
+    )
+
+
+def log(lab: Lab) -> str:
+    return lab.shell("target", "journalctl -b -o cat -u targetplugind").stdout
+
+
+def wait(lab: Lab, words: str) -> None:
+    """Until the daemon's log says so."""
+    end = time.monotonic() + 30
+    while words not in log(lab):
+        assert time.monotonic() < end, log(lab)
+        time.sleep(0.5)
+
+
+def test_a_volume_is_made_saved_restored_and_deleted_as_targetcli_does(told: Lab) -> None:
+    lab = told
+    assert "The name of a volume of targetplugin" in targetcli(lab, STORE, "help", "create")
+    make = (STORE, "create", "name=ledger", "size=64M")
+    said = refused(lab, *make, "cfgstring=wrong")
+    assert "cfgstring invalid" in said
+    assert "wrong" in said
+    targetcli(lab, STORE, "create", "name=other", "size=64M", "cfgstring=ledger")
+    wait(lab, "The storage object other is not served: it must be called as its volume is, ledger.")
+    targetcli(lab, STORE, "delete", "other")
+    targetcli(lab, STORE, "create", "name=ledger", "size=65M", "cfgstring=ledger")
+    wait(lab, f"The storage object ledger has {65 << 20} bytes, the volume {SIZE}. It is not")
+    targetcli(lab, STORE, "delete", "ledger")
+
+    targetcli(lab, *make, "cfgstring=ledger")
+    lab.shell(
+        "target",
+        f"""
+        targetcli /iscsi create {TARGET}
+        targetcli /iscsi/{TARGET}/tpg1/luns create {STORE}/ledger
+        targetcli /iscsi/{TARGET}/tpg1/acls create {IQN}
+        targetcli saveconfig
+        sync  # rtslib does not see to it that what it wrote is on the disk
+        """,
+    )
+    assert "ledger (64.0MiB) activated" in targetcli(lab, STORE, "ls")
+    lab.shell(
+        "initiator",
+        f"""
+        iscsiadm -m node -T {TARGET} -p target:3260 -o new
+        iscsiadm -m node -T {TARGET} --login && udevadm settle
+        pitcopy save {LINK} --label good
+        dd if=/dev/urandom of={LINK} bs=1M count=8 oflag=direct conv=fsync
+        """,
+    )
+
+    def content() -> str:
+        look = f"dd if={LINK} bs=1M count=8 iflag=direct status=none | sha256sum"
+        return lab.exec("initiator", ["sh", "-c", look], timeout=200).stdout
+
+    written = content()
+    lab.shell("target", "systemctl restart targetplugin-dbus targetplugind")
+    assert content() == written, "after both services were started anew"
+    lab.power_cut("target")
+    lab.start("target")
+    assert content() == written, "after a power cut, restored by rtslib's own service"
+    (kept,) = json.loads(lab.shell("target", f"cat {SAVED}").stdout)["storage_objects"]
+    assert (kept["config"], kept["size"]) == ("targetplugin/ledger", SIZE)
+    done = lab.exec("target", ["targetcli", "restoreconfig", "clear_existing=True"], check=False)
+    # rtslib sets what is set already, which the kernel takes only where somebody listens on netlink.
+    assert set(re.findall(r"Cannot set attribute (\w+): .*", done.stderr + done.stdout)) == SILENT
+    assert content() == written, "after restoreconfig"
+
+    export = lab.exec(
+        "target", ["targetplugin", "export", "ledger", "--initiator", IQN], check=False
+    )
+    assert "was made with targetcli" in export.stderr
+    delete = lab.exec(
+        "target", ["targetplugin", "volume", "delete", "ledger", "--force"], check=False
+    )
+    assert f"targetcli {STORE} delete ledger" in delete.stderr
+    lab.shell("initiator", f"iscsiadm -m node -T {TARGET} -u")
+    lab.shell("target", "systemctl start targetplugin-dbus")
+    lab.shell("target", f"targetcli /iscsi delete {TARGET} && targetcli {STORE} delete ledger")
+    assert lab.shell("target", "ls /sys/class/uio").stdout == ""
+    lab.shell("target", f"targetplugin export ledger --initiator {IQN}")
+    assert "unexport ledger" in refused(lab, *make, "cfgstring=ledger")
+    lab.shell("target", "targetplugin unexport ledger")
+
+
+def test_the_service_that_tells_targetcli_may_do_little(told: Lab) -> None:
+    said = told.shell("target", "systemd-analyze security targetplugin-dbus | tail -n 1").stdout
+    assert float(said.split(":")[1].split()[0]) <= 2.0, said
