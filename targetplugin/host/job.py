@@ -144,12 +144,15 @@ def _adopt() -> None:
 
 
 def _tell(number: int, child: int) -> set[int]:
-    everyone = set(processes.descendants(os.getpid()) if number in STOPPING else [child])
+    everyone = processes.descendants(os.getpid()) if number in STOPPING else [child]
     _kill(everyone, number)
-    return everyone
+    return set(everyone)
 
 
-def _kill(everyone: Collection[int], number: int) -> None:
+def _kill(everyone: Sequence[int], number: int) -> None:
+    """Tells parents before their children: a shell whose child ends first goes on with its script
+    as if nobody had told it to stop, and may come to the end of it.
+    """
     for one in everyone:
         with suppress(ProcessLookupError):
             os.kill(one, number)
@@ -176,7 +179,7 @@ def _wait_for_the_rest(number: int, knowing: set[int]) -> None:
     """
     end = time.monotonic() + GRACE
     while (left := processes.descendants(os.getpid())) and time.monotonic() < end:
-        _kill(set(left) - knowing, number)
+        _kill([one for one in left if one not in knowing], number)
         knowing.update(left)
         _reap(0)
         time.sleep(0.05)

@@ -113,7 +113,9 @@ def started(pid: int) -> int:
 
 
 def descendants(pid: int) -> list[int]:
-    """All processes that a process started, and those that these did, and that still run."""
+    """All processes that a process started, and those that these did, and that still run; parents
+    before their children.
+    """
     parents: dict[int, list[int]] = {}
     for one in processes():
         fields = _stat(one)

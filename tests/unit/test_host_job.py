@@ -90,6 +90,26 @@ def test_what_the_command_started_is_told_too(started: Path, tmp_path: Path) -> 
     assert not processes.started(int(pid.read_text())), "the grandchild ended too"
 
 
+def test_parents_are_told_before_their_children(tmp_path: Path) -> None:
+    """Else a shell goes on after a child that ended, and may end well before it is told itself."""
+    pids = tmp_path / "pids"
+    nested = f"echo $$ >> {pids}; sh -c 'echo $$ >> {pids}; sleep 20; true'; true"
+    top = subprocess.Popen(["sh", "-c", nested], start_new_session=True)
+    try:
+        until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+        outer, inner = (int(one) for one in pids.read_text().split())
+        found = processes.descendants(os.getpid())
+        assert found.index(outer) < found.index(inner)
+        with pytest.MonkeyPatch.context() as patch:
+            told: list[int] = []
+            patch.setattr(os, "kill", lambda pid, number: told.append(pid))
+            job._tell(signal.SIGTERM, top.pid)
+        assert told.index(outer) < told.index(inner)
+    finally:
+        os.killpg(top.pid, signal.SIGKILL)
+        top.wait()
+
+
 def test_what_it_starts_as_it_is_told_is_told_when_it_has_ended(
     started: Path, tmp_path: Path
 ) -> None:
