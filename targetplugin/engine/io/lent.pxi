@@ -47,6 +47,19 @@ cdef void buffer_leave(buffer_t *b) noexcept nogil:
         free(b)
 
 
+cdef bint copies_rest(volume_t *v) noexcept nogil:
+    """Gives the memory of the copy buffers back until they are used again. False where something has one."""
+    cdef uint32_t i
+    if core_buffers(v.core):
+        return False
+    for i in range(COPY_BUFFERS):
+        if v.copies[i].users > 1:
+            return False
+    for i in range(COPY_BUFFERS):
+        madvise(v.copies[i].at, COPY_BYTES, MADV_DONTNEED)
+    return True
+
+
 cdef void mapping_leave(mapping_t *m) noexcept nogil:
     m.users -= 1
     if not m.users:

@@ -12,6 +12,7 @@ cdef enum:
     IGNORE_DATA = 3
     POLL_BIT = 2  # in user data: a poll on a ring's descriptor; the rest is the volume's address
     IDLE_CHECKPOINT = 2000000  # microseconds without a write after which the log is emptied
+    IDLE_COPIES = 2000000  # microseconds without a copy after which the memory for copies is given back
     SPIN_FORGET = 10000  # microseconds: no gap counts as longer
     SPIN_MORE = 20
     SPIN_DEPTH = 6  # requests to media under way: a few commands of a mirror
@@ -183,6 +184,12 @@ cdef bint serve(reactor_t *r, volume_t *v, uint64_t *look_at) noexcept nogil:
                 v.wrote_at = r.now  # busy: later
             v.touched = 1
         elif due < look_at[0] and not v.internal:
+            look_at[0] = due
+    if v.copied_at:
+        due = v.copied_at + IDLE_COPIES
+        if r.now >= due:
+            v.copied_at = 0 if copies_rest(v) else r.now
+        elif due < look_at[0]:
             look_at[0] = due
     if v.touched:
         volume_drive(r, v)

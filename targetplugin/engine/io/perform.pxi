@@ -200,6 +200,7 @@ cdef uint32_t joined_iovs(volume_t *v, const action_t *a, iovec_t *out) noexcept
 
 
 cdef inline void copy_use(volume_t *v, io_t *io, uint32_t copy) noexcept nogil:
+    v.copied_at = v.now
     io.copy = v.copies[copy]
     io.copy.users += 1
 

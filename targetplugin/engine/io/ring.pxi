@@ -87,6 +87,7 @@ ctypedef struct volume_t:
     uint16_t *free_slots
     uint32_t free_count
     buffer_t *copies[8]
+    uint64_t copied_at  # when one of those was used last; 0: they have no memory
     int unanswered_fd  # the file of those; -1: there is none
     unanswered_t unanswered[16]
     uint16_t noted  # entries of the file that are commands' under way, a bit each

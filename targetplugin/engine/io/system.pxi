@@ -57,6 +57,9 @@ cdef extern from "liburing.h" nogil:
     void io_uring_sqe_set_data64(sqe_t *sqe, uint64_t data)
     enum: IORING_FSYNC_DATASYNC
 
+cdef extern from *:
+    int __builtin_popcount(unsigned int) nogil
+
 cdef extern from "linux/falloc.h" nogil:
     enum: FALLOC_FL_KEEP_SIZE
     enum: FALLOC_FL_PUNCH_HOLE
@@ -68,6 +71,8 @@ cdef extern from "sys/uio.h" nogil:
 cdef extern from "sys/mman.h" nogil:
     void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)
     int munmap(void *address, size_t length)
+    int madvise(void *address, size_t length, int advice)
+    enum: MADV_DONTNEED
     enum: PROT_READ
     enum: PROT_WRITE
     enum: MAP_SHARED
@@ -195,6 +200,11 @@ cdef uint32_t _copying(Core c) noexcept nogil:
     return c.copying
 
 
+cdef uint32_t _buffers(Core c) noexcept nogil:
+    """Copy buffers that something has."""
+    return COPY_BUFFERS - <uint32_t>__builtin_popcount(c.buffers_free)
+
+
 cdef uint32_t _background(Core c) noexcept nogil:
     return c.background_active
 
@@ -231,6 +241,7 @@ cdef cancel_f core_point_cancel = <cancel_f>_point_cancel
 cdef give_up_f core_give_up = <give_up_f>_give_up
 cdef allow_f core_allow = <allow_f>_allow
 cdef count_f core_copying = <count_f>_copying
+cdef count_f core_buffers = <count_f>_buffers
 cdef count_f core_background = <count_f>_background
 cdef count_f core_generation = <count_f>_generation
 cdef count_f core_paused = <count_f>_paused
