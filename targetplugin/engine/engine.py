@@ -246,8 +246,9 @@ class Engine:
         """
         found: set[bytes] = set()
         for reactor in self._reactors:
-            with reactor:
-                found |= reactor.silent()
+            if reactor.any_silent():  # there hardly ever are, and a thread's way to a halt costs
+                with reactor:
+                    found |= reactor.silent()
         return found
 
     # --- verbs ----------------------------------------------------------------------------------

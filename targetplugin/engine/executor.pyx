@@ -27,6 +27,7 @@ cdef extern from *:
 
 cdef extern from *:
     uint64_t __atomic_load_n64 "__atomic_load_n" (uint64_t *at, int order) nogil
+    void *__atomic_load_pointer "__atomic_load_n" (void **at, int order) nogil
     int __atomic_compare_exchange_n(uint64_t *at, uint64_t *expected, uint64_t value, int weak, int one, int other) nogil
 
 include "io/system.pxi"

@@ -334,6 +334,10 @@ cdef class Reactor:
 
     # --- while not parked -----------------------------------------------------------------------
 
+    def any_silent(self):
+        """Whether there are such media, as of just now."""
+        return __atomic_load_pointer(<void **>&self.r.late, 5) != NULL
+
     def request_number(self):
         with self.lock:
             if not self.free_requests:

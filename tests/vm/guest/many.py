@@ -16,11 +16,12 @@ from typing import Any
 
 sys.path.insert(0, "/opt/targetplugin/checkout")
 
-from targetplugin.control.client import Client
+from targetplugin.control.client import Client, ControlError
 
 FOLDER = "/var/lib/many"
 VOLUME, MEDIUM = 8 << 20, 12 << 20  # bytes
 AGAIN = 2.0  # seconds
+RATE = 256 << 10  # bytes a second and leg: all still copy when the last has been asked for
 
 
 def names(client: Client) -> list[str]:
@@ -85,7 +86,13 @@ def join(client: Client) -> dict[str, Any]:
     begin = asked = time.monotonic()
     answers = []
     for name, spare in spares.items():
-        client.call("leg.add", volume=name, medium=spare)
+        added = client.call("leg.add", volume=name, medium=spare)
+        try:
+            client.call("operation.rate", op=added["operation"]["id"], rate=RATE)
+        except ControlError as error:
+            if error.reason == "usage":
+                raise
+            # that one is in sync already
     all_asked = time.monotonic() - begin
     while True:
         asked = time.monotonic()
