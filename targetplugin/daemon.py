@@ -27,6 +27,7 @@ from targetplugin.kernel.hotplug import DiskChange, Hotplug, RingChange
 from targetplugin.kernel.lio import Lio
 from targetplugin.kernel.remote import RemoteLio, RemoteRings, Service
 from targetplugin.kernel.restore import Keeper
+from targetplugin.kernel.tcmu_events import Resized, TcmuEvents
 from targetplugin.media.by_path import done_by
 from targetplugin.media.remote import RemoteFiles
 from targetplugin.metrics.server import Metrics
@@ -75,6 +76,7 @@ class Daemon:
             rings = RemoteRings(service, self._hotplug)
         runner = RemoteRunner(hooks) if hooks is not None else None
         self._subsystem = Subsystem(self._catalog, self._make_engine, self._kernel, rings, runner)
+        self._events = TcmuEvents(self._resized)
         self._server = Server(
             self._subsystem,
             run_dir / "control.sock",
@@ -91,6 +93,7 @@ class Daemon:
         """
         self._subsystem.start()
         self._hotplug.watch(self._ring_changed, self._disk_changed)
+        self._events.start()
         self._server.start()
         self._keeper.start()
         if self._metrics is not None:
@@ -107,6 +110,7 @@ class Daemon:
             self._metrics.stop()
         self._server.stop()
         self._keeper.stop()
+        self._events.stop()
         self._hotplug.close()
         self._subsystem.stop()
         self._catalog.close()
@@ -135,6 +139,9 @@ class Daemon:
     def _ring_changed(self, change: RingChange) -> None:
         self._subsystem.ring_changed(change.name, change.present)
         self._keeper.poke()
+
+    def _resized(self, event: Resized) -> None:
+        self._subsystem.size_told(event.name, event.size)
 
     def _disk_changed(self, _: DiskChange) -> None:
         self._subsystem.disks_changed()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from targetplugin.errors import Reason, Refused
-from targetplugin.kernel.netlink import global_addresses
+from targetplugin.kernel.rtnetlink import global_addresses
 
 PORT = 3260
 NAMING_AUTHORITY = "iqn.2026-11.org.targetplugin"

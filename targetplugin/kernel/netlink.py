@@ -1,57 +1,53 @@
-"""This machine's addresses, as the kernel tells anyone who asks: one question on a netlink socket.
+"""Messages on netlink sockets, and their parts: a length stands first, and they are aligned to 4 bytes.
 
-Not by the program `ip`: a user without rights who may not change them either can't run that.
-
-Source: rtnetlink(7), netlink(7).
+Source: netlink(7).
 """
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import struct
 from collections.abc import Iterator
 
-_GETADDR, _NEWADDR, _ERROR, _DONE = 22, 20, 2, 3
-_REQUEST_DUMP = 0x1 | 0x300
-_HEAD, _ADDRESS, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=BBBBI"), struct.Struct("=HH")
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_GLOBAL = 0  # RT_SCOPE_UNIVERSE: not of this machine or one link alone
+HEAD = struct.Struct("=IHHII")  # length, kind, flags, sequence, port
+ATTRIBUTE = struct.Struct("=HH")  # length, kind
+REQUEST, DUMP = 0x1, 0x300
+PIECE = 1 << 16  # bytes: no message of the kernel's is longer
+_ERROR, _DONE = 2, 3
 _SECONDS = 10.0
-_PIECE = 1 << 16
+_KIND = 0x3FFF  # the rest of an attribute's kind are flags
 
 
-def global_addresses() -> list[str]:
-    """In the kernel's order: IPv4 and IPv6, link by link. Raises OSError."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as asked:
-        asked.settimeout(_SECONDS)
-        body = _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-        asked.send(_HEAD.pack(_HEAD.size + len(body), _GETADDR, _REQUEST_DUMP, 1, 0) + body)
-        found: list[str] = []
-        while True:
-            for kind, message in _parts(asked.recv(_PIECE), _HEAD):
-                if kind == _DONE:
-                    return found
-                if kind == _ERROR:
-                    code = -struct.unpack_from("=i", message)[0]
-                    raise OSError(code, "the kernel does not tell them")
-                if kind == _NEWADDR:
-                    found += _address(message)
+def ask(asked: socket.socket, kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and content of each message that the kernel answers with.
+
+    Raises:
+        OSError: it refuses, or does not answer.
+    """
+    asked.settimeout(_SECONDS)
+    asked.send(HEAD.pack(HEAD.size + len(body), kind, REQUEST | flags, 1, 0) + body)
+    while True:
+        for answer, message in parts(asked.recv(PIECE), HEAD):
+            if answer == _DONE:
+                return
+            if answer == _ERROR:
+                code = -struct.unpack_from("=i", message)[0]
+                raise OSError(code, "the kernel does not tell it")
+            yield answer, message
+        if not flags & DUMP:
+            return
 
 
-def _address(message: bytes) -> Iterator[str]:
-    scope = _ADDRESS.unpack_from(message)[3]
-    told = dict(_parts(message[_ADDRESS.size :], _ATTRIBUTE))
-    address = told.get(_IFA_LOCAL, told.get(_IFA_ADDRESS))
-    if scope == _GLOBAL and address is not None:
-        yield str(ipaddress.ip_address(address))
-
-
-def _parts(data: bytes, head: struct.Struct) -> Iterator[tuple[int, bytes]]:
-    """The kind and the content of each part: its length stands first, and they are aligned to 4 bytes."""
+def parts(data: bytes, head: struct.Struct) -> Iterator[tuple[int, bytes]]:
+    """The kind and the content of each message, or of each attribute."""
     while len(data) >= head.size:
         length, kind, *_ = head.unpack_from(data)
         if length < head.size:
             return
-        yield kind, data[head.size : length]
+        yield kind & _KIND, data[head.size : length]
         data = data[length + -length % 4 :]
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    length = ATTRIBUTE.size + len(value)
+    return ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)

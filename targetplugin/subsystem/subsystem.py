@@ -243,6 +243,10 @@ class Subsystem:
             else:
                 self._exports.ring_gone(volume)
 
+    def size_told(self, name: str, size: int) -> None:
+        """Somebody else set the size, in bytes, that LIO shows of the storage object `name`."""
+        self._exports.size_told(name, size)
+
     def volume_of(self, handle: int) -> str | None:
         """The name of the volume, or of the shown save, that the engine knows by this number."""
         runtime = self._floor.by_handle(handle)

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from targetplugin.errors import Reason, Refused
-from targetplugin.kernel import addresses, netlink
+from targetplugin.kernel import addresses, rtnetlink
 
 ONE = ["10.0.0.1"]
 TWO = ["10.0.0.1", "fd00::1"]
@@ -54,7 +54,7 @@ def test_the_kernel_tells_what_ip_shows() -> None:
     command = ["ip", "-json", "address", "show", "scope", "global"]
     shown = json.loads(subprocess.run(command, check=True, capture_output=True).stdout or "[]")
     locals_ = [one["local"] for link in shown for one in link.get("addr_info", []) if one]
-    assert sorted(netlink.global_addresses()) == sorted(locals_)
+    assert sorted(rtnetlink.global_addresses()) == sorted(locals_)
 
 
 def test_a_portal_on_another_machine_is_refused() -> None:

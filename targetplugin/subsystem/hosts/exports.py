@@ -351,6 +351,23 @@ class Exports:
                 named,
             )
 
+    def size_told(self, name: str, size: int) -> None:
+        """Somebody set the size, in bytes, that LIO shows of a storage object. It changes nothing now,
+        but saveconfig would keep it.
+        """
+        volume = self._floor.catalog.volume_find(name)
+        if volume is not None and volume.size != size:
+            log.warning(
+                "LIO was told that %s has %d bytes; it has %d, and hosts are told so. Set it right before"
+                " you save the configuration, or it is not served after a reboot: targetcli"
+                " /backstores/user:targetplugin/%s set attribute dev_size=%d",
+                name,
+                size,
+                volume.size,
+                name,
+                volume.size,
+            )
+
     def restore(self) -> bool:
         """Makes in the kernel what the catalog has. What can't be made does not stop the rest.
 
