@@ -5,9 +5,8 @@ Owns the commands. Thin snapshots share a pool on one disk; a pool's metadata is
 
 from __future__ import annotations
 
+from tests.vm import packages
 from tests.vm.lab import Lab
-
-from . import packages
 
 GROUP = "peer"
 

@@ -12,9 +12,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.vm import packages
 from tests.vm.lab import Lab
-
-from . import packages
 
 AREA_MIB, VOLUME_MIB = 112, 96
 HOST = "iqn.2026-11.org.targetplugin:initiator"

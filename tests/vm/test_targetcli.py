@@ -8,51 +8,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from . import by_targetcli
+from .by_targetcli import LINK, SAVED, SIZE, STORE, TARGET, refused, targetcli
 from .lab import Lab
 from .ledger import IQN
-
-STORE = "/backstores/user:targetplugin"
-TARGET = "iqn.2026-11.org.example:by-targetcli"
-SAVED = "/etc/rtslib-fb-target/saveconfig.json"
-SIZE = 64 << 20
-LINK = f"/dev/disk/by-path/ip-target:3260-iscsi-{TARGET}-lun-0"
-
-
-def targetcli(lab: Lab, *words: str) -> str:
-    return lab.exec("target", ["targetcli", *words]).stdout
-
-
-def refused(lab: Lab, *words: str) -> str:
-    done = lab.exec("target", ["targetcli", *words], check=False)
-    assert done.returncode != 0
-    return done.stdout + done.stderr
 
 
 @pytest.fixture
 def told(lab: Lab) -> Iterator[Lab]:
-    """targetcli is told of a volume that is not exported."""
-    lab.shell(
-        "target",
-        """
-        for letter in a b; do targetplugin media add /dev/disk/by-id/virtio-media-$letter --force; done
-        targetplugin volume create ledger --size 64M --mirror 2
-        systemctl daemon-reload && systemctl start targetplugin-dbus
-        """,
-    )
-    yield lab
-    lab.shell(
-        "initiator",
-        f"set +e; iscsiadm -m node -T {TARGET} -u; iscsiadm -m node -T {TARGET} -o delete; true",
-    )
-    lab.shell(
-        "target",
-        f"""
-        set +e
-        targetcli clearconfig confirm=True; rm -f {SAVED}; systemctl stop targetplugin-dbus
-        targetplugin volume delete ledger --force
-        for letter in a b; do targetplugin media remove virtio-media-$letter --force; done; true
-        """,
-    )
+    with by_targetcli.told(lab) as told:
+        yield told
 
 
 def log(lab: Lab) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.vm import state
-from tests.vm.lab import Lab
+from . import state
+from .lab import Lab
 
 TCMU_RUNNER = ("libnl-genl-3-200", "libtcmu2", "tcmu-runner")
 MD = ("mdadm",)

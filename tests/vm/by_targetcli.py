@@ -1,0 +1,51 @@
+"""What tests by targetcli share: a volume that it is told of, its commands, and where its disk is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .lab import Lab
+
+STORE = "/backstores/user:targetplugin"
+TARGET = "iqn.2026-11.org.example:by-targetcli"
+SAVED = "/etc/rtslib-fb-target/saveconfig.json"
+SIZE = 64 << 20
+LINK = f"/dev/disk/by-path/ip-target:3260-iscsi-{TARGET}-lun-0"
+
+
+def targetcli(lab: Lab, *words: str) -> str:
+    return lab.exec("target", ["targetcli", *words]).stdout
+
+
+def refused(lab: Lab, *words: str) -> str:
+    done = lab.exec("target", ["targetcli", *words], check=False)
+    assert done.returncode != 0
+    return done.stdout + done.stderr
+
+
+@contextmanager
+def told(lab: Lab) -> Iterator[Lab]:
+    """targetcli is told of a volume, ledger, that is not exported."""
+    lab.shell(
+        "target",
+        """
+        for letter in a b; do targetplugin media add /dev/disk/by-id/virtio-media-$letter --force; done
+        targetplugin volume create ledger --size 64M --mirror 2
+        systemctl daemon-reload && systemctl start targetplugin-dbus
+        """,
+    )
+    yield lab
+    lab.shell(
+        "initiator",
+        f"set +e; iscsiadm -m node -T {TARGET} -u; iscsiadm -m node -T {TARGET} -o delete; true",
+    )
+    lab.shell(
+        "target",
+        f"""
+        set +e
+        targetcli clearconfig confirm=True; rm -f {SAVED}; systemctl stop targetplugin-dbus
+        targetplugin volume delete ledger --force
+        for letter in a b; do targetplugin media remove virtio-media-$letter --force; done; true
+        """,
+    )

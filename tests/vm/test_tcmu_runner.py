@@ -1,0 +1,102 @@
+"""targetcli finds volumes beside a real tcmu-runner, whichever of the two comes and goes first."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from . import by_targetcli, packages
+from .by_targetcli import LINK, SAVED, SIZE, STORE, TARGET, refused, targetcli
+from .lab import Lab
+from .ledger import IQN
+
+# tcmu-runner's library refuses devices that it does not know, where the kernel asks it.
+UNASKED = "control=nl_reply_supported=-1"
+
+
+@pytest.fixture
+def beside(lab: Lab) -> Iterator[Lab]:
+    """tcmu-runner is there, and runs, and targetcli is told of a volume."""
+    packages.install(lab, *packages.TCMU_RUNNER)
+    lab.shell("target", "systemctl start tcmu-runner")
+    with by_targetcli.told(lab) as told:
+        yield told
+    lab.shell("target", "dpkg --purge tcmu-runner > /root/purge.log 2>&1")
+
+
+def found(lab: Lab) -> None:
+    """Both kinds, soon."""
+    end = time.monotonic() + 60
+    while True:
+        said = targetcli(lab, "/backstores", "ls", "/backstores", "1")
+        if "user:targetplugin" in said and "user:qcow" in said:
+            break
+        assert time.monotonic() < end, said
+        time.sleep(1)
+    assert "The name of a volume of targetplugin" in targetcli(lab, STORE, "help", "create")
+    said = refused(lab, STORE, "create", "name=ledger", "size=64M", "cfgstring=no-such")
+    assert "there is no volume no-such" in said
+
+
+def both(lab: Lab, *words: str) -> None:
+    lab.shell("target", "\n".join(f"systemctl {word}" for word in words))
+    found(lab)
+
+
+def test_it_finds_both_in_whatever_order_they_come_and_go(beside: Lab) -> None:
+    found(beside)
+    both(beside, "restart targetplugin-dbus")
+    both(beside, "restart tcmu-runner")
+    both(beside, "stop tcmu-runner", "restart targetplugin-dbus", "start tcmu-runner")
+    both(beside, "stop targetplugin-dbus", "restart tcmu-runner", "start targetplugin-dbus")
+    both(beside, "stop tcmu-runner targetplugin-dbus", "start targetplugin-dbus tcmu-runner")
+    beside.shell("target", "kill -9 $(pidof tcmu-runner) && systemctl restart tcmu-runner")
+    found(beside)
+
+
+def test_a_disk_of_targetcli_s_is_served_beside_it(beside: Lab) -> None:
+    lab = beside
+    found(lab)
+    targetcli(lab, STORE, "create", "name=ledger", "size=64M", "cfgstring=ledger", UNASKED)
+    lab.shell(
+        "target",
+        f"""
+        truncate -s 64M /root/other.img
+        targetcli /backstores/user:qcow create name=other size=64M cfgstring=/root/other.img
+        targetcli /iscsi create {TARGET}
+        targetcli /iscsi/{TARGET}/tpg1/luns create {STORE}/ledger
+        targetcli /iscsi/{TARGET}/tpg1/luns create /backstores/user:qcow/other
+        targetcli /iscsi/{TARGET}/tpg1/acls create {IQN}
+        targetcli saveconfig && sync
+        """,
+    )
+    lab.shell(
+        "initiator",
+        f"""
+        iscsiadm -m node -T {TARGET} -p target:3260 -o new
+        iscsiadm -m node -T {TARGET} --login && udevadm settle
+        dd if=/dev/urandom of={LINK} bs=1M count=8 oflag=direct conv=fsync
+        """,
+    )
+
+    def content() -> str:
+        look = f"dd if={LINK} bs=1M count=8 iflag=direct status=none | sha256sum"
+        return lab.exec("initiator", ["sh", "-c", look], timeout=200).stdout
+
+    written = content()
+    lab.shell("target", "systemctl restart tcmu-runner")
+    assert content() == written, "it leaves what is not its own alone"
+    lab.shell("target", "systemctl restart targetplugind")
+    assert content() == written
+    saved = json.loads(lab.shell("target", f"cat {SAVED}").stdout)
+    kept = {one["name"]: one for one in saved["storage_objects"]}
+    assert (kept["ledger"]["config"], kept["ledger"]["size"]) == ("targetplugin/ledger", SIZE)
+    targetcli(lab, "restoreconfig", "clear_existing=True")
+    assert content() == written, "after restoreconfig"
+    lab.shell("initiator", f"iscsiadm -m node -T {TARGET} -u")
+    targetcli(lab, "/iscsi", "delete", TARGET)
+    targetcli(lab, STORE, "delete", "ledger")
+    targetcli(lab, "/backstores/user:qcow", "delete", "other")
