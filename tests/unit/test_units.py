@@ -73,3 +73,11 @@ def test_metrics_are_passed_on_for_this_machine_alone() -> None:
     socket = settings("targetplugin-metrics.socket")
     assert socket["ListenStream"] == ["127.0.0.1:9950"]
     assert (socket["IPAddressDeny"], socket["IPAddressAllow"]) == (["any"], ["localhost"])
+
+
+@pytest.mark.parametrize("unit", sorted(set(MOST) - {"targetplugin-metrics"}))
+def test_what_a_service_prints_is_logged_in_its_name(unit: str) -> None:
+    """Else the journal has it as env's, which starts it."""
+    found = settings(f"{unit}.service")
+    assert found["SyslogIdentifier"] == [unit]
+    assert found["ExecStart"][0].startswith(f"/usr/bin/env {unit}")
