@@ -269,6 +269,8 @@ class Exports:
         kernel.remove_export(target)
         self.ring_gone(one)
         kernel.remove_storage_object(one.name)
+        self._left.pop(one.uuid, None)
+        self._told.pop(one.name, None)
 
     def serve(self, one: Offered, *, make: bool) -> None:
         """Serves the volume's ring, unless that is done already; makes the storage object first if
