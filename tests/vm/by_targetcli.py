@@ -24,6 +24,13 @@ def refused(lab: Lab, *words: str) -> str:
     return done.stdout + done.stderr
 
 
+def content(lab: Lab) -> str:
+    """What the first 8 MiB hold, at the initiator."""
+    read = f"dd if={LINK} of=/tmp/read bs=1M count=8 iflag=direct status=none"
+    look = f"{read} || {{ dmesg | tail -n 40 >&2; exit 1; }}; sha256sum < /tmp/read"
+    return lab.exec("initiator", ["sh", "-c", look], timeout=200).stdout
+
+
 @contextmanager
 def told(lab: Lab) -> Iterator[Lab]:
     """targetcli is told of a volume, ledger, that is not exported."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from . import by_targetcli
-from .by_targetcli import LINK, SAVED, SIZE, STORE, TARGET, refused, targetcli
+from .by_targetcli import LINK, SAVED, SIZE, STORE, TARGET, content, refused, targetcli
 from .lab import Lab
 from .ledger import IQN
 
@@ -68,21 +68,17 @@ def test_a_volume_is_made_saved_restored_and_deleted_as_targetcli_does(told: Lab
         """,
     )
 
-    def content() -> str:
-        look = f"dd if={LINK} bs=1M count=8 iflag=direct status=none | sha256sum"
-        return lab.exec("initiator", ["sh", "-c", look], timeout=200).stdout
-
-    written = content()
+    written = content(lab)
     lab.shell("target", "systemctl restart targetplugin-dbus targetplugind")
-    assert content() == written, "after both services were started anew"
+    assert content(lab) == written, "after both services were started anew"
     lab.power_cut("target")
     lab.start("target")
-    assert content() == written, "after a power cut, restored by rtslib's own service"
+    assert content(lab) == written, "after a power cut, restored by rtslib's own service"
     (kept,) = json.loads(lab.shell("target", f"cat {SAVED}").stdout)["storage_objects"]
     assert (kept["config"], kept["size"]) == ("targetplugin/ledger", SIZE)
     done = lab.exec("target", ["targetcli", "restoreconfig", "clear_existing=True"])
     assert "Cannot set attribute" not in done.stderr + done.stdout
-    assert content() == written, "after restoreconfig"
+    assert content(lab) == written, "after restoreconfig"
     targetcli(lab, f"{STORE}/ledger", "set", "attribute", f"dev_size={SIZE * 2}")
     wait(
         lab, f"LIO was told that ledger has {SIZE * 2} bytes; it has {SIZE}, and hosts are told so."

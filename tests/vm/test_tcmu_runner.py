@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from . import by_targetcli, packages
-from .by_targetcli import LINK, SAVED, SIZE, STORE, TARGET, refused, targetcli
+from .by_targetcli import LINK, SAVED, SIZE, STORE, TARGET, content, refused, targetcli
 from .lab import Lab
 from .ledger import IQN
 
@@ -82,20 +82,16 @@ def test_a_disk_of_targetcli_s_is_served_beside_it(beside: Lab) -> None:
         """,
     )
 
-    def content() -> str:
-        look = f"dd if={LINK} bs=1M count=8 iflag=direct status=none | sha256sum"
-        return lab.exec("initiator", ["sh", "-c", look], timeout=200).stdout
-
-    written = content()
+    written = content(lab)
     lab.shell("target", "systemctl restart tcmu-runner")
-    assert content() == written, "it leaves what is not its own alone"
+    assert content(lab) == written, "it leaves what is not its own alone"
     lab.shell("target", "systemctl restart targetplugind")
-    assert content() == written
+    assert content(lab) == written
     saved = json.loads(lab.shell("target", f"cat {SAVED}").stdout)
     kept = {one["name"]: one for one in saved["storage_objects"]}
     assert (kept["ledger"]["config"], kept["ledger"]["size"]) == ("targetplugin/ledger", SIZE)
     targetcli(lab, "restoreconfig", "clear_existing=True")
-    assert content() == written, "after restoreconfig"
+    assert content(lab) == written, "after restoreconfig"
     lab.shell("initiator", f"iscsiadm -m node -T {TARGET} -u")
     targetcli(lab, "/iscsi", "delete", TARGET)
     targetcli(lab, STORE, "delete", "ledger")
