@@ -31,6 +31,12 @@ def content(lab: Lab) -> str:
     return lab.exec("initiator", ["sh", "-c", look], timeout=200).stdout
 
 
+def log_in_again(lab: Lab) -> None:
+    """After a target was made anew: one that comes back while it has no ACL yet ends a session."""
+    node = f"iscsiadm -m node -T {TARGET}"
+    lab.shell("initiator", f"{node} -u || true; {node} --login && udevadm settle")
+
+
 @contextmanager
 def told(lab: Lab) -> Iterator[Lab]:
     """targetcli is told of a volume, ledger, that is not exported."""

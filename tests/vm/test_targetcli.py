@@ -9,7 +9,17 @@ from collections.abc import Iterator
 import pytest
 
 from . import by_targetcli
-from .by_targetcli import LINK, SAVED, SIZE, STORE, TARGET, content, refused, targetcli
+from .by_targetcli import (
+    LINK,
+    SAVED,
+    SIZE,
+    STORE,
+    TARGET,
+    content,
+    log_in_again,
+    refused,
+    targetcli,
+)
 from .lab import Lab
 from .ledger import IQN
 
@@ -78,6 +88,7 @@ def test_a_volume_is_made_saved_restored_and_deleted_as_targetcli_does(told: Lab
     assert (kept["config"], kept["size"]) == ("targetplugin/ledger", SIZE)
     done = lab.exec("target", ["targetcli", "restoreconfig", "clear_existing=True"])
     assert "Cannot set attribute" not in done.stderr + done.stdout
+    log_in_again(lab)
     assert content(lab) == written, "after restoreconfig"
     targetcli(lab, f"{STORE}/ledger", "set", "attribute", f"dev_size={SIZE * 2}")
     wait(

@@ -9,7 +9,17 @@ from collections.abc import Iterator
 import pytest
 
 from . import by_targetcli, packages
-from .by_targetcli import LINK, SAVED, SIZE, STORE, TARGET, content, refused, targetcli
+from .by_targetcli import (
+    LINK,
+    SAVED,
+    SIZE,
+    STORE,
+    TARGET,
+    content,
+    log_in_again,
+    refused,
+    targetcli,
+)
 from .lab import Lab
 from .ledger import IQN
 
@@ -91,6 +101,7 @@ def test_a_disk_of_targetcli_s_is_served_beside_it(beside: Lab) -> None:
     kept = {one["name"]: one for one in saved["storage_objects"]}
     assert (kept["ledger"]["config"], kept["ledger"]["size"]) == ("targetplugin/ledger", SIZE)
     targetcli(lab, "restoreconfig", "clear_existing=True")
+    log_in_again(lab)
     assert content(lab) == written, "after restoreconfig"
     lab.shell("initiator", f"iscsiadm -m node -T {TARGET} -u")
     targetcli(lab, "/iscsi", "delete", TARGET)
