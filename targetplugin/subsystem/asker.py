@@ -18,7 +18,7 @@ from targetplugin.subsystem.ground.journal import Journal
 # Verbs that only look; and whatever is called *_list, *_show or *_wait.
 LOOKS = frozenset(
     {"diff", "status", "operation", "operations", "resolve", "volume_of", "holds", "group_reach"}
-    | {"save_shown", "save_read", "group_limit"}
+    | {"save_shown", "save_read", "group_limit", "volume_counters", "write_cache"}
 )
 LOOK_ENDS = ("_list", "_show", "_wait")
 SWITCHES = ("force", "preview")  # off unless they are asked for

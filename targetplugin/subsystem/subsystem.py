@@ -229,6 +229,10 @@ class Subsystem:
 
     def ring_changed(self, name: str, present: bool) -> None:
         """A storage object of the volume or shown save `name` was made or removed by someone else."""
+        if present:
+            self._exports.came(name)
+        else:
+            self._exports.went(name)
         if "@" in name:
             self._shown.ring_changed(name, present)
             return

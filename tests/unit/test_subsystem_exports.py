@@ -270,3 +270,18 @@ def test_one_of_no_volume_s_name_is_not_served_and_the_log_says_why(
     house.subsystem.ring_changed(name, True)
     assert kernel.done == []
     assert f"The storage object {name} is not served: {words}" in caplog.text
+
+
+def test_one_that_is_gone_at_once_and_a_size_that_is_not_the_volume_s_are_told_in_the_log(
+    house: House, kernel: FakeKernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As tcmu-runner's library makes it go, and as somebody may set it by targetcli."""
+    house.subsystem.size_told("ledger", house.show()["size"])
+    house.subsystem.size_told("other", 1)
+    house.subsystem.ring_changed("ledger", False)
+    assert caplog.text == ""
+    house.subsystem.size_told("ledger", 1 << 20)
+    assert f"has {1 << 20} bytes; it has {house.show()['size']}" in caplog.text
+    house.subsystem.ring_changed("ledger", True)
+    house.subsystem.ring_changed("ledger", False)
+    assert "was gone as soon as it was made" in caplog.text

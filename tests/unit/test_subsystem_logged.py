@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from targetplugin.errors import Reason, Refused
+from targetplugin.scsi.logical_unit import LogicalUnit
 from targetplugin.subsystem.ground import journal
 from targetplugin.subsystem.images import qemu_img
 from targetplugin.subsystem.points import transfers
@@ -51,6 +52,24 @@ def test_a_save_is_one_line(logged: FakeJournald, ann: Any) -> None:
         "SAVE": ["ledger@1"],
         "EVENT": ["save"],
     }
+
+
+def test_what_a_host_reads_is_not_told(house: House, logged: FakeJournald) -> None:
+    """Hosts ask for modes, logs and states as often as they like."""
+    before = house.subsystem.event_list()
+    unit = LogicalUnit(house.subsystem.asked("in-band", volume="ledger"), "ledger")
+    for cdb in (
+        "5a 00 3f 00 00 00 00 00 fc 00",  # MODE SENSE(10), all pages
+        "1a 00 08 00 fc 00",
+        "4d 00 40 00 00 00 00 00 fc 00",  # LOG SENSE, supported pages
+        "4d 00 42 00 00 00 00 00 fc 00",
+        "12 00 00 00 fc 00",
+        "12 01 b0 00 fc 00",
+        "9e 10" + " 00" * 11 + " 20 00 00",
+    ):
+        assert unit.execute(bytes.fromhex(cdb), b"", 252).status == 0, cdb
+    assert house.subsystem.event_list() == before
+    assert logged.messages(INFO) == []
 
 
 def test_what_is_copied_is_one_line_at_its_end(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,6 +36,18 @@ def log_in_again(lab: Lab) -> None:
     """After a target was made anew: one that comes back while it has no ACL yet ends a session."""
     node = f"iscsiadm -m node -T {TARGET}"
     lab.shell("initiator", f"{node} -u || true; {node} --login && udevadm settle")
+
+
+def log(lab: Lab) -> str:
+    return lab.shell("target", "journalctl -b -o cat -u targetplugind").stdout
+
+
+def wait(lab: Lab, words: str) -> None:
+    """Until the daemon's log says so."""
+    end = time.monotonic() + 30
+    while words not in log(lab):
+        assert time.monotonic() < end, log(lab)
+        time.sleep(0.5)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +18,7 @@ from .by_targetcli import (
     log_in_again,
     refused,
     targetcli,
+    wait,
 )
 from .lab import Lab
 from .ledger import IQN
@@ -28,18 +28,6 @@ from .ledger import IQN
 def told(lab: Lab) -> Iterator[Lab]:
     with by_targetcli.told(lab) as told:
         yield told
-
-
-def log(lab: Lab) -> str:
-    return lab.shell("target", "journalctl -b -o cat -u targetplugind").stdout
-
-
-def wait(lab: Lab, words: str) -> None:
-    """Until the daemon's log says so."""
-    end = time.monotonic() + 30
-    while words not in log(lab):
-        assert time.monotonic() < end, log(lab)
-        time.sleep(0.5)
 
 
 def test_a_volume_is_made_saved_restored_and_deleted_as_targetcli_does(told: Lab) -> None:
@@ -90,6 +78,7 @@ def test_a_volume_is_made_saved_restored_and_deleted_as_targetcli_does(told: Lab
     assert "Cannot set attribute" not in done.stderr + done.stdout
     log_in_again(lab)
     assert content(lab) == written, "after restoreconfig"
+    lab.shell("target", "systemctl start targetplugin-dbus")
     targetcli(lab, f"{STORE}/ledger", "set", "attribute", f"dev_size={SIZE * 2}")
     wait(
         lab, f"LIO was told that ledger has {SIZE * 2} bytes; it has {SIZE}, and hosts are told so."
@@ -105,7 +94,6 @@ def test_a_volume_is_made_saved_restored_and_deleted_as_targetcli_does(told: Lab
     )
     assert f"targetcli {STORE} delete ledger" in delete.stderr
     lab.shell("initiator", f"iscsiadm -m node -T {TARGET} -u")
-    lab.shell("target", "systemctl start targetplugin-dbus")
     lab.shell("target", f"targetcli /iscsi delete {TARGET} && targetcli {STORE} delete ledger")
     assert lab.shell("target", "ls /sys/class/uio").stdout == ""
     lab.shell("target", f"targetplugin export ledger --initiator {IQN}")

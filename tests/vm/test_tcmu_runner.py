@@ -19,6 +19,7 @@ from .by_targetcli import (
     log_in_again,
     refused,
     targetcli,
+    wait,
 )
 from .lab import Lab
 from .ledger import IQN
@@ -100,10 +101,29 @@ def test_a_disk_of_targetcli_s_is_served_beside_it(beside: Lab) -> None:
     saved = json.loads(lab.shell("target", f"cat {SAVED}").stdout)
     kept = {one["name"]: one for one in saved["storage_objects"]}
     assert (kept["ledger"]["config"], kept["ledger"]["size"]) == ("targetplugin/ledger", SIZE)
-    targetcli(lab, "restoreconfig", "clear_existing=True")
-    log_in_again(lab)
-    assert content(lab) == written, "after restoreconfig"
     lab.shell("initiator", f"iscsiadm -m node -T {TARGET} -u")
+    said = refused(lab, "restoreconfig", "clear_existing=True")
+    assert "Could not create StorageObject ledger: [Errno 2] No such file or directory" in said
+    wait(lab, "The storage object ledger was gone as soon as it was made. Where tcmu-runner runs")
     targetcli(lab, "/iscsi", "delete", TARGET)
-    targetcli(lab, STORE, "delete", "ledger")
     targetcli(lab, "/backstores/user:qcow", "delete", "other")
+
+
+def test_what_targetplugin_exports_is_served_beside_it(beside: Lab) -> None:
+    lab = beside
+    lab.shell("target", f"targetplugin export ledger --initiator {IQN} --target {TARGET}")
+    log_in_again(lab)
+    lab.shell("initiator", f"dd if=/dev/urandom of={LINK} bs=1M count=8 oflag=direct conv=fsync")
+    written = content(lab)
+    for order in ("restart tcmu-runner", "restart targetplugind", "restart rtslib-fb-targetctl"):
+        lab.shell("target", f"systemctl {order}")
+        log_in_again(lab)
+        assert content(lab) == written, order
+    lab.shell("target", "systemctl enable tcmu-runner")
+    lab.power_cut("target")
+    lab.start("target")
+    assert lab.shell("target", "systemctl is-active tcmu-runner").stdout.strip() == "active"
+    log_in_again(lab)
+    assert content(lab) == written, "after a power cut"
+    lab.shell("initiator", f"iscsiadm -m node -T {TARGET} -u")
+    lab.shell("target", "targetplugin unexport ledger")

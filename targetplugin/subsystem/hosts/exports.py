@@ -6,6 +6,7 @@ Rings are attached here; their content is the engine's.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import socket
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 # Seconds between two whole looks at an export that seems to stand as it was left.
 WHOLE_LOOK = 60.0
+REFUSED_WITHIN = 0.5  # seconds after which a storage object that goes was not refused
 
 
 class Host(Struct, frozen=True):
@@ -96,6 +98,7 @@ class Exports:
         self._views = views
         self._told: dict[str, str] = {}  # what can't be exported, so that it is logged once
         self._left: dict[bytes, Left] = {}
+        self._came: dict[str, float] = {}  # when rings came, by their storage objects' names
 
     def export(self, name: str, asked: Asked) -> Shape:
         """See Subsystem.export."""
@@ -351,6 +354,20 @@ class Exports:
                 "The storage object %s is not served: it must be called as its volume is, %s.",
                 name,
                 named,
+            )
+
+    def came(self, name: str) -> None:
+        """A ring has come."""
+        self._came[name] = time.monotonic()
+
+    def went(self, name: str) -> None:
+        """A ring has gone. That it hardly was there is the only sign of who did not want it."""
+        if time.monotonic() - self._came.pop(name, -math.inf) < REFUSED_WITHIN:
+            log.warning(
+                "The storage object %s was gone as soon as it was made. Where tcmu-runner runs, its library"
+                " refuses those that it does not know: export the volume with targetplugin export, or give"
+                " targetcli's create control=nl_reply_supported=-1 besides",
+                name,
             )
 
     def size_told(self, name: str, size: int) -> None:
