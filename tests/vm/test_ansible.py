@@ -112,13 +112,13 @@ def ansible(lab: Lab, tmp_path: Path) -> Iterator[Ansible]:
     node = f"iscsiadm -m node -T {TARGET}"
     lab.shell(
         "initiator",
-        f"(set +e; umount /mnt/ledger; {node} -u; {node} -o delete) > /dev/null 2>&1; true",
+        f"(set +e; umount /mnt/ledger; {node} -u; {node} -o delete) > /dev/null 2>&1 || true",
     )
     lab.shell(
         "target",
         "(set +e; targetplugin unexport ledger --force; for name in ledger notes; do"
         " targetplugin volume delete $name --force; done; for letter in a b c; do"
-        " targetplugin media remove virtio-media-$letter --force; done) > /dev/null 2>&1; true",
+        " targetplugin media remove virtio-media-$letter --force; done) > /dev/null 2>&1 || true",
     )
 
 
