@@ -27,7 +27,7 @@ from targetplugin.kernel.hotplug import DiskChange, Hotplug, RingChange
 from targetplugin.kernel.lio import Lio
 from targetplugin.kernel.remote import RemoteLio, RemoteRings, Service
 from targetplugin.kernel.restore import Keeper
-from targetplugin.kernel.tcmu_events import Resized, TcmuEvents
+from targetplugin.kernel.tcmu_events import Made, Resized, TcmuEvents
 from targetplugin.media.by_path import done_by
 from targetplugin.media.remote import RemoteFiles
 from targetplugin.metrics.server import Metrics
@@ -76,7 +76,7 @@ class Daemon:
             rings = RemoteRings(service, self._hotplug)
         runner = RemoteRunner(hooks) if hooks is not None else None
         self._subsystem = Subsystem(self._catalog, self._make_engine, self._kernel, rings, runner)
-        self._events = TcmuEvents(self._resized)
+        self._events = TcmuEvents(self._resized, self._made)
         self._server = Server(
             self._subsystem,
             run_dir / "control.sock",
@@ -142,6 +142,9 @@ class Daemon:
 
     def _resized(self, event: Resized) -> None:
         self._subsystem.size_told(event.name, event.size)
+
+    def _made(self, event: Made) -> None:
+        self._subsystem.object_made(event.name)
 
     def _disk_changed(self, _: DiskChange) -> None:
         self._subsystem.disks_changed()

@@ -229,10 +229,6 @@ class Subsystem:
 
     def ring_changed(self, name: str, present: bool) -> None:
         """A storage object of the volume or shown save `name` was made or removed by someone else."""
-        if present:
-            self._exports.came(name)
-        else:
-            self._exports.went(name)
         if "@" in name:
             self._shown.ring_changed(name, present)
             return
@@ -246,6 +242,10 @@ class Subsystem:
                 self._exports.adopt(volume)
             else:
                 self._exports.ring_gone(volume)
+
+    def object_made(self, name: str) -> None:
+        """Somebody, or we, made the storage object `name` a moment ago."""
+        self._exports.made(name)
 
     def size_told(self, name: str, size: int) -> None:
         """Somebody else set the size, in bytes, that LIO shows of the storage object `name`."""

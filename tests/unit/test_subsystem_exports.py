@@ -278,10 +278,11 @@ def test_one_that_is_gone_at_once_and_a_size_that_is_not_the_volume_s_are_told_i
     """As tcmu-runner's library makes it go, and as somebody may set it by targetcli."""
     house.subsystem.size_told("ledger", house.show()["size"])
     house.subsystem.size_told("other", 1)
-    house.subsystem.ring_changed("ledger", False)
+    kernel.objects["ledger"] = "targetplugin/ledger"
+    house.subsystem.object_made("ledger")
     assert caplog.text == ""
     house.subsystem.size_told("ledger", 1 << 20)
     assert f"has {1 << 20} bytes; it has {house.show()['size']}" in caplog.text
-    house.subsystem.ring_changed("ledger", True)
-    house.subsystem.ring_changed("ledger", False)
+    kernel.objects.clear()
+    house.subsystem.object_made("ledger")
     assert "was gone as soon as it was made" in caplog.text

@@ -6,7 +6,6 @@ Rings are attached here; their content is the engine's.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import re
 import socket
@@ -30,7 +29,6 @@ log = logging.getLogger(__name__)
 
 # Seconds between two whole looks at an export that seems to stand as it was left.
 WHOLE_LOOK = 60.0
-REFUSED_WITHIN = 0.5  # seconds after which a storage object that goes was not refused
 
 
 class Host(Struct, frozen=True):
@@ -98,7 +96,6 @@ class Exports:
         self._views = views
         self._told: dict[str, str] = {}  # what can't be exported, so that it is logged once
         self._left: dict[bytes, Left] = {}
-        self._came: dict[str, float] = {}  # when rings came, by their storage objects' names
 
     def export(self, name: str, asked: Asked) -> Shape:
         """See Subsystem.export."""
@@ -356,13 +353,9 @@ class Exports:
                 named,
             )
 
-    def came(self, name: str) -> None:
-        """A ring has come."""
-        self._came[name] = time.monotonic()
-
-    def went(self, name: str) -> None:
-        """A ring has gone. That it hardly was there is the only sign of who did not want it."""
-        if time.monotonic() - self._came.pop(name, -math.inf) < REFUSED_WITHIN:
+    def made(self, name: str) -> None:
+        """A storage object was made a moment ago. That it is not there is the only sign of a refusal."""
+        if self._floor.kernel is not None and name not in self._floor.kernel.storage_objects():
             log.warning(
                 "The storage object %s was gone as soon as it was made. Where tcmu-runner runs, its library"
                 " refuses those that it does not know: export the volume with targetplugin export, or give"
