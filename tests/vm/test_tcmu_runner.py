@@ -112,6 +112,7 @@ def test_a_disk_of_targetcli_s_is_served_beside_it(beside: Lab) -> None:
 def test_what_targetplugin_exports_is_served_beside_it(beside: Lab) -> None:
     lab = beside
     lab.shell("target", f"targetplugin export ledger --initiator {IQN} --target {TARGET}")
+    lab.shell("initiator", f"iscsiadm -m node -T {TARGET} -p target:3260 -o new")
     log_in_again(lab)
     lab.shell("initiator", f"dd if=/dev/urandom of={LINK} bs=1M count=8 oflag=direct conv=fsync")
     written = content(lab)
