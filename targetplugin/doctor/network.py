@@ -138,7 +138,7 @@ def _initiator(machine: Machine, name: str) -> Finding:
             f"{refused.hint} The host has its own in /etc/iscsi/initiatorname.iscsi.",
         )
     allowed = [
-        ", ".join(sorted(configfs.linked(place.parents[1] / "lun" / "lun_0")))
+        ", ".join(sorted(configfs.linked_names(place.parents[1] / "lun" / "lun_0")))
         or place.parents[2].name
         for place in sorted(machine.place(TARGETS).glob("*/tpgt_*/acls/*"))
         if place.name == small
@@ -193,7 +193,7 @@ def _last(target: Path) -> str:
 
 
 def _volume(target: Path) -> str:
-    return ", ".join(sorted(configfs.linked(target / "tpgt_1" / "lun" / "lun_0"))) or "VOLUME"
+    return ", ".join(sorted(configfs.linked_names(target / "tpgt_1" / "lun" / "lun_0"))) or "VOLUME"
 
 
 def _not_named(machine: Machine, target: Path, count: int) -> Finding:

@@ -48,13 +48,15 @@ def config_string(place: Path) -> str:
     return info(place, "Config")
 
 
-def linked(directory: Path) -> set[str]:
-    """The names of what the symbolic links in a LUN's directory point at."""
+def linked(directory: Path) -> list[Path]:
+    """What the symbolic links in a LUN's directory point at."""
     with contextlib.suppress(FileNotFoundError):
-        return {
-            Path(os.path.realpath(link)).name for link in directory.iterdir() if link.is_symlink()
-        }
-    return set()
+        return [Path(os.path.realpath(link)) for link in directory.iterdir() if link.is_symlink()]
+    return []
+
+
+def linked_names(directory: Path) -> set[str]:
+    return {place.name for place in linked(directory)}
 
 
 def secrets(auth: Path) -> tuple[str, str]:

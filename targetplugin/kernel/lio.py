@@ -142,7 +142,7 @@ class Lio:
     def storage_objects(self) -> dict[str, str]:
         """Name -> configuration (`targetplugin/<volume>`) of all storage objects of ours."""
         found = {}
-        for place in self._root.glob("core/user_*/*"):
+        for place in self._root.glob("core/user_*/*/"):  # besides there are an HBA's attributes
             config = configfs.config_string(place)
             if config.split("/")[0] == SUBTYPE:
                 found[place.name] = config
@@ -255,7 +255,9 @@ class Lio:
     def exported(self, name: str, target: str) -> bool:
         """Whether the target serves storage object `name`; cheap, so that it may be asked often."""
         group = self._root / "iscsi" / target / f"tpgt_{TAG}"
-        return configfs.switch(group / "enable") and name in self._served(target)
+        return configfs.switch(group / "enable") and name in {
+            one.name for one in self._served(target)
+        }
 
     def standing(self, target: str) -> tuple[int, ...]:
         """Numbers that are others once any part of an export was taken away, made anew or added; none where
@@ -328,7 +330,7 @@ class Lio:
         """Takes the local disk of `name` away, if there is one. While its ring is served."""
         with self._one, _told(f"The local disk of {name}", name):
             self._keep_dbroot()
-            for place in self._loops({name}):
+            for place in self._loops(list(self._root.glob(f"core/user_*/{name}"))):
                 Target(FabricModule("loopback"), place.name, "lookup").delete()
 
     # Inside
@@ -386,21 +388,20 @@ class Lio:
                 hint="Try again in a few seconds.",
             )
 
-    def _served(self, target: str) -> set[str]:
-        """The names of the storage objects that a target serves: one, or none."""
+    def _served(self, target: str) -> list[Path]:
+        """The storage objects that a target serves: one, or none."""
         lun = self._root / "iscsi" / target / f"tpgt_{TAG}" / "lun" / f"lun_{LUN_NUMBER}"
         return configfs.linked(lun)
 
-    def _loops(self, names: set[str]) -> list[Path]:
-        """The tcm_loop targets of storage objects of ours with these names.
+    def _loops(self, objects: Sequence[Path]) -> list[Path]:
+        """The tcm_loop targets of those of these storage objects that are ours.
 
         Found without looking into them: while a LUN is linked there, its directory is locked and
         the kernel waits for the answers of whoever asks here.
         """
-        wwns = [
-            loop_wwn(config) for name, config in self.storage_objects().items() if name in names
-        ]
-        places = [self._root / "loopback" / wwn for wwn in wwns]
+        configs = [configfs.config_string(place) for place in objects]
+        ours = [config for config in configs if config.split("/")[0] == SUBTYPE]
+        places = [self._root / "loopback" / loop_wwn(config) for config in ours]
         return [place for place in places if place.is_dir()]
 
     def _place(self, name: str) -> Path | None:
@@ -484,7 +485,8 @@ class Lio:
         admitted = {path.name for path in (group / "acls").iterdir()}
         return admitted == set(wanted) and all(
             configfs.secrets(group / "acls" / iqn / "auth") == (host.user, host.password)
-            and f"lun_{LUN_NUMBER}" in configfs.linked(group / "acls" / iqn / f"lun_{LUN_NUMBER}")
+            and f"lun_{LUN_NUMBER}"
+            in configfs.linked_names(group / "acls" / iqn / f"lun_{LUN_NUMBER}")
             for iqn, host in wanted.items()
         )
 
@@ -507,7 +509,7 @@ class Lio:
         if not place:
             raise FileNotFoundError(errno.ENOENT, "there is no such storage object")
         for lun in list(group.luns):
-            links = configfs.linked(Path(lun.path))
+            links = configfs.linked_names(Path(lun.path))
             if lun.lun == LUN_NUMBER and name in links:
                 return lun
             lun.delete()  # left by one who died in the midst; a foreign one was refused before
@@ -531,7 +533,7 @@ class Lio:
                 hint="Give each host CHAP credentials, or none.",
             )
         mapped = Path(acl.path) / f"lun_{LUN_NUMBER}"
-        if f"lun_{LUN_NUMBER}" not in configfs.linked(mapped):
+        if f"lun_{LUN_NUMBER}" not in configfs.linked_names(mapped):
             for old in list(acl.mapped_luns):
                 old.delete()
             MappedLUN(acl, LUN_NUMBER, lun, write_protect=False)
