@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from typing import Any
 
 sys.path.insert(0, "/opt/targetplugin/checkout")
 
-from targetplugin.control.client import Client, ControlError
+from targetplugin.control.client import Client
 
 FOLDER = "/var/lib/many"
 VOLUME, MEDIUM = 8 << 20, 12 << 20  # bytes
 AGAIN = 2.0  # seconds
-RATE = 256 << 10  # bytes a second and leg: all still copy when the last has been asked for
 
 
 def names(client: Client) -> list[str]:
@@ -82,31 +82,35 @@ def recover(client: Client, label: str, deadline: int) -> dict[str, Any]:
 
 
 def join(client: Client) -> dict[str, Any]:
+    """Asks for the status over and over, by another connection, from the first leg on."""
     spares = {name: add(client, f"{name}-c") for name in names(client)}
-    begin = asked = time.monotonic()
-    answers = []
+    begin = time.monotonic()
+    over = threading.Event()
+    answers: list[float] = []
+    asking = threading.Thread(target=ask, args=(over, answers))
+    asking.start()
     for name, spare in spares.items():
-        added = client.call("leg.add", volume=name, medium=spare)
-        try:
-            client.call("operation.rate", op=added["operation"]["id"], rate=RATE)
-        except ControlError as error:
-            if error.reason == "usage":
-                raise
-            # that one is in sync already
+        client.call("leg.add", volume=name, medium=spare)
     all_asked = time.monotonic() - begin
-    while True:
-        asked = time.monotonic()
-        shown = volumes(client)
-        answers.append(time.monotonic() - asked)
-        if in_sync(shown):
-            break
-        time.sleep(0.1)
+    while not in_sync(volumes(client)):
+        time.sleep(AGAIN)
+    took = time.monotonic() - begin
+    over.set()
+    asking.join()
     return {
         "all_asked_s": all_asked,
         "answers": len(answers),
         "longest_s": max(answers),
-        "took_s": time.monotonic() - begin,
+        "took_s": took,
     }
+
+
+def ask(over: threading.Event, answers: list[float]) -> None:
+    with Client.connect() as client:
+        while not over.is_set():
+            asked = time.monotonic()
+            client.call("status")
+            answers.append(time.monotonic() - asked)
 
 
 def main() -> None:
