@@ -23,6 +23,9 @@ from .by_targetcli import (
 )
 from .lab import Lab
 from .ledger import IQN
+from .long import long
+
+pytestmark = long
 
 # tcmu-runner's library refuses devices that it does not know, where the kernel asks it.
 UNASKED = "control=nl_reply_supported=-1"
