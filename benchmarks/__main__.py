@@ -18,6 +18,7 @@ from .table import Options
 GROUPS = {
     "native": "native",
     "footprint": "footprint",
+    "many": "many",
     "throughput": "throughput",
     "throughput-iscsi": "throughput_iscsi",
     "writes-after-save": "writes_after_save",

@@ -377,6 +377,8 @@ class Lio:
         place = Path(RTSRoot._preferred_dbroot) / "pr"
         try:
             place.mkdir(mode=0o700, exist_ok=True)
+        except PermissionError:
+            pass  # whoever may not look in there has a unit that has made it
         except OSError as error:
             log.warning("Persistent reservations can't be kept in %s: %s", place, error.strerror)
 

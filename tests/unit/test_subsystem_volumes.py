@@ -197,3 +197,14 @@ def test_sizes_are_told_as_people_say_them() -> None:
     assert told(512 * MIB) == "512 MiB"
     assert told(3 * 1024 * MIB) == "3 GiB"
     assert told(MIB + 1) == "1048577 bytes"
+
+
+def test_the_status_of_all_outlives_one_that_goes_meanwhile(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(handle: int) -> None:
+        raise Refused(Reason.NOT_FOUND, f"the engine serves no volume {handle}")
+
+    monkeypatch.setattr(house.engine, "status", gone)
+    (shown,) = house.subsystem.status()["volumes"]
+    assert (shown["name"], shown["state"]) == ("ledger", "down")

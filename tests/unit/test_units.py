@@ -81,3 +81,10 @@ def test_what_a_service_prints_is_logged_in_its_name(unit: str) -> None:
     found = settings(f"{unit}.service")
     assert found["SyslogIdentifier"] == [unit]
     assert found["ExecStart"][0].startswith(f"/usr/bin/env {unit}")
+
+
+def test_an_upgrade_stops_the_daemon_before_systemd_reads_the_new_units() -> None:
+    """A ban of IP addresses that is new would be the portals' of a version that made them itself."""
+    script = (PACKAGING / "debian/targetplugin.postinst").read_text()
+    assert script.index("stop targetplugind.service") < script.index("daemon-reload")
+    assert "IPAddressDeny" not in settings("targetplugin-lio.service"), "who makes portals now"

@@ -84,6 +84,11 @@ def test_a_volume_is_made_saved_restored_and_deleted_as_targetcli_does(told: Lab
         lab, f"LIO was told that ledger has {SIZE * 2} bytes; it has {SIZE}, and hosts are told so."
     )
     targetcli(lab, f"{STORE}/ledger", "set", "attribute", f"dev_size={SIZE}")
+    # saveconfig has made the directory of LIO one that not even root may search without an override.
+    lab.shell("target", "systemctl restart targetplugin-lio")
+    said = lab.shell("target", "journalctl -b -o cat -u targetplugin-lio").stdout
+    assert "can't be kept" not in said
+    assert lab.shell("target", "ls -d /etc/rtslib-fb-target/pr").stdout
 
     export = lab.exec(
         "target", ["targetplugin", "export", "ledger", "--initiator", IQN], check=False

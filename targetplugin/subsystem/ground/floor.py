@@ -130,7 +130,12 @@ class Floor:
     def status(self, volume: Volume) -> Mapping[str, Any] | None:
         """The engine's view, or None while the volume is down."""
         handle = self.runtime(volume.uuid).handle
-        return None if handle is None else self.engine.status(handle)
+        try:
+            return None if handle is None else self.engine.status(handle)
+        except Refused as refused:
+            if refused.reason is not Reason.NOT_FOUND:
+                raise
+            return None  # it went down, or was deleted, just now
 
     def extents(self, volume: Volume) -> int:
         return count_extents(volume.size, volume.extent_size)
