@@ -82,7 +82,7 @@ def test_vagrant_brings_up_a_disk_that_can_be_taken_back_and_leaves_nothing(
     assert said.count("failed=0") == 2, said
     assert interfaces() == before, "the networks are in a namespace"
 
-    assert "ledger" in vagrant.ssh("initiator", f"pitcopy status {DISK}")
+    assert "serving" in vagrant.ssh("initiator", f"pitcopy status {DISK}")
     write = f"dd of={DISK} bs=1M seek=5 conv=fsync oflag=direct status=none iflag=fullblock"
     look = f"dd if={DISK} bs=1M skip=5 count=1 iflag=direct status=none | md5sum"
     vagrant.ssh("initiator", f"head -c 1M /dev/urandom | {write}")
