@@ -63,7 +63,7 @@ FILES = {  # -> in the package; all of the target's
     "packaging/dbus/targetplugin.conf": "usr/share/dbus-1/system.d/targetplugin.conf",
     "packaging/grafana/targetplugin.json": "usr/share/doc/targetplugin/grafana.json",
 }
-SCRIPTS = ("postinst", "prerm", "postrm")
+SCRIPTS = ("preinst", "postinst", "prerm", "postrm")
 COPYRIGHT = """\
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 

@@ -83,8 +83,8 @@ def test_what_a_service_prints_is_logged_in_its_name(unit: str) -> None:
     assert found["ExecStart"][0].startswith(f"/usr/bin/env {unit}")
 
 
-def test_an_upgrade_stops_the_daemon_before_systemd_reads_the_new_units() -> None:
-    """A ban of IP addresses that is new would be the portals' of a version that made them itself."""
-    script = (PACKAGING / "debian/targetplugin.postinst").read_text()
-    assert script.index("stop targetplugind.service") < script.index("daemon-reload")
+def test_an_upgrade_stops_a_daemon_that_made_portals_before_its_unit_bans_addresses() -> None:
+    assert settings("targetplugind.service")["IPAddressDeny"] == ["any"]
     assert "IPAddressDeny" not in settings("targetplugin-lio.service"), "who makes portals now"
+    script = (PACKAGING / "debian/targetplugin.preinst").read_text()
+    assert "stop targetplugind.service" in script
