@@ -71,6 +71,7 @@ def test_a_volume_is_made_saved_restored_and_deleted_as_targetcli_does(told: Lab
     assert content(lab) == written, "after both services were started anew"
     lab.power_cut("target")
     lab.start("target")
+    log_in_again(lab)
     assert content(lab) == written, "after a power cut, restored by rtslib's own service"
     (kept,) = json.loads(lab.shell("target", f"cat {SAVED}").stdout)["storage_objects"]
     assert (kept["config"], kept["size"]) == ("targetplugin/ledger", SIZE)
