@@ -231,8 +231,7 @@ cdef uint32_t under_way(reactor_t *r) noexcept nogil:
 
 
 cdef void loop(reactor_t *r) noexcept nogil:
-    cdef uint32_t i, turn
-    cdef uint32_t first = 0  # volume whose turn it is
+    cdef uint32_t i
     cdef bint any
     cdef uint64_t idle_since = 0  # when the last work was done; 0 while there is some
     cdef uint64_t gap = SPIN_FORGET  # microseconds from there to the next, as it was of late
@@ -247,14 +246,9 @@ cdef void loop(reactor_t *r) noexcept nogil:
             if r.stop:
                 return
         look_at = r.now + LOOK_MOST
-        for turn in range(r.volume_end):
-            i = (first + turn) % r.volume_end
+        for i in range(r.volume_end):
             if r.volumes[i] != NULL and serve(r, r.volumes[i], &look_at):
                 any = True
-            if __atomic_load_n(&r.park_wanted, 5):  # whoever wants it does not wait for all volumes' turns
-                first = i + 1
-                any = True
-                break
         if r.to_submit:
             r.to_submit = 0
             io_uring_submit(&r.ring)
