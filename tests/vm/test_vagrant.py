@@ -92,7 +92,7 @@ def test_vagrant_brings_up_a_disk_that_can_be_taken_back_and_leaves_nothing(
     assert vagrant.ssh("initiator", look) != good
     vagrant.ssh("initiator", f"pitcopy recover {DISK} --save good")
     assert vagrant.ssh("initiator", look) == good
-    (volume,) = json.loads(vagrant.ssh("target", "targetplugin status --json"))["volumes"]
+    (volume,) = said_by(vagrant, "targetplugin status --json")["volumes"]
     assert "good" in [save["label"] for save in volume["saves"]]
     assert newest(volume, vagrant)["verb"] == "recover"
 
@@ -103,7 +103,14 @@ def test_vagrant_brings_up_a_disk_that_can_be_taken_back_and_leaves_nothing(
     assert "_vagrant_box_image_" in image, "what the next machines start from"
 
 
+def said_by(vagrant: Vagrant, command: str) -> Any:
+    """What it prints as JSON on the target; Vagrant warns before it of addresses that end with .1."""
+    printed = vagrant.ssh("target", command).splitlines()
+    first = next(at for at, line in enumerate(printed) if line[:1] in ("{", "["))
+    return json.loads("\n".join(printed[first:]))
+
+
 def newest(volume: dict[str, Any], vagrant: Vagrant) -> dict[str, Any]:
     """The newest operation of a volume."""
-    listed = json.loads(vagrant.ssh("target", "targetplugin operation list --json"))
+    listed = said_by(vagrant, "targetplugin operation list --json")
     return dict(next(one for one in listed if one["volume"] == volume["name"]))
