@@ -15,6 +15,7 @@ from targetplugin.catalog import Catalog
 from targetplugin.engine import Engine
 from targetplugin.subsystem import Subsystem
 
+from .footprint_volume import resident
 from .table import Options, Spread, Table
 
 COUNTS = (1, 16, 64)
@@ -80,21 +81,21 @@ def _measured(subsystem: Subsystem, folder: Path, count: int) -> dict[str, float
     found["pause"] = saved["operation"]["pause_ms"]
     _until_all_is_copied(subsystem)
     time.sleep(REST)
-    found["before"] = _memory()
+    found["before"] = resident()
     asking = Asking(subsystem)
     time.sleep(QUIET)
     quiet, begin = len(asking.took), time.monotonic()
     for name in names:
         subsystem.leg_add(name)
     found["add"] = per(begin, count)
-    found["copied"] = _memory()
+    found["copied"] = resident()
     _until_all_is_copied(subsystem)
     took = asking.end()
     found["status"] = 1000 * Spread.of(took[:quiet]).median
     found["meanwhile"] = 1000 * Spread.of(took[quiet:]).median
     found["longest"] = 1000 * max(took[quiet:])
     time.sleep(REST)
-    found["later"] = _memory()
+    found["later"] = resident()
     return found
 
 
@@ -131,10 +132,3 @@ def _until_all_is_copied(subsystem: Subsystem) -> None:
         for volume in subsystem.status()["volumes"]
     ):
         time.sleep(0.1)
-
-
-def _memory() -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) / 1024
-    return 0.0

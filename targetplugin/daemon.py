@@ -42,6 +42,18 @@ ENGINE_THREADS = min(4, os.cpu_count() or 1)
 HEARTBEAT = 3.0  # seconds; the unit's WatchdogSec is a multiple of it
 START_AGAIN = 2.0  # seconds: systemd starts it again at once, which is right after a crash alone
 
+# What may be done by another program, which listens at a socket; by default this process does it.
+SERVICES = {
+    "lio": "have LIO changed and rings opened by the service that listens there, targetplugin-lio(8)"
+    " (default: do it in this process, which needs root's rights for it)",
+    "files": "have files and disks opened by targetplugin-files(8), which listens there"
+    " (default: by this process, which needs rights to them)",
+    "images": "have qemu-img, wipefs and sfdisk run by targetplugin-images(8), which listens there"
+    " (default: as children of this process)",
+    "hooks": "have hooks run by targetplugin-hooks(8), which listens there"
+    " (default: in this process' name)",
+}
+
 _log = logging.getLogger("targetplugin.daemon")
 
 
@@ -187,26 +199,8 @@ def parser() -> argparse.ArgumentParser:
         "answer Prometheus there: 127.0.0.1:PORT, [::1]:PORT or the path of a socket (default: off)"
     )
     top.add_argument("--metrics", metavar="WHERE", help=text)
-    text = (
-        "have LIO changed and rings opened by the service that listens there, targetplugin-lio(8)"
-        " (default: do it in this process, which needs root's rights for it)"
-    )
-    top.add_argument("--lio", type=Path, metavar="SOCKET", help=text)
-    text = (
-        "have files and disks opened by targetplugin-files(8), which listens there"
-        " (default: by this process, which needs rights to them)"
-    )
-    top.add_argument("--files", type=Path, metavar="SOCKET", help=text)
-    text = (
-        "have qemu-img, wipefs and sfdisk run by targetplugin-images(8), which listens there"
-        " (default: as children of this process)"
-    )
-    top.add_argument("--images", type=Path, metavar="SOCKET", help=text)
-    text = (
-        "have hooks run by targetplugin-hooks(8), which listens there"
-        " (default: in this process' name)"
-    )
-    top.add_argument("--hooks", type=Path, metavar="SOCKET", help=text)
+    for name, text in SERVICES.items():
+        top.add_argument(f"--{name}", type=Path, metavar="SOCKET", help=text)
     levels = ("debug", "info", "warning", "error")
     top.add_argument("--log-level", choices=levels, default="info")
     verbs = top.add_subparsers(dest="verb", metavar="VERB")

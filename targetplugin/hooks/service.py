@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import socket
 import sys
 import threading
@@ -16,15 +15,9 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import asdict
 
-from targetplugin.errors import Reason, Refused
 from targetplugin.hooks import asked
 from targetplugin.hooks.run import Here
-from targetplugin.service import handed, program
-from targetplugin.service.refusal import Refusal
-
-SECONDS = 10.0  # that a peer may take to ask, or to take the answer
-
-_log = logging.getLogger("targetplugin.hooks")
+from targetplugin.service import answering, program
 
 
 def converse(user: int) -> Callable[[socket.socket], None]:
@@ -34,21 +27,10 @@ def converse(user: int) -> Callable[[socket.socket], None]:
         user: number of the one user that may ask.
     """
 
-    def answer(connection: socket.socket) -> None:
-        connection.settimeout(SECONDS)
-        peer = handed.user(connection)
-        line, _ = handed.receive(connection) if peer == user else (b"", [])
-        try:
-            if peer != user:
-                _log.warning("user %d may not ask, and was refused", peer)
-                raise Refused(Reason.RIGHTS, f"User {peer} may not ask this service.")
-            told = _done(asked.request(line), connection)
-        except Refused as refused:
-            told = asked.Answer(refused=Refusal.of(refused))
-        connection.settimeout(SECONDS)
-        handed.send(connection, asked.line(told))
+    def performed(line: bytes, connection: socket.socket) -> tuple[bytes, list[int]]:
+        return asked.line(_done(asked.request(line), connection)), []
 
-    return answer
+    return answering.converse(user, performed, asked.refusal, "targetplugin-hooks")
 
 
 def _done(request: asked.AnyRequest, connection: socket.socket) -> asked.Answer:

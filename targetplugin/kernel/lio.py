@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import rtslib_fb
@@ -139,14 +139,9 @@ class Lio:
             if place:
                 self._check_adoptable(place, configuration(name), size, block_size)
 
-    def storage_objects(self) -> dict[str, str]:
-        """Name -> configuration (`targetplugin/<volume>`) of all storage objects of ours."""
-        found = {}
-        for place in self._root.glob("core/user_*/*/"):  # besides there are an HBA's attributes
-            config = configfs.config_string(place)
-            if config.split("/")[0] == SUBTYPE:
-                found[place.name] = config
-        return found
+    def storage_object(self, name: str) -> str | None:
+        """The configuration (`targetplugin/<volume>`) of a storage object of ours; None: there is none."""
+        return next(iter(self._configs(self._called(name))), None)
 
     def remove_storage_object(self, name: str) -> None:
         """Removes it with its LUNs, if it is there. Serve its ring until no LUN is left."""
@@ -330,7 +325,7 @@ class Lio:
         """Takes the local disk of `name` away, if there is one. While its ring is served."""
         with self._one, _told(f"The local disk of {name}", name):
             self._keep_dbroot()
-            for place in self._loops(list(self._root.glob(f"core/user_*/{name}"))):
+            for place in self._loops(self._called(name)):
                 Target(FabricModule("loopback"), place.name, "lookup").delete()
 
     # Inside
@@ -395,16 +390,24 @@ class Lio:
         lun = self._root / "iscsi" / target / f"tpgt_{TAG}" / "lun" / f"lun_{LUN_NUMBER}"
         return configfs.linked(lun)
 
-    def _loops(self, objects: Sequence[Path]) -> list[Path]:
+    def _loops(self, objects: Iterable[Path]) -> list[Path]:
         """The tcm_loop targets of those of these storage objects that are ours.
 
         Found without looking into them: while a LUN is linked there, its directory is locked and
         the kernel waits for the answers of whoever asks here.
         """
-        configs = [configfs.config_string(place) for place in objects]
-        ours = [config for config in configs if config.split("/")[0] == SUBTYPE]
-        places = [self._root / "loopback" / loop_wwn(config) for config in ours]
+        places = [self._root / "loopback" / loop_wwn(one) for one in self._configs(objects)]
         return [place for place in places if place.is_dir()]
+
+    def _called(self, name: str) -> list[Path]:
+        """Where a user-backed storage object of this name is, if there is one."""
+        return [hba / name for hba in self._root.glob("core/user_*")]
+
+    @staticmethod
+    def _configs(objects: Iterable[Path]) -> list[str]:
+        """The configurations of those of these storage objects that are ours."""
+        configs = [configfs.config_string(place) for place in objects]
+        return [config for config in configs if config.split("/")[0] == SUBTYPE]
 
     def _place(self, name: str) -> Path | None:
         return next(self._root.glob(f"core/user_*/{name}"), None)

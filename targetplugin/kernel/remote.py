@@ -86,8 +86,8 @@ class RemoteLio:
     def check_made_by_name(self, name: str, size: int, block_size: int) -> None:
         self._lio.check_made_by_name(name, size, block_size)
 
-    def storage_objects(self) -> dict[str, str]:
-        return self._lio.storage_objects()
+    def storage_object(self, name: str) -> str | None:
+        return self._lio.storage_object(name)
 
     def remove_storage_object(self, name: str) -> None:
         self._service.ask(asked.RemoveStorageObject(name))

@@ -65,7 +65,7 @@ class Performer:
         return asked.Answer(changed), []
 
     def _check_ours(self, name: str) -> None:
-        if name not in self._lio.storage_objects():
+        if self._lio.storage_object(name) is None:
             raise Refused(
                 Reason.NOT_FOUND,
                 f"There is no storage object {name} of targetplugin's.",
@@ -92,14 +92,11 @@ def converse(
         perform: as Performer.perform.
     """
 
-    def performed(line: bytes) -> tuple[bytes, list[int]]:
+    def performed(line: bytes, _: socket.socket) -> tuple[bytes, list[int]]:
         answer, descriptors = perform(asked.request(line))
         return asked.line(answer), descriptors
 
-    def refused(why: Refused) -> bytes:
-        return asked.line(asked.refusal(why))
-
-    return answering.converse(user, performed, refused, "targetplugin-lio")
+    return answering.converse(user, performed, asked.refusal, "targetplugin-lio")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 
 from targetplugin.media.here import Seen
 from targetplugin.media.uses import Finding
-from targetplugin.service import lines
+from targetplugin.service.lines import Lines
 from targetplugin.service.refusal import Refusal
 
 DEFAULT_SOCKET = "/run/targetplugin-files.sock"
@@ -119,17 +118,5 @@ class Answer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     refused: Refusal | None = None
 
 
-def line(message: AnyRequest | Answer) -> bytes:
-    """A request or an answer as it is sent."""
-    return lines.line(message)
-
-
-def request(line: bytes) -> AnyRequest:
-    """Raises Refused (USAGE) where it is no request."""
-    found: AnyRequest = lines.request(line, AnyRequest)
-    return found
-
-
-def answer(line: bytes) -> Answer:
-    """Raises ValueError where it is none."""
-    return msgspec.json.decode(line, type=Answer)
+_lines = Lines[AnyRequest, Answer](AnyRequest, Answer)
+line, request, answer, refusal = _lines.line, _lines.request, _lines.answer, _lines.refusal

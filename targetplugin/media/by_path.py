@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from targetplugin.errors import Reason, Refused
 from targetplugin.media.here import Here, Identity, Seen
 from targetplugin.media.uses import Finding
 
-__all__ = ["ByPath", "Finding", "Seen", "by_path", "done_by", "exists"]
+__all__ = ["ByPath", "Finding", "Seen", "by_path", "done_by", "exists", "found"]
 
 
 class ByPath(Protocol):
@@ -85,3 +86,25 @@ def exists(path: str) -> bool:
     except OSError:
         return False
     return seen is not None and seen.kind != "nothing"
+
+
+def found(path: str, hint: str = "") -> Seen:
+    """What is at the path of a file or block device.
+
+    Args:
+        hint: what to do where nothing is there.
+
+    Raises:
+        Refused: NOT_FOUND, nothing is there; USAGE, it is neither of the two. OSError.
+    """
+    seen = by_path().look(path)
+    if seen is None or seen.kind == "nothing":
+        raise Refused(Reason.NOT_FOUND, f"{path} is not there", object=path, hint=hint)
+    if seen.kind not in ("block", "file"):
+        raise Refused(
+            Reason.USAGE,
+            f"{path} is neither a file nor a block device",
+            object=path,
+            hint="give a disk, a partition, a logical volume or a file",
+        )
+    return seen

@@ -53,11 +53,11 @@ def end_of(path: str) -> End:
         kinds = [kind for kind, _ in found]
         if "gpt" in kinds:
             return End("a GPT partition table, with its copy in the last block", size, "", found)
-        if "dos" in kinds and not (known := _file_system(path, head)):
+        known = _file_system(path, head)
+        if "dos" in kinds and not known:
             return End("a partition table", _partitions_end(fd), "", found)
     finally:
         os.close(fd)
-    known = _file_system(path, head)
     if known is None:
         return End(kinds[0] if kinds else "", None, "", found)
     what, at, shrink = known

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import device
-from targetplugin.media.by_path import by_path
+from targetplugin.media.by_path import by_path, found
 from targetplugin.media.layout import (
     BLOCK,
     COPIES,
@@ -312,21 +312,7 @@ def try_exclusively(path: str) -> None:
 def _open_exclusively(path: str, until: float) -> tuple[int, Kind]:
     """The descriptor of a medium that nobody else has, and its kind."""
     with _environment(path, "can't be opened"):
-        seen = by_path().look(path)
-        if seen is None or seen.kind == "nothing":
-            raise Refused(
-                Reason.NOT_FOUND,
-                f"{path} is not there",
-                object=path,
-                hint="give the path of a disk or file, or a size to make a file",
-            )
-        if seen.kind not in ("block", "file"):
-            raise Refused(
-                Reason.USAGE,
-                f"{path} is neither a file nor a block device",
-                object=path,
-                hint="give a disk, a partition, a logical volume or a file",
-            )
+        found(path, "give the path of a disk or file, or a size to make a file")
         while True:
             try:
                 fd = by_path().take(path)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from targetplugin.errors import Reason, Refused
 from targetplugin.media import device
-from targetplugin.media.by_path import Seen, by_path
+from targetplugin.media.by_path import Seen, by_path, found
 from targetplugin.media.discover import peek
 from targetplugin.media.layout import layout
 from targetplugin.media.trailer import Role
@@ -49,16 +49,7 @@ def findings(path: str) -> list[Finding]:
         Refused: NOT_FOUND; USAGE, neither file nor block device; ENVIRONMENT, unreadable.
     """
     try:
-        seen = by_path().look(path)
-        if seen is None or seen.kind == "nothing":
-            raise Refused(Reason.NOT_FOUND, f"{path} is not there", object=path)
-        if seen.kind not in ("block", "file"):
-            raise Refused(
-                Reason.USAGE,
-                f"{path} is neither a file nor a block device",
-                object=path,
-                hint="give a disk, a partition, a logical volume or a file",
-            )
+        seen = found(path)
         used = by_path().uses(path)
     except OSError as error:
         raise _unreadable(path, error) from error

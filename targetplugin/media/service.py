@@ -14,13 +14,11 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 
-from targetplugin.errors import Refused
 from targetplugin.media import asked
 from targetplugin.media.by_path import ByPath
 from targetplugin.media.here import Here
 from targetplugin.media.rules import MediaAndImages
 from targetplugin.service import answering, program
-from targetplugin.service.refusal import Refusal
 
 
 class Performer:
@@ -29,7 +27,7 @@ class Performer:
     def __init__(self, by_path: ByPath) -> None:
         self._by_path = by_path
 
-    def perform(self, line: bytes) -> tuple[bytes, list[int]]:
+    def perform(self, line: bytes, _: socket.socket) -> tuple[bytes, list[int]]:
         """The answer, and the descriptors to hand over, which are the caller's. Raises Refused."""
         try:
             answer, descriptors = self._done(asked.request(line))
@@ -76,11 +74,8 @@ def converse(user: int, by_path: ByPath | None = None) -> Callable[[socket.socke
         user: number of the one user that may ask.
     """
 
-    def refused(why: Refused) -> bytes:
-        return asked.line(asked.Answer(refused=Refusal.of(why)))
-
     perform = Performer(by_path or Here(MediaAndImages())).perform
-    return answering.converse(user, perform, refused, "targetplugin-files")
+    return answering.converse(user, perform, asked.refusal, "targetplugin-files")
 
 
 def parser() -> argparse.ArgumentParser:

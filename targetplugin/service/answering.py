@@ -14,7 +14,7 @@ SECONDS = 10.0  # that a peer may take to ask, or to take the answer
 
 def converse(
     user: int,
-    perform: Callable[[bytes], tuple[bytes, list[int]]],
+    perform: Callable[[bytes, socket.socket], tuple[bytes, list[int]]],
     refuse: Callable[[Refused], bytes],
     unit: str,
 ) -> Callable[[socket.socket], None]:
@@ -22,8 +22,8 @@ def converse(
 
     Args:
         user: number of the one user that may ask.
-        perform: the answer to a line, and the descriptors to hand over, which are given up here.
-            Raises Refused.
+        perform: the answer to a line, and the descriptors to hand over, which are given up here; is
+            given the connection, too, on which it may hear that who asked goes away. Raises Refused.
         refuse: what is answered then.
         unit: systemd's name of the service.
     """
@@ -38,7 +38,7 @@ def converse(
             if peer != user:
                 log.warning("user %d may not ask, and was refused", peer)
                 raise Refused(Reason.RIGHTS, f"User {peer} may not ask this service.")
-            told, descriptors = perform(line)
+            told, descriptors = perform(line, connection)
         except Refused as refused:
             told = refuse(refused)
         except Exception as error:
@@ -47,6 +47,7 @@ def converse(
             hint = f"See journalctl -u {unit}, and report it."
             told = refuse(Refused(Reason.ENVIRONMENT, text, hint=hint))
         try:
+            connection.settimeout(SECONDS)
             handed.send(connection, told, descriptors)
         finally:
             handed.close(descriptors)

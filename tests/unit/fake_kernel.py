@@ -39,8 +39,8 @@ class FakeKernel:
         self.done.append("make")
         return True
 
-    def storage_objects(self) -> dict[str, str]:
-        return dict(self.objects)
+    def storage_object(self, name: str) -> str | None:
+        return self.objects.get(name)
 
     def check_made_by_name(self, name: str, size: int, block_size: int) -> None:
         if self.sizes.get(name, size) != size:

@@ -80,8 +80,13 @@ def test_who_is_logged_in(tree: Path) -> None:
     assert Lio(tree).logged_in("iqn.2026-11.org.targetplugin:none") == set()
 
 
-def test_only_our_storage_objects_are_listed(tree: Path) -> None:
-    assert Lio(tree).storage_objects() == {"ledger": "targetplugin/6f1e"}
+def test_only_our_storage_objects_are_known(tree: Path) -> None:
+    names = [place.name for place in tree.glob("core/user_*/*")]
+    assert sorted(names) == ["ledger", "other"]
+    found = {name: Lio(tree).storage_object(name) for name in (*names, "none", "l*", "")}
+    assert {name: config for name, config in found.items() if config is not None} == {
+        "ledger": "targetplugin/6f1e"
+    }
 
 
 def test_a_ring_is_blocked_and_reset_and_opened_again(tree: Path) -> None:

@@ -121,7 +121,8 @@ def test_it_does_to_lio_what_lio_would_do(
         Reason.ENVIRONMENT,
         "Try again in a few seconds.",
     )
-    assert remote.storage_objects() == {"ledger": "targetplugin/6f1e"}
+    assert remote.storage_object("ledger") == "targetplugin/6f1e"
+    assert remote.storage_object("other") is None
 
 
 def test_a_ring_comes_as_an_open_descriptor(tmp_path: Path, served: Callable[..., Service]) -> None:

@@ -68,6 +68,7 @@ class Journal:
         operation: int | None = None,
         details: dict[str, Any] | None = None,
         level: int | None = None,
+        strict: bool = False,
     ) -> None:
         """Writes a line, and wakes who waits for it; where it can't be written, that is logged.
 
@@ -77,45 +78,25 @@ class Journal:
             door: "terminal", "in-band", "policy" or "engine".
             details: for programs, JSON.
             level: where the log has it; None: by its kind.
+            strict: it raises Refused (ENVIRONMENT) instead, where it can't be written.
         """
         try:
-            self.write(
-                kind,
-                what,
-                door=door,
-                who=who,
+            number = self._catalog.event_add(
+                door,
+                who,
+                what[:MOST],
                 volume=volume,
+                kind=kind,
                 operation=operation,
                 details=details,
-                level=level,
             )
         except Refused as error:
+            if strict:
+                raise
             fields = logged(kind, door, who, volume, operation, details)
             text = "the journal lacks a line (%s): %s"
             log.error(text, error.message, what, extra=logs.extra(fields))
-
-    def write(
-        self,
-        kind: str,
-        what: str,
-        *,
-        door: str,
-        who: str = "",
-        volume: str = "",
-        operation: int | None = None,
-        details: dict[str, Any] | None = None,
-        level: int | None = None,
-    ) -> None:
-        """As `note`. Raises Refused (ENVIRONMENT) where it can't be written."""
-        number = self._catalog.event_add(
-            door,
-            who,
-            what[:MOST],
-            volume=volume,
-            kind=kind,
-            operation=operation,
-            details=details,
-        )
+            return
         with self._changed:
             self._newest = max(self._newest, number)
             self._changed.notify_all()

@@ -135,7 +135,7 @@ class Exports:
         """
         if self._floor.kernel is None:
             return
-        config = self._floor.kernel.storage_objects().get(one.name)
+        config = self._floor.kernel.storage_object(one.name)
         if config in (None, configuration(one.uuid.hex())):
             return
         remove = f"targetcli /backstores/user:targetplugin delete {one.name}"
@@ -326,7 +326,7 @@ class Exports:
         """
         if self._floor.kernel is None or self._floor.rings is None:
             return
-        config = self._floor.kernel.storage_objects().get(one.name)
+        config = self._floor.kernel.storage_object(one.name)
         if config is None:
             return
         if config != configuration(one.uuid.hex()):
@@ -342,7 +342,7 @@ class Exports:
         """A storage object has come of which no volume is called so."""
         if self._floor.kernel is None:
             return
-        config = self._floor.kernel.storage_objects().get(name, "")
+        config = self._floor.kernel.storage_object(name) or ""
         named = config.partition("/")[2]
         if self._floor.catalog.volume_find(named) is None:
             log.error("The storage object %s is not served: there is no volume %s.", name, named)
@@ -355,7 +355,7 @@ class Exports:
 
     def made(self, name: str) -> None:
         """A storage object was made a moment ago. That it is not there is the only sign of a refusal."""
-        if self._floor.kernel is not None and name not in self._floor.kernel.storage_objects():
+        if self._floor.kernel is not None and self._floor.kernel.storage_object(name) is None:
             log.warning(
                 "The storage object %s was gone as soon as it was made. Where tcmu-runner runs, its library"
                 " refuses those that it does not know: export the volume with targetplugin export, or give"

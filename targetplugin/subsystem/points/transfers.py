@@ -137,13 +137,14 @@ class Transfers:
             elif done is not None and event.medium is not None:
                 done(runtime, volume, event.medium)
             self._note_events(runtime, volume)
-            self._floor.journal.write(
+            self._floor.journal.note(
                 event.kind,
                 told,
                 door="engine",
                 who="",
                 volume=volume.name,
                 details={"medium": name} if name else {},
+                strict=True,
             )
         self._floor.tell()
 
